@@ -1,0 +1,1 @@
+"""The running program: everything is wired here."""

@@ -1,0 +1,30 @@
+"""The interfaces of the contract: the 14 abstract base classes, and the optional `Acknowledging` protocol."""
+
+from collectors.interfaces.collection import Acknowledging, ICollectionManager, IDataSource, IMetadataParser
+from collectors.interfaces.crosscutting import EventHandler, IErrorHandler, IEventEmitter, ITaskTracker
+from collectors.interfaces.factories import (
+    ICollectionLayerFactory,
+    IProcessingLayerFactory,
+    IStorageLayerFactory,
+)
+from collectors.interfaces.processing import IPipeline, IProcessingManager, IProcessor
+from collectors.interfaces.storage import IStorageBackend, IStorageManager
+
+__all__ = [
+    "Acknowledging",
+    "EventHandler",
+    "ICollectionLayerFactory",
+    "ICollectionManager",
+    "IDataSource",
+    "IErrorHandler",
+    "IEventEmitter",
+    "IMetadataParser",
+    "IPipeline",
+    "IProcessingLayerFactory",
+    "IProcessingManager",
+    "IProcessor",
+    "IStorageBackend",
+    "IStorageLayerFactory",
+    "IStorageManager",
+    "ITaskTracker",
+]

@@ -1,0 +1,138 @@
+"""The collection layer: where data comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Hashable
+
+    from collectors.enums import CollectionStatus
+    from collectors.models import CollectedData, CollectionStatistics, ParsedMetadata
+
+
+class IDataSource(ABC):
+    """A source of data: a port, a subscription, a radio."""
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Establish the connection.
+
+        Raises:
+            ConnectionError: The connection failed.
+        """
+
+    @abstractmethod
+    async def disconnect(self) -> None:
+        """End the connection. Harmless after a failed or missing connect.
+
+        Raises:
+            ConnectionError: The disconnection failed.
+        """
+
+    @abstractmethod
+    async def collect(self) -> CollectedData:
+        """Collect a single sample.
+
+        Raises:
+            ConnectionError: The source is not connected.
+            ValueError: What was collected is invalid.
+        """
+
+    @abstractmethod
+    def collect_stream(self) -> AsyncIterator[CollectedData]:
+        """Collect samples as they come: `async for data in source.collect_stream()`.
+
+        Implementations are async generators (`async def` with `yield`).
+
+        Raises:
+            ConnectionError: The source is not connected, or the connection was lost.
+        """
+
+    @abstractmethod
+    def get_source_id(self) -> str:
+        """The unique identifier of this source."""
+
+
+@runtime_checkable
+class Acknowledging(Protocol):
+    """A source that can be told that what it delivered is safe (beside `IDataSource`).
+
+    Each `CollectedData` of such a source carries a token (`metadata_keys.ACK_TOKEN`). When every reading
+    made from it is durable, or it was dropped by a rule or set aside as a dead letter, durably,
+    `acknowledge` is called with it. A token belongs to one connection and dies with it.
+    """
+
+    def acknowledge(self, token: Hashable) -> None:
+        """Acknowledge one delivery. Does nothing when the token's connection has ended."""
+        ...
+
+
+class IMetadataParser(ABC):
+    """Finds out what a sample says about itself."""
+
+    @abstractmethod
+    async def parse(self, collected_data: CollectedData) -> ParsedMetadata:
+        """Parse the metadata of a sample.
+
+        Raises:
+            ValueError: The data format is invalid.
+        """
+
+    @abstractmethod
+    async def validate(self, metadata: ParsedMetadata) -> bool:
+        """Whether the metadata is complete and correct."""
+
+
+class ICollectionManager(ABC):
+    """Manages sources and their collection tasks."""
+
+    @abstractmethod
+    async def register_source(self, source: IDataSource, config: dict[str, Any]) -> str:
+        """Register a source; returns its id.
+
+        Raises:
+            ValueError: The configuration is invalid; nothing is registered.
+        """
+
+    @abstractmethod
+    async def unregister_source(self, source_id: str) -> None:
+        """Stop the source's collection, if any, and forget the source.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+
+    @abstractmethod
+    async def start_collection(self, source_id: str) -> str:
+        """Start collecting; returns a task id.
+
+        Raises:
+            KeyError: There is no such source.
+            RuntimeError: It is already being collected.
+        """
+
+    @abstractmethod
+    async def stop_collection(self, task_id: str) -> None:
+        """Stop a collection task. Stopping a stopped one is harmless.
+
+        Raises:
+            KeyError: There is no such task.
+        """
+
+    @abstractmethod
+    async def get_task_status(self, task_id: str) -> CollectionStatus:
+        """What a collection task is doing.
+
+        Raises:
+            KeyError: There is no such task.
+        """
+
+    @abstractmethod
+    async def get_statistics(self, source_id: str) -> CollectionStatistics:
+        """What was collected from a source.
+
+        Raises:
+            KeyError: There is no such source.
+        """

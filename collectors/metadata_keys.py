@@ -1,0 +1,16 @@
+"""The keys of `CollectedData.metadata` that have a fixed meaning for every driver and for the agent."""
+
+UP_NS = "up_ns"
+"""int: CLOCK_BOOTTIME when the frame or message was complete, nanoseconds."""
+TAGS = "tags"
+"""dict[str, str]: tags for every reading made from it."""
+QUALITY = "quality"
+"""dict[str, float]: indicators such as `rssi_dbm`."""
+ACK_TOKEN = "ack_token"  # noqa: S105 (the name of a key)
+"""Any hashable: what `Acknowledging.acknowledge` takes once everything made from it is durable."""
+ORIGIN = "origin"
+"""collectors.models.Origin: recognises a redelivery."""
+REDELIVERED = "redelivered"
+"""True when the source says that it may have delivered this before (MQTT's DUP)."""
+FRAME_ERROR = "frame_error"
+"""str: why `raw_data` is not a frame (garbage on the line); such data becomes a dead letter."""

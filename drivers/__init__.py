@@ -1,0 +1,1 @@
+"""Drivers: every way a reading reaches the device, each an IDataSource."""

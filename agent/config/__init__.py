@@ -1,0 +1,30 @@
+"""The configuration: one TOML file, checked whole before anything starts."""
+
+from agent.config.errors import ConfigurationError, Problem
+from agent.config.load import Catalogue, Kind, load_config
+from agent.config.model import (
+    AgentConfig,
+    AgentSection,
+    BufferConfig,
+    DeviceConfig,
+    PipelineConfig,
+    SourceConfig,
+    StepConfig,
+    UpstreamConfig,
+)
+
+__all__ = [
+    "AgentConfig",
+    "AgentSection",
+    "BufferConfig",
+    "Catalogue",
+    "ConfigurationError",
+    "DeviceConfig",
+    "Kind",
+    "PipelineConfig",
+    "Problem",
+    "SourceConfig",
+    "StepConfig",
+    "UpstreamConfig",
+    "load_config",
+]

@@ -1,0 +1,109 @@
+"""What is wrong with a configuration, told so that it can be put right: where, what, and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
+
+_SECRET_KEY = re.compile(r"password|token|secret|credential", re.IGNORECASE)
+_SECRET_FILE = re.compile(r"_(file|env)$")
+_URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
+_VALUE_CHARS_MAX = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: the key path, what stands there, and what would be right."""
+
+    where: str
+    message: str
+    value: str | None = None
+
+    def __str__(self) -> str:
+        found = "" if self.value is None else f" (found {self.value})"
+        return f"{self.where}: {self.message}{found}"
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be used; `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem], source: str) -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        lines = [f"{source}: {count}", *(f"  {problem}" for problem in self.problems)]
+        super().__init__("\n".join(lines))
+
+
+def shown(key: str, value: Any) -> str:
+    """A value as a message may show it: short, and never a secret."""
+    if _SECRET_KEY.search(key) and not _SECRET_FILE.search(key):
+        return "a secret, not shown"
+    text = _URL_PASSWORD.sub(r"\1:***@", repr(value))
+    return text if len(text) <= _VALUE_CHARS_MAX else text[: _VALUE_CHARS_MAX - 1] + "…"
+
+
+def key_path(parts: Iterable[str | int]) -> str:
+    """`source[1].port` for ("source", 1, "port")."""
+    path = ""
+    for part in parts:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Says that a key is not known here, and which one was probably meant."""
+    names = sorted(known)
+    close = difflib.get_close_matches(key, names, n=1)
+    if close:
+        return f"is not a key here; did you mean `{close[0]}`?"
+    return f"is not a key here; the keys are {', '.join(names)}"
+
+
+def unknown_choice(what: str, known: Iterable[str], given: str) -> str:
+    """Says that a name is not among the choices, and which one was probably meant."""
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f"; did you mean `{close[0]}`?" if close else ""
+    return f"there is no such {what}; there are {', '.join(names)}{hint}"
+
+
+def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, key = detail["type"], str(detail["loc"][-1]) if detail["loc"] else ""
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        if len(detail["loc"]) > 1:
+            return "is not a key here"
+        return unknown_key(key, (field.alias or name for name, field in model.model_fields.items()))
+    message = detail["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be", "should be").replace("String should", "should")
+
+
+# How pydantic marks the branch of a union, the key of a mapping, or the validator it was in:
+# not a key in the user's file.
+_NOT_A_KEY = re.compile(r"function-|constrained-|\[key\]|^(str|int|float|bool|none)$")
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: Sequence[str | int]) -> list[Problem]:
+    """Every problem in a pydantic error, with the key path as it stands in the file."""
+    problems: dict[str, Problem] = {}
+    for detail in error.errors(include_url=False):
+        parts = [part for part in detail["loc"] if isinstance(part, int) or not _NOT_A_KEY.search(part)]
+        where = key_path([*prefix, *parts])
+        key = str(parts[-1]) if parts else ""
+        present = detail["type"] not in {"missing", "extra_forbidden"} and parts
+        value = shown(key, detail["input"]) if present else None
+        problems.setdefault(where, Problem(where, _message(detail, model), value))
+    return list(problems.values())

@@ -1,0 +1,261 @@
+"""Reads a TOML configuration and reports everything that is wrong with it at once.
+
+Sections that every source, step and upstream share are checked here; what belongs to one driver or
+processor is checked by that part's own pydantic model, which the `Catalogue` finds by name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agent.config.errors import (
+    ConfigurationError,
+    Problem,
+    key_path,
+    problems_of,
+    shown,
+    unknown_choice,
+    unknown_key,
+)
+from agent.config.model import (
+    AgentConfig,
+    AgentSection,
+    BufferConfig,
+    DeviceConfig,
+    PipelineConfig,
+    SourceConfig,
+    StepConfig,
+    UpstreamConfig,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+_M = TypeVar("_M", bound=BaseModel)
+_SECTIONS = ("device", "source", "pipeline", "buffer", "upstream", "agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The parts of one kind that a configuration can name, and how to get the model of one's options."""
+
+    what: str
+    names: frozenset[str]
+    options_of: Callable[[str], type[BaseModel]]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything that a configuration can name."""
+
+    sources: Kind
+    processors: Kind
+    upstreams: Kind
+    codecs: frozenset[str]
+
+
+def load_config(path: Path, catalogue: Catalogue) -> AgentConfig:
+    """The configuration in a file.
+
+    Raises:
+        ConfigurationError: The file cannot be read or something in it is wrong; holds every problem.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            [Problem("file", f"cannot be read: {error.strerror}; give one with --config FILE")], str(path)
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([Problem("file", f"is not TOML: {error}")], str(path)) from error
+    return _Loader(catalogue, path.parent).load(document, str(path))
+
+
+class _Loader:
+    """One reading of one document; collects the problems on the way."""
+
+    def __init__(self, catalogue: Catalogue, folder: Path) -> None:
+        self._catalogue = catalogue
+        self._folder = folder
+        self._problems: list[Problem] = []
+
+    def load(self, document: Mapping[str, Any], source: str) -> AgentConfig:
+        for key in document:
+            if key not in _SECTIONS:
+                self._problems.append(Problem(key, unknown_key(key, _SECTIONS)))
+        device = self._section(DeviceConfig, document.get("device", {}), ["device"])
+        buffer = self._section(BufferConfig, document.get("buffer", {}), ["buffer"])
+        agent = self._section(AgentSection, document.get("agent", {}), ["agent"])
+        sources = self._sources(document)
+        pipelines = self._pipelines(document, sources)
+        upstreams = self._upstreams(document)
+        if self._problems or device is None or buffer is None or agent is None:
+            raise ConfigurationError(self._problems, source)
+        return AgentConfig(
+            device=device,
+            source=tuple(sources),
+            pipeline=tuple(pipelines),
+            buffer=buffer.model_copy(update={"path": self._folder / buffer.path}),
+            upstream=tuple(upstreams),
+            agent=agent,
+        )
+
+    def _section(self, model: type[_M], table: Any, where: Sequence[str | int]) -> _M | None:
+        if not isinstance(table, dict):
+            self._problems.append(
+                Problem(key_path(where), "should be a table of keys", shown(str(where[-1]), table))
+            )
+            return None
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            self._problems += problems_of(error, model, where)
+            return None
+
+    def _tables(self, parent: Mapping[str, Any], key: str, prefix: Sequence[str | int] = ()) -> list[Any]:
+        tables = parent.get(key, [])
+        if isinstance(tables, list):
+            return tables
+        path = key_path([*prefix, key])
+        self._problems.append(Problem(path, f"should be a list of tables; write [[{path}]] above each"))
+        return []
+
+    def _part(
+        self,
+        kind: Kind,
+        key: str,
+        shared: type[_M],
+        table: Any,
+        where: Sequence[str | int],
+        given: Mapping[str, Any] | None = None,
+    ) -> _M | None:
+        """One table of a kind: the shared keys by `shared`, the others by the named part's own model."""
+        if not isinstance(table, dict):
+            self._problems.append(Problem(key_path(where), "should be a table of keys"))
+            return None
+        own = {name: value for name, value in table.items() if name in shared.model_fields}
+        rest = {name: value for name, value in table.items() if name not in own}
+        # `options` is how the checked rest is handed on; in the file it is a key like any other.
+        if "options" in own:
+            rest["options"] = own.pop("options")
+        section = self._section(shared, {**(given or {}), **own}, where)
+        name = table.get(key)
+        if not isinstance(name, str):
+            return None
+        if name not in kind.names:
+            path = key_path([*where, key])
+            self._problems.append(
+                Problem(path, unknown_choice(kind.what, kind.names, name), shown(key, name))
+            )
+            return None
+        model = kind.options_of(name)
+        found = len(self._problems)
+        options = self._section(model, rest, where)
+        self._extend_known_keys(found, shared)
+        if section is None or options is None:
+            return None
+        return section.model_copy(update={"options": options})
+
+    def _extend_known_keys(self, found: int, shared: type[BaseModel]) -> None:
+        """An unknown key may also be a shared one misspelt: name those too."""
+        marker = "the keys are "
+        extra = ", ".join(sorted(set(shared.model_fields) - {"options"}))
+        for place in range(found, len(self._problems)):
+            problem = self._problems[place]
+            if marker in problem.message:
+                message = problem.message.replace(marker, f"{marker}{extra}, ")
+                self._problems[place] = Problem(problem.where, message, problem.value)
+
+    def _sources(self, document: Mapping[str, Any]) -> list[SourceConfig]:
+        sources = []
+        tables = self._tables(document, "source")
+        if not tables and "source" not in {problem.where for problem in self._problems}:
+            self._problems.append(
+                Problem(
+                    "source", 'is required: at least one [[source]] with an id and a driver, say "serial"'
+                )
+            )
+        for place, table in enumerate(tables):
+            where: list[str | int] = ["source", place]
+            source = self._part(self._catalogue.sources, "driver", SourceConfig, table, where)
+            if source is None:
+                continue
+            if source.codec not in self._catalogue.codecs:
+                message = unknown_choice("codec", self._catalogue.codecs, source.codec)
+                self._problems.append(Problem(key_path([*where, "codec"]), message, repr(source.codec)))
+            sources.append(source)
+        self._unique("source", "id", [t.get("id") for t in tables if isinstance(t, dict)])
+        return sources
+
+    def _pipelines(
+        self, document: Mapping[str, Any], sources: Iterable[SourceConfig]
+    ) -> list[PipelineConfig]:
+        declared = {t.get("id") for t in self._tables_quietly(document, "source")} | {s.id for s in sources}
+        pipelines: list[PipelineConfig] = []
+        routed: dict[str, int] = {}
+        for place, table in enumerate(self._tables(document, "pipeline")):
+            where: list[str | int] = ["pipeline", place]
+            own = {k: v for k, v in table.items() if k != "step"} if isinstance(table, dict) else table
+            pipeline = self._section(PipelineConfig, own, where)
+            steps = self._steps(table, where) if isinstance(table, dict) else []
+            if pipeline is None:
+                continue
+            for index, source_id in enumerate(pipeline.sources):
+                path = key_path([*where, "sources", index])
+                if source_id not in declared:
+                    names = [name for name in declared if isinstance(name, str)]
+                    self._problems.append(
+                        Problem(path, unknown_choice("source", names, source_id), repr(source_id))
+                    )
+                elif source_id in routed:
+                    message = (
+                        f"goes through pipeline[{routed[source_id]}] already; name a source in one pipeline"
+                    )
+                    self._problems.append(Problem(path, message, repr(source_id)))
+                else:
+                    routed[source_id] = place
+            pipelines.append(pipeline.model_copy(update={"step": steps}))
+        return pipelines
+
+    @staticmethod
+    def _tables_quietly(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+        tables = document.get(key, [])
+        return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+
+    def _steps(self, pipeline: Mapping[str, Any], where: Sequence[str | int]) -> list[StepConfig]:
+        steps = []
+        for index, table in enumerate(self._tables(pipeline, "step", where)):
+            place = [*where, "step", index]
+            step = self._part(self._catalogue.processors, "processor", StepConfig, table, place)
+            if step is not None:
+                steps.append(step)
+        return steps
+
+    def _upstreams(self, document: Mapping[str, Any]) -> list[UpstreamConfig]:
+        upstreams = []
+        names: list[Any] = []
+        for place, table in enumerate(self._tables(document, "upstream")):
+            where: list[str | int] = ["upstream", place]
+            # What is delivered is remembered by the upstream's name, so it must not depend on the
+            # place in the file: alone of its kind it takes the driver's name, else it needs its own.
+            given = {"name": table.get("driver")} if isinstance(table, dict) else {}
+            upstream = self._part(self._catalogue.upstreams, "driver", UpstreamConfig, table, where, given)
+            names.append(table.get("name", given["name"]) if isinstance(table, dict) else None)
+            if upstream is not None:
+                upstreams.append(upstream)
+        self._unique("upstream", "name", names)
+        return upstreams
+
+    def _unique(self, section: str, key: str, names: Sequence[Any]) -> None:
+        for name, count in Counter(name for name in names if isinstance(name, str)).items():
+            if count > 1:
+                places = [place for place, other in enumerate(names) if other == name]
+                users = " and ".join(key_path([section, place]) for place in places)
+                message = f"is used by {users}; give each a `{key}` of its own"
+                self._problems.append(Problem(key_path([section, places[-1], key]), message, repr(name)))

@@ -1,0 +1,97 @@
+"""What a configuration says, section by section, once it is known to be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.config.units import DurationS, SizeBytes
+
+Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""A name that fits into topics, URLs, file names and SenML names (RFC 8428, section 4.1) as it is."""
+
+
+class Section(BaseModel):
+    """What all sections share: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DeviceConfig(Section):
+    """`[device]`: which device this is."""
+
+    id: Identifier | None = None
+    """Unset, it is derived from the machine's identity."""
+
+
+class SourceConfig(Section):
+    """`[[source]]`: what every source has, whatever its driver; the driver checks the rest (`options`)."""
+
+    id: Identifier
+    driver: str
+    codec: str = "json"
+    tags: dict[str, str] = Field(default_factory=dict)
+    options: Any = None
+
+
+class StepConfig(Section):
+    """`[[pipeline.step]]`: a processor by name; the processor checks the rest (`options`)."""
+
+    processor: str
+    options: Any = None
+
+
+class PipelineConfig(Section):
+    """`[[pipeline]]`: the steps that the readings of some sources go through."""
+
+    sources: Annotated[list[Identifier], Field(min_length=1)]
+    step: list[StepConfig] = Field(default_factory=list)
+
+
+class BufferConfig(Section):
+    """`[buffer]`: where and how readings are kept."""
+
+    path: Path = Path("/var/lib/outstation/buffer")
+    sync: Literal["window", "each"] = "window"
+    window: DurationS = 1.0
+    """Seconds a reading nobody waits for may gather before its commit; what a power cut can cost."""
+    quota: SizeBytes | None = None
+    full: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
+    keep_delivered: DurationS = 7 * 86400.0
+    """Seconds that delivered readings stay for local history."""
+
+
+class AgentSection(Section):
+    """`[agent]`: the program itself."""
+
+    socket: Path | None = None
+    """Where `outstation status` asks; unset, it lies in the buffer's folder."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class UpstreamConfig(Section):
+    """`[[upstream]]`: what every upstream has; its driver checks the rest (`options`)."""
+
+    name: Identifier
+    driver: str
+    options: Any = None
+
+
+class AgentConfig(Section):
+    """A whole configuration."""
+
+    device: DeviceConfig
+    source: tuple[SourceConfig, ...]
+    pipeline: tuple[PipelineConfig, ...]
+    buffer: BufferConfig
+    upstream: tuple[UpstreamConfig, ...]
+    agent: AgentSection
+
+    def pipeline_of(self, source_id: str) -> int | None:
+        """The place of the pipeline that a source's readings go through, or None for the plain one."""
+        for place, pipeline in enumerate(self.pipeline):
+            if source_id in pipeline.sources:
+                return place
+        return None

@@ -1,0 +1,67 @@
+"""Sizes and durations as people write them in a configuration: `2 GB`, `30 s`, `7 days`.
+
+A bare number is bytes or seconds. Sizes with decimal prefixes are powers of 1000, with binary ones
+(`KiB`, `MiB`, `GiB`) powers of 1024 (IEC 80000-13).
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+_QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z]*)\s*")
+
+_BYTES = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+_SECONDS = {
+    "": 1.0,
+    "ms": 0.001,
+    "s": 1.0,
+    "second": 1.0,
+    "seconds": 1.0,
+    "min": 60.0,
+    "minute": 60.0,
+    "minutes": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "hours": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "days": 86400.0,
+}
+
+
+def _parse(text: str, units: dict[str, int] | dict[str, float], example: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    factor = units.get(match["unit"].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"not understood; write it like {example}")
+    return float(match["number"]) * factor
+
+
+def parse_size(value: Any) -> Any:
+    """Bytes, from a number or a text such as `2 GB`; anything else is left for pydantic to refuse."""
+    return round(_parse(value, _BYTES, '"2 GB" or "512 MiB"')) if isinstance(value, str) else value
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds, from a number or a text such as `7 days`; anything else is left for pydantic to refuse."""
+    return _parse(value, _SECONDS, '"500 ms", "30 s" or "7 days"') if isinstance(value, str) else value
+
+
+SizeBytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+"""A size in bytes, more than zero."""
+
+DurationS = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
+"""A duration in seconds, more than zero."""

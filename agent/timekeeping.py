@@ -52,7 +52,7 @@ def clock_is_synchronised() -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     # A zeroed struct timex: modes = 0 only asks. It fails where a sandbox forbids even that.
     state = libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
-    return 0 <= state < _TIME_ERROR
+    return bool(0 <= state < _TIME_ERROR)
 
 
 class ClockWatch:

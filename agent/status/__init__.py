@@ -1,0 +1,1 @@
+"""What the agent says about itself over its local socket, and how a person reads it."""

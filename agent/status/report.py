@@ -1,0 +1,83 @@
+"""The status report: plain data, one line of it saying what is not being delivered and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence  # noqa: TC003 (pydantic resolves the annotation)
+from datetime import datetime  # noqa: TC003 (pydantic resolves the annotation)
+
+from pydantic import BaseModel
+
+
+class SourceStatus(BaseModel):
+    """How one source does."""
+
+    source_id: str
+    driver: str
+    state: str
+    since: datetime | None = None
+    frames: int = 0
+    dead_letters: int = 0
+    last_data: datetime | None = None
+    last_error: str | None = None
+
+
+class UpstreamStatus(BaseModel):
+    """How delivery to one upstream does."""
+
+    name: str
+    driver: str
+    state: str
+    backlog: int = 0
+    in_flight: int = 0
+    delivered: int = 0
+    last_delivery: datetime | None = None
+    last_error: str | None = None
+    holding_back: str | None = None
+    """Why the backlog is not being delivered now, in one line; None while it is."""
+
+
+class BufferStatus(BaseModel):
+    """How the buffer does."""
+
+    path: str
+    store_id: str
+    stored: int = 0
+    usage_bytes: int = 0
+    dead_letters: int = 0
+    fault: str | None = None
+
+
+class StatusReport(BaseModel):
+    """How the agent does."""
+
+    version: str
+    device_id: str
+    pid: int
+    started_at: datetime
+    clock: str
+    boot: int
+    sources: Sequence[SourceStatus]
+    buffer: BufferStatus
+    upstreams: Sequence[UpstreamStatus]
+    errors: int = 0
+
+    def summary(self) -> str:
+        """One line: what is not being delivered, and why."""
+        held = [
+            f"{upstream.name}: {upstream.backlog} readings not delivered, {upstream.holding_back}"
+            for upstream in self.upstreams
+            if upstream.holding_back and upstream.backlog
+        ]
+        if self.buffer.fault:
+            held.insert(0, f"buffer: {self.buffer.fault}")
+        silent = [
+            f"source {source.source_id}: {source.last_error or source.state}"
+            for source in self.sources
+            if source.state != "connected"
+        ]
+        if not self.upstreams:
+            held.append("no upstream is configured: readings are kept here")
+        if held or silent:
+            return "; ".join(held + silent)
+        backlog = sum(upstream.backlog for upstream in self.upstreams)
+        return "everything is delivered" if not backlog else f"delivering, {backlog} readings to go"

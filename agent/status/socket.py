@@ -1,0 +1,97 @@
+"""The agent's local socket: whoever connects gets one JSON object, the status report, and the end of file.
+
+The socket is the owner's and the group's only (mode 0660), so who may read status is who may read the
+agent's files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from agent.status.report import StatusReport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+_MODE = 0o660
+_TIMEOUT_S = 5.0
+_CLIENTS_MAX = 8
+_REPORT_BYTES_MAX = 4 << 20
+_PATH_BYTES_MAX = 107
+"""sun_path holds 108 bytes with its terminating zero (unix(7))."""
+
+
+class AgentNotRunningError(ConnectionError):
+    """Nobody answers on the agent's socket."""
+
+
+def check_socket_path(path: Path) -> None:
+    """Refuse a path that no socket can have.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    if len(bytes(path)) > _PATH_BYTES_MAX:
+        raise ValueError(
+            f"the socket's path {path} is longer than {_PATH_BYTES_MAX} bytes; set a shorter one as agent.socket"
+        )
+
+
+async def serve_status(path: Path, report: Callable[[], Awaitable[StatusReport]]) -> None:
+    """Answer on the socket until cancelled.
+
+    Raises:
+        OSError: The socket cannot be made.
+        ValueError: Its path is too long.
+    """
+    check_socket_path(path)
+    slots = asyncio.Semaphore(_CLIENTS_MAX)
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with slots, asyncio.timeout(_TIMEOUT_S):
+                writer.write((await report()).model_dump_json().encode())
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (TimeoutError, ConnectionError):
+            writer.transport.abort()  # a client that does not read is no reason to wait
+
+    def unlink() -> None:
+        path.unlink(missing_ok=True)
+
+    # One agent a buffer is held by the buffer's lock, so a socket that lies here is a dead agent's.
+    await asyncio.to_thread(unlink)
+    server = await asyncio.start_unix_server(answer, path)
+    try:
+        await asyncio.to_thread(path.chmod, _MODE)
+        async with server:
+            await server.serve_forever()
+    finally:
+        with contextlib.suppress(OSError):
+            unlink()
+
+
+async def ask_status(path: Path) -> StatusReport:
+    """The report of the agent that listens on a socket.
+
+    Raises:
+        AgentNotRunningError: Nobody answers there.
+        ValueError: What came back is not a report.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(path, limit=_REPORT_BYTES_MAX)
+            try:
+                answer = await reader.read()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        reason = str(error) or "no answer in time"
+        raise AgentNotRunningError(
+            f"no agent answers on {path} ({reason}); is `outstation run` running with this configuration?"
+        ) from error
+    return StatusReport.model_validate_json(answer)

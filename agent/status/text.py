@@ -1,0 +1,68 @@
+"""The status report as lines for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from agent.status.report import StatusReport
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
+
+
+def ago(when: datetime | None, now: datetime) -> str:
+    """`12 s ago`, or `never`."""
+    if when is None:
+        return "never"
+    seconds = max(0, round((now - when).total_seconds()))
+    if seconds < 2 * _MINUTE_S:
+        return f"{seconds} s ago"
+    if seconds < 2 * _HOUR_S:
+        return f"{seconds // _MINUTE_S} min ago"
+    if seconds < 2 * _DAY_S:
+        return f"{seconds // _HOUR_S} h ago"
+    return f"{seconds // _DAY_S} days ago"
+
+
+def size(count: int) -> str:
+    """`1.2 MB`."""
+    number = float(count)
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:  # noqa: PLR2004 (SI prefixes)
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def lines(report: StatusReport, now: datetime) -> Iterator[str]:
+    """The report, line by line; the first says how delivery does."""
+    yield report.summary()
+    yield ""
+    yield (
+        f"device    {report.device_id}  (outstation {report.version}, pid {report.pid}, started"
+        f" {ago(report.started_at, now)}, boot {report.boot}, clock {report.clock})"
+    )
+    yield (
+        f"buffer    {report.buffer.stored} readings, {size(report.buffer.usage_bytes)}"
+        f" in {report.buffer.path}, dead letters {report.buffer.dead_letters}"
+    )
+    if report.buffer.fault:
+        yield f"          FAULT: {report.buffer.fault}"
+    for source in report.sources:
+        garbage = f", {source.dead_letters} dead letters" if source.dead_letters else ""
+        yield (
+            f"source    {source.source_id:<16} {source.driver:<10} {source.state:<10}"
+            f" {source.frames} frames, last {ago(source.last_data, now)}{garbage}"
+        )
+        if source.last_error and source.state != "connected":
+            yield f"          {source.last_error}"
+    for upstream in report.upstreams:
+        yield (
+            f"upstream  {upstream.name:<16} {upstream.driver:<10} {upstream.state:<10}"
+            f" {upstream.delivered} delivered, {upstream.backlog} waiting, {upstream.in_flight} in flight"
+        )
+        if upstream.holding_back:
+            yield f"          {upstream.holding_back}"

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Remakes the lock files from pyproject.toml with uv:
+#
+#   requirements/lock.sh             what pyproject.toml asks for now; pins that still fit stay
+#   requirements/lock.sh --upgrade   the newest versions that fit
+#
+#   run.lock    the agent on a device
+#   demo.lock   run and the extras `demo` and `http`: what `install.sh demo` needs
+#   build.lock  what builds the project itself (and the one dependency that has no wheel)
+#   test.lock   all of it and the test tools: what `install.sh test` needs
+#
+# Each is universal (every Python from 3.11 on, every architecture) and carries
+# hashes. No package index is named: pip uses the one that the machine is set up for.
+set -eu
+
+find_uv() {
+    if command -v uv; then
+        return
+    elif [ -x .venv/bin/uv ]; then
+        echo .venv/bin/uv
+    else
+        echo 'lock.sh: uv is missing. Remedy: .venv/bin/python -m pip install uv' >&2
+        return 1
+    fi
+}
+
+# lock NAME UV-ARGUMENTS...
+lock() {
+    name=$1
+    shift
+    echo "requirements/$name.lock"
+    "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-sources --custom-compile-command requirements/lock.sh \
+        "$@" --output-file "requirements/$name.lock"
+}
+
+main() {
+    case "$#:${1-}" in
+    0:) upgrade= ;;
+    1:--upgrade) upgrade=--upgrade ;;
+    *)
+        echo 'usage: requirements/lock.sh [--upgrade]' >&2
+        exit 2
+        ;;
+    esac
+    cd "$(dirname "$0")/.."
+    uv=$(find_uv)
+    # shellcheck disable=SC2086  # one option or none
+    lock test $upgrade pyproject.toml --all-extras --group build --group test
+    # The others begin as copies of test.lock: uv keeps the versions it finds and
+    # drops what is not asked for, so that all four agree.
+    for name in run demo build; do
+        cp requirements/test.lock "requirements/$name.lock"
+    done
+    lock run pyproject.toml
+    lock demo pyproject.toml --extra demo --extra http
+    lock build --group build
+}
+
+main "$@"

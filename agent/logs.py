@@ -12,17 +12,12 @@ import os
 import sys
 from typing import TextIO
 
-ROOT = "outstation"
-"""All our loggers lie under this one."""
+_OURS = ("agent", "buffer", "drivers")
+"""Our loggers are named by module, so they lie under the packages."""
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _COLOUR = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[1;31m"}
 _RESET = "\x1b[0m"
-
-
-def logger(name: str) -> logging.Logger:
-    """The logger of one part of the program."""
-    return logging.getLogger(f"{ROOT}.{name}")
 
 
 def _quoted(value: object) -> str:
@@ -51,7 +46,7 @@ class JournalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line in logfmt behind its priority."""
-        fields = {"logger": record.name.removeprefix(f"{ROOT}."), "message": record.getMessage()}
+        fields = {"logger": record.name, "message": record.getMessage()}
         fields.update(getattr(record, "fields", {}))
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
@@ -66,7 +61,6 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     structured = "JOURNAL_STREAM" in os.environ
     formatter = JournalFormatter() if structured else TerminalFormatter(colour=stream.isatty())
     handler.setFormatter(formatter)
-    ours = logging.getLogger(ROOT)
-    ours.handlers[:] = [handler]
-    ours.setLevel(level.upper())
-    ours.propagate = False
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for package in _OURS:
+        logging.getLogger(package).setLevel(level.upper())

@@ -36,7 +36,7 @@ class RedeliveryIndex:
     """The newest origins, and where what came from them is kept."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._kept: OrderedDict[tuple[str, int], tuple[str, Kept]] = OrderedDict()
 
     def remember(self, origin: Origin, table: str, last_id: int) -> None:
@@ -44,7 +44,7 @@ class RedeliveryIndex:
         key = (origin.client, origin.packet)
         self._kept[key] = (origin.payload_hash, Kept(table, last_id))
         self._kept.move_to_end(key)
-        if len(self._kept) > self._capacity:
+        if len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
 
     def find(self, origin: Origin) -> Kept | None:

@@ -1,0 +1,95 @@
+"""The verdict: what the receiver's database holds, against what the device accepted."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+Key = tuple[str, str, int]
+"""(device_id, store_id, seq): what makes a reading one and the same everywhere."""
+
+_NOT_MEASURED = frozenset({"origin"})
+"""Fields of a stored reading that stay on the device."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts; `proven` is the whole point."""
+
+    accepted: int = 0
+    delivered: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    out_of_order: int = 0
+    altered: int = 0
+    by_source: Counter[str] = field(default_factory=Counter)
+    """Readings accepted, by source."""
+
+    @property
+    def proven(self) -> bool:
+        """Whether every accepted reading arrived once, in order and as it was measured."""
+        flaws = self.lost + self.duplicated + self.out_of_order + self.altered
+        return self.accepted > 0 and not flaws
+
+    def line(self) -> str:
+        """The verdict on one line."""
+        return (
+            f"accepted {self.accepted}, delivered {self.delivered}, lost {self.lost},"
+            f" duplicated {self.duplicated}, out of order {self.out_of_order}, altered {self.altered}"
+        )
+
+
+def _content(document: dict[str, Any]) -> bytes:
+    """What was measured, in a form that compares."""
+    return to_json({key: document[key] for key in sorted(document) if key not in _NOT_MEASURED})
+
+
+def received(database: Path) -> Iterator[tuple[Key, str, dict[str, Any]]]:
+    """Key, source and document of every row of a receiver's SQLite database, in order of arrival."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT device_id, store_id, seq, source, document FROM readings ORDER BY arrival"
+        )
+        for device_id, store_id, seq, source, document in rows:
+            yield (device_id, store_id, seq), source, from_json(document)
+
+
+def judge(
+    accepted: Iterable[tuple[Key, dict[str, Any]]],
+    arrived: Iterable[tuple[Key, str, dict[str, Any]]],
+) -> Verdict:
+    """Compare what the device holds with what arrived.
+
+    A reading that arrived under a key the device does not know counts as a duplicate: it can only be
+    another's second copy. Two rows that say the same of the same moment count as one, too.
+    """
+    kept = {key: _content(document) for key, document in accepted}
+    verdict = Verdict(accepted=len(kept))
+    verdict.by_source.update(from_json(content)["source"] for content in kept.values())
+    seen: set[Key] = set()
+    moments: set[bytes] = set()
+    newest: dict[tuple[str, str, str], int] = {}
+    for key, source, document in arrived:
+        device_id, store_id, seq = key
+        content = _content(document)
+        if key in seen or key not in kept or content in moments:
+            verdict.duplicated += 1
+            continue
+        seen.add(key)
+        moments.add(content)
+        verdict.delivered += 1
+        verdict.altered += content != kept[key]
+        lane = (device_id, store_id, source)
+        verdict.out_of_order += seq < newest.get(lane, 0)
+        newest[lane] = max(seq, newest.get(lane, 0))
+    verdict.lost = len(kept) - len(seen)
+    return verdict

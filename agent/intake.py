@@ -1,0 +1,206 @@
+"""The way of one frame or message through the device: recognised, parsed, processed, kept, acknowledged.
+
+Every `CollectedData` ends in exactly one of four ways, and only then is its source told:
+
+- its readings are durable in the buffer;
+- a rule dropped it (a step of the pipeline gave no reading);
+- it is durable as a dead letter, with its reason;
+- it is a second delivery of what is kept already.
+
+Nothing here waits for a commit item by item: deliveries that want an acknowledgement queue up with the
+id of their last record, and `run` acknowledges them in the order they came, as commits return. The queue
+is as long as what the sources have in flight, which their connections bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic_core import to_json
+
+from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.dead_letters import dead_letter
+from agent.redelivery import RedeliveryIndex
+from buffer import BufferFullError
+from collectors import metadata_keys
+from collectors.models import Origin, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from agent.spine.processing import ProcessingManager
+    from agent.spine.storage import StorageManager
+    from collectors.interfaces import Acknowledging, IMetadataParser
+    from collectors.models import CollectedData
+
+READINGS = "readings"
+
+
+class _Record(Protocol):
+    seq: int
+    document: dict[str, Any]
+
+
+class Keeping(Protocol):
+    """What the intake needs of the buffer beside storing."""
+
+    def append(self, documents: Sequence[bytes], *, table: str) -> range:
+        """Take records; their ids, not yet durable. Raises BufferFullError."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until `append` takes something."""
+        ...
+
+    async def wait_durable(self, last_id: int, *, table: str) -> None:
+        """Wait until everything up to an id is durable."""
+        ...
+
+    def durable_id(self, table: str) -> int:
+        """Everything up to this id is durable."""
+        ...
+
+    async def recent(self, n: int, *, table: str) -> Sequence[_Record]:
+        """The newest records, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """An acknowledgement that is due once a record is durable."""
+
+    table: str
+    last_id: int
+    source_id: str
+    token: Hashable
+
+
+class Intake:
+    """The sink of every source."""
+
+    def __init__(
+        self,
+        *,
+        parser: IMetadataParser,
+        processing: ProcessingManager,
+        storage: StorageManager,
+        buffer: Keeping,
+        backend_id: str,
+        pipeline_of: Callable[[str], str],
+    ) -> None:
+        self._parser = parser
+        self._processing = processing
+        self._storage = storage
+        self._buffer = buffer
+        self._backend_id = backend_id
+        self._pipeline_of = pipeline_of
+        self._sources: dict[str, Acknowledging] = {}
+        self._owed: deque[_Owed] = deque()
+        self._wanted = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._last_id = {READINGS: 0, DEAD_LETTERS: 0}
+        self.redeliveries = RedeliveryIndex()
+        self.dead_letters: Counter[str] = Counter()
+        """Dead letters since the start, by source."""
+        self.recognised: Counter[str] = Counter()
+        """Second deliveries that were acknowledged and not stored again, by source."""
+
+    async def load(self) -> None:
+        """Learn the newest origins from the buffer, so that redeliveries after a restart are recognised."""
+        for table in (DEAD_LETTERS, READINGS):
+            for record in await self._buffer.recent(self.redeliveries.capacity, table=table):
+                match record.document.get("origin"):
+                    case [str(client), int(packet), str(payload_hash)]:
+                        origin = Origin(client=client, packet=packet, payload_hash=payload_hash)
+                        self.redeliveries.remember(origin, table, record.seq)
+
+    def acknowledge_to(self, source_id: str, source: Acknowledging) -> None:
+        """Tell this source when what it delivered is safe."""
+        self._sources[source_id] = source
+
+    async def __call__(self, data: CollectedData) -> None:
+        """Take one frame or message."""
+        metadata = data.metadata
+        token = metadata.get(metadata_keys.ACK_TOKEN)
+        origin = metadata.get(metadata_keys.ORIGIN)
+        if origin is not None and metadata.get(metadata_keys.REDELIVERED):
+            kept = self.redeliveries.find(origin)
+            if kept is not None:
+                self.recognised[data.source_id] += 1
+                self._owe(kept.table, kept.last_id, data.source_id, token)
+                return
+        table, documents = await self._documents_of(data)
+        if documents:
+            last_id = await self._keep(table, documents, data.source_id)
+            if origin is not None:
+                self.redeliveries.remember(origin, table, last_id)
+        # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
+        self._owe(table, self._last_id[table], data.source_id, token)
+
+    async def _documents_of(self, data: CollectedData) -> tuple[str, list[bytes]]:
+        """The records to keep of one item, and the table they belong in."""
+        garbage = data.metadata.get(metadata_keys.FRAME_ERROR)
+        if garbage is not None:
+            return self._set_aside(data, "framing", garbage)
+        try:
+            parsed = await self._parser.parse(data)
+        except ValueError as error:
+            return self._set_aside(data, "metadata", str(error))
+        if not parsed.is_valid:
+            return self._set_aside(data, "metadata", "; ".join(parsed.validation_errors))
+        result = await self._processing.execute(self._pipeline_of(data.source_id), data)
+        if not result.success:
+            reason = result.step_results[-1].error if result.step_results else None
+            return self._set_aside(data, result.failed_step or "pipeline", reason or "no reason given")
+        readings: list[Reading] = result.final_data or []
+        return READINGS, [to_json(reading.to_document()) for reading in readings]
+
+    def _set_aside(self, data: CollectedData, stage: str, reason: str) -> tuple[str, list[bytes]]:
+        self.dead_letters[data.source_id] += 1
+        return DEAD_LETTERS, [dead_letter(data, stage=stage, reason=reason)]
+
+    async def _keep(self, table: str, documents: list[bytes], source_id: str) -> int:
+        """Hand records to the buffer, waiting while it is full; the id of the last one."""
+        while True:
+            try:
+                if table == READINGS:
+                    ids = self._storage.submit(self._backend_id, documents, source=source_id)
+                else:
+                    ids = self._buffer.append(documents, table=table)
+            except BufferFullError:
+                await self._buffer.room()
+            else:
+                self._last_id[table] = ids[-1]
+                return ids[-1]
+
+    def _owe(self, table: str, last_id: int, source_id: str, token: Hashable | None) -> None:
+        if token is not None:
+            self._owed.append(_Owed(table, last_id, source_id, token))
+            self._settled.clear()
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Acknowledge what has become durable, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._owed:
+                # Waiting for the newest of a table lets one commit serve all that came before it.
+                newest = {owed.table: owed.last_id for owed in self._owed}
+                table = self._owed[0].table
+                await self._buffer.wait_durable(newest[table], table=table)
+                self._acknowledge_durable()
+            self._settled.set()
+
+    def _acknowledge_durable(self) -> None:
+        while self._owed and self._owed[0].last_id <= self._buffer.durable_id(self._owed[0].table):
+            owed = self._owed.popleft()
+            self._sources[owed.source_id].acknowledge(owed.token)
+
+    async def settled(self) -> None:
+        """Wait until every acknowledgement that was due has been given."""
+        await self._settled.wait()

@@ -1,0 +1,23 @@
+"""What all codecs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a frame says at one time: the values of a reading to be."""
+
+    values: dict[str, bool | int | float | str]
+    """At least one; numbers are finite, integers fit 64 bits, names are not empty."""
+    t: float | None = None
+    """When it was measured, seconds since 1970-01-01 UTC, if the frame itself says so."""
+    units: dict[str, str] = field(default_factory=dict)
+    """Unit of a metric, if the frame itself says so."""
+
+
+Codec: TypeAlias = Callable[[bytes], list[Decoded]]
+"""Bytes to readings; raises ValueError, and nothing else, for bytes that are not in its format."""

@@ -49,7 +49,9 @@ def _one(document: Any, where: str) -> Decoded:
     """The reading that one object is; `where` is its place in the payload, empty for the whole."""
     place = f"{where}: " if where else ""
     if not isinstance(document, dict):
-        raise ValueError(f"{place}{_called(document)} is no reading: it must be an object such as {{\"t\": 21.5}}")
+        raise ValueError(
+            f'{place}{_called(document)} is no reading: it must be an object such as {{"t": 21.5}}'
+        )
     values: dict[str, bool | int | float | str] = {}
     _flatten(document, "", place, 1, values)
     if not values:

@@ -68,7 +68,11 @@ def test_garbage_gives_value_error_and_nothing_else(raw):
     decodes_or_explains(raw)
 
 
-@given(st.lists(st.sampled_from([b'{"a"', b":", b",", b"}", b"[", b"]", b"1", b"-", b'"', b"e9", b"null", b"NaN"])))
+@given(
+    st.lists(
+        st.sampled_from([b'{"a"', b":", b",", b"}", b"[", b"]", b"1", b"-", b'"', b"e9", b"null", b"NaN"])
+    )
+)
 def test_almost_json_gives_readings_or_value_error(pieces):
     decodes_or_explains(b"".join(pieces))
 

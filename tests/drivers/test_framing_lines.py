@@ -1,5 +1,7 @@
 """The line framer against a model that sees the whole stream at once."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ STREAMS = st.one_of(
 
 def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 def run(framer: Framer, chunks: list[bytes]) -> list[bytes | FrameError]:
@@ -44,7 +46,9 @@ def flat(found: list[bytes | FrameError]) -> list[bytes | tuple[ErrorKind, bytes
     return [item if isinstance(item, bytes) else (item.kind, item.raw) for item in found]
 
 
-@given(stream=STREAMS, terminator=TERMINATORS, max_length=st.integers(1, 60), cuts=st.lists(st.integers(0, 400)))
+@given(
+    stream=STREAMS, terminator=TERMINATORS, max_length=st.integers(1, 60), cuts=st.lists(st.integers(0, 400))
+)
 def test_any_stream_in_any_pieces_gives_what_the_whole_stream_says(stream, terminator, max_length, cuts):
     framer = LineFramer(terminator, max_length=max_length)
     found = run(framer, chunked(stream, cuts))
@@ -72,13 +76,15 @@ def test_intact_lines_survive_any_garbage_between_them(lines, garbage, cuts):
     assert all(line in good for line in lines)  # once each and in order: each search goes on after the last
 
 
-@given(stream=STREAMS, terminator=TERMINATORS, max_length=st.integers(1, 60), cuts=st.lists(st.integers(0, 400)))
+@given(
+    stream=STREAMS, terminator=TERMINATORS, max_length=st.integers(1, 60), cuts=st.lists(st.integers(0, 400))
+)
 def test_skipping_the_first_frame_costs_exactly_what_comes_before_the_first_terminator(
     stream, terminator, max_length, cuts
 ):
     framer = LineFramer(terminator, max_length=max_length, skip_first=True)
     found = flat(run(framer, chunked(stream, cuts)))
-    first, separator, rest = stream.partition(terminator)
+    first, _, rest = stream.partition(terminator)
     too_long = [(ErrorKind.TOO_LONG, first[:max_length])] if len(first) > max_length else []
     assert found == too_long + model(rest, terminator, max_length)
     assert framer.counts.skipped == (0 < len(first) <= max_length)

@@ -1,0 +1,228 @@
+"""The collection manager: keeps every source connected, for ever, and hands on what it delivers.
+
+A collection task connects, takes samples, gives each to the sink, and when anything fails it says so once,
+waits (jittered back-off) and begins anew, until it is stopped. A source that fails harms no other source.
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from agent.spine.backoff import LOCAL, Backoff, BackoffPolicy
+from agent.spine.collection_loop import (
+    CLOSE_TIMEOUT_S,
+    CollectedSource,
+    CollectionLoop,
+    Sink,
+    Sleep,
+    SourceLink,
+)
+from agent.spine.errors import COLLECTION, CONFIGURATION
+from agent.spine.spine import Spine
+from collectors.enums import CollectionStatus
+from collectors.interfaces import ICollectionManager, IDataSource
+from collectors.models import CollectedData, CollectionStatistics, CollectionTask
+from collectors.registration import check_source
+
+_STOP_TIMEOUT_S = 3 * CLOSE_TIMEOUT_S
+_ENDED_TASKS_MAX = 1000
+
+
+async def discard(_data: CollectedData) -> None:
+    """A sink for managers that only watch."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A collection task and what runs it, until it has ended."""
+
+    task: CollectionTask
+    entry: CollectedSource
+    running: asyncio.Task[None] | None
+
+
+class CollectionManager(ICollectionManager):
+    """The collection manager of the running program.
+
+    Args:
+        spine: Events, errors, tasks, time.
+        sink: Takes every sample; what it raises is reported, and the next sample follows.
+        backoff: How to wait before a source is tried again.
+        sleep: Waits that many seconds; tests replace it.
+    """
+
+    def __init__(
+        self,
+        spine: Spine,
+        *,
+        sink: Sink = discard,
+        backoff: BackoffPolicy = LOCAL,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._spine = spine
+        self._sink = sink
+        self._policy = backoff
+        self._sleep = sleep
+        self._entries: dict[str, CollectedSource] = {}
+        self._current: dict[str, _Run] = {}
+        self._runs: OrderedDict[str, _Run] = OrderedDict()
+
+    async def register_source(self, source: IDataSource, config: dict[str, object]) -> str:
+        """Register a source; returns its id. `config` is a `SourceRegistration`.
+
+        Raises:
+            ValueError: The configuration is invalid, or the id is taken; nothing is registered.
+        """
+        try:
+            source_id, registration = check_source(source, config, self._entries)
+        except ValueError as error:
+            await self._spine.errors.report(error, layer=CONFIGURATION, operation="register_source")
+            raise
+        self._entries[source_id] = CollectedSource(
+            source=source,
+            registration=registration,
+            link=SourceLink(source_id, "stopped", self._spine.clock.now()),
+            backoff=Backoff(self._policy, self._spine.rng),
+        )
+        return source_id
+
+    async def unregister_source(self, source_id: str) -> None:
+        """Stop the source's collection, if any, and forget the source.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        self._entry(source_id)
+        if (run := self._current.get(source_id)) is not None:
+            await self.stop_collection(run.task.task_id)
+        self._entries.pop(source_id, None)
+
+    async def start_collection(self, source_id: str) -> str:
+        """Start collecting in the background; returns a task id that the task tracker knows.
+
+        Raises:
+            KeyError: There is no such source.
+            RuntimeError: It is already being collected, or the program is ending.
+        """
+        entry = self._entry(source_id)
+        if source_id in self._current:
+            raise RuntimeError(f"source {source_id!r} is already being collected")
+        loop = CollectionLoop(self._spine, self._sink, self._sleep, entry)
+        task_id, running = self._spine.start(COLLECTION, loop.run(), layer=COLLECTION, subject=source_id)
+        loop.task_id = task_id
+        now = self._spine.clock.now()
+        entry.link.change("connecting", now)
+        task = CollectionTask(
+            task_id=task_id,
+            source_id=source_id,
+            status=CollectionStatus.RUNNING,
+            created_at=now,
+            started_at=now,
+        )
+        run = self._current[source_id] = self._runs[task_id] = _Run(task, entry, running)
+        running.add_done_callback(lambda _: self._ended(run))
+        self._forget_ended()
+        return task_id
+
+    async def stop_collection(self, task_id: str) -> None:
+        """Stop a collection task and wait for its end. Stopping a stopped one is harmless.
+
+        Raises:
+            KeyError: There is no such task.
+        """
+        run = self._run(task_id)
+        running = run.running
+        if running is None:
+            return
+        running.cancel()
+        await asyncio.wait({running}, timeout=_STOP_TIMEOUT_S)
+        if not running.done():
+            await self._spine.errors.report(
+                TimeoutError(f"collection did not stop within {_STOP_TIMEOUT_S:.0f} s"),
+                layer=COLLECTION,
+                operation="stop_collection",
+                source_id=run.task.source_id,
+            )
+
+    async def get_task_status(self, task_id: str) -> CollectionStatus:
+        """What a collection task is doing.
+
+        Raises:
+            KeyError: There is no such task.
+        """
+        return (await self.get_task(task_id)).status
+
+    async def get_task(self, task_id: str) -> CollectionTask:
+        """All about a collection task.
+
+        Raises:
+            KeyError: There is no such task.
+        """
+        run = self._run(task_id)
+        task = run.task.model_copy()
+        if run.running is not None:
+            failing = run.entry.link.state == "failing"
+            task.status = CollectionStatus.ERROR if failing else CollectionStatus.RUNNING
+        return task
+
+    async def get_statistics(self, source_id: str) -> CollectionStatistics:
+        """What was collected from a source.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        entry = self._entry(source_id)
+        return CollectionStatistics(
+            success_count=entry.successes,
+            failure_count=entry.link.failures,
+            average_processing_time=entry.processing_s / entry.successes if entry.successes else 0.0,
+            last_collection_time=entry.last_collection,
+        )
+
+    def link(self, source_id: str) -> SourceLink:
+        """How a source is doing.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        return replace(self._entry(source_id).link)
+
+    def links(self) -> list[SourceLink]:
+        """How all sources are doing."""
+        return [replace(entry.link) for entry in self._entries.values()]
+
+    async def close(self) -> None:
+        """Stop every collection."""
+        runs = list(self._current.values())
+        for run in runs:  # all at once: each may take its time to disconnect
+            if run.running is not None:
+                run.running.cancel()
+        for run in runs:
+            await self.stop_collection(run.task.task_id)
+
+    def _entry(self, source_id: str) -> CollectedSource:
+        try:
+            return self._entries[source_id]
+        except KeyError:
+            raise KeyError(f"no source {source_id!r}") from None
+
+    def _run(self, task_id: str) -> _Run:
+        try:
+            return self._runs[task_id]
+        except KeyError:
+            raise KeyError(f"no collection task {task_id!r}") from None
+
+    def _ended(self, run: _Run) -> None:
+        now = self._spine.clock.now()
+        run.running = None
+        run.task.status = CollectionStatus.STOPPED
+        run.task.stopped_at = now
+        run.entry.link.change("stopped", now)
+        del self._current[run.task.source_id]
+
+    def _forget_ended(self) -> None:
+        """Keep the memory of ended tasks bounded; a task that runs is never forgotten."""
+        if len(self._runs) <= _ENDED_TASKS_MAX + len(self._current):
+            return
+        oldest = next(task_id for task_id, run in self._runs.items() if run.running is None)
+        del self._runs[oldest]

@@ -1,0 +1,235 @@
+"""One collection task: the loop that connects, collects, hands on, and begins anew when anything fails."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from agent.spine.backoff import Backoff
+from agent.spine.errors import COLLECTION, describe
+from agent.spine.spine import Spine
+from collectors.enums import EventType
+from collectors.interfaces import IDataSource
+from collectors.models import CollectedData, SystemEvent
+from collectors.registration import SourceRegistration
+
+_log = logging.getLogger(__name__)
+
+Sink = Callable[[CollectedData], Awaitable[None]]
+"""Takes one sample. While it waits, the source waits: that is the back-pressure."""
+
+Sleep = Callable[[float], Awaitable[None]]
+"""Waits that many seconds."""
+
+LinkState = Literal["connecting", "connected", "failing", "stopped"]
+
+CLOSE_TIMEOUT_S = 5.0
+"""A source that cannot disconnect within this time is left behind, and that is logged."""
+_FAIR_ITEMS = 64
+"""After so many samples without a pause the event loop gets its turn: neither a source with a full queue nor
+a sink with room need ever wait."""
+
+
+@dataclass(slots=True)
+class SourceLink:
+    """How a source is doing, for people to look at."""
+
+    source_id: str
+    state: LinkState
+    since: datetime
+    """When it came into this state."""
+    last_error: str | None = None
+    frames: int = 0
+    """Samples since it was registered."""
+    failures: int = 0
+    """Failed attempts, lost connections, invalid samples and samples the sink did not take."""
+    last_data: datetime | None = None
+    """The time of the newest sample."""
+
+    def change(self, state: LinkState, now: datetime) -> None:
+        """Note a state; `since` is when it was new."""
+        if state != self.state:
+            self.state = state
+            self.since = now
+
+
+@dataclass(slots=True)
+class CollectedSource:
+    """A registered source, its link, and what was collected from it."""
+
+    source: IDataSource
+    registration: SourceRegistration
+    link: SourceLink
+    backoff: Backoff
+    successes: int = 0
+    processing_s: float = 0.0
+    last_collection: datetime | None = None
+
+
+class CollectionLoop:
+    """The loop that never gives up on a source.
+
+    Args:
+        spine: Events, errors, time.
+        sink: Takes every sample.
+        sleep: Waits between attempts and between polls.
+        entry: The source.
+    """
+
+    def __init__(self, spine: Spine, sink: Sink, sleep: Sleep, entry: CollectedSource) -> None:
+        self.task_id = ""
+        self._spine = spine
+        self._sink = sink
+        self._sleep = sleep
+        self._entry = entry
+        self._source = entry.source
+        self._source_id = entry.link.source_id
+        self._unfair = 0
+        self._sink_fails = False
+
+    async def run(self) -> int:
+        """Collect until the source has no more, or cancellation; the number of samples since it was registered."""
+        while True:
+            try:
+                await self._session()
+            except Exception as error:  # noqa: BLE001 (whatever a driver raises: it is reported, and tried again)
+                await self._failed(error)
+            else:
+                return self._entry.link.frames
+            await self._sleep(self._entry.backoff.delay_s(self._spine.clock.monotonic_s()))
+
+    async def _session(self) -> None:
+        """One connection, from connect to disconnect; returns when the source has no more."""
+        registration = self._entry.registration
+        try:
+            await self._connect()
+            if registration.interval_s is None:
+                await self._stream()
+            else:
+                await self._poll(registration.interval_s)
+        finally:
+            await self._disconnect()
+        if registration.when_stream_ends == "reconnect":
+            raise ConnectionError("the stream ended")
+
+    async def _connect(self) -> None:
+        limit_s = self._entry.registration.connect_timeout_s
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                await self._source.connect()
+        except TimeoutError as error:
+            if limit.expired():
+                raise ConnectionError(f"not connected within {limit_s:g} s") from error
+            raise
+        self._entry.backoff.established(self._spine.clock.monotonic_s())
+        if self._entry.link.state == "failing":
+            _log.info("source %s is connected again", self._source_id)
+        self._entry.link.last_error = None
+        self._entry.link.change("connected", self._spine.clock.now())
+
+    async def _stream(self) -> None:
+        stream = self._source.collect_stream()
+        try:
+            async for data in stream:
+                if self._spine.events.has_subscribers(EventType.COLLECTION_START):
+                    self._tell(EventType.COLLECTION_START)
+                await self._accept(data)
+        finally:
+            if inspect.isasyncgen(stream):
+                # Left to the garbage collector, its clean-up would come at any time, or never.
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await stream.aclose()
+
+    async def _poll(self, interval_s: float) -> None:
+        due_s = self._spine.clock.monotonic_s()
+        while True:
+            if self._spine.events.has_subscribers(EventType.COLLECTION_START):
+                self._tell(EventType.COLLECTION_START)
+            try:
+                data = await self._source.collect()
+            except ValueError as error:  # this sample is bad; the connection is not
+                await self._spoiled(error, "collect")
+            else:
+                await self._accept(data)
+            now_s = self._spine.clock.monotonic_s()
+            due_s += interval_s
+            if due_s < now_s:  # too slow: leave out what was missed instead of catching up in a burst
+                due_s += (now_s - due_s) // interval_s * interval_s + interval_s
+            await self._sleep(due_s - now_s)
+
+    async def _accept(self, data: CollectedData) -> None:
+        entry, clock = self._entry, self._spine.clock
+        begun_s = clock.monotonic_s()
+        entry.link.frames += 1
+        entry.link.last_data = data.timestamp
+        if self._spine.events.has_subscribers(EventType.COLLECTION_COMPLETE):
+            self._tell(EventType.COLLECTION_COMPLETE, size_bytes=len(data.raw_data))
+        try:
+            await self._sink(data)
+        except Exception as error:  # noqa: BLE001 (reported; the next sample follows)
+            # What takes the samples has failed, not the source: reconnecting would not help.
+            await self._not_taken(error)
+        else:
+            self._sink_fails = False
+            entry.successes += 1
+            entry.processing_s += clock.monotonic_s() - begun_s
+            entry.last_collection = data.timestamp
+        self._unfair += 1
+        if self._unfair >= _FAIR_ITEMS:
+            self._unfair = 0
+            await asyncio.sleep(0)
+
+    async def _disconnect(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._source.disconnect()
+        except Exception as error:  # noqa: BLE001 (logged; the next connect shows whether it matters)
+            # What is wrong with the link was reported; that it cannot even be closed goes to the log.
+            _log.warning("source %s: disconnect failed: %s", self._source_id, describe(error))
+
+    async def _failed(self, error: Exception) -> None:
+        """Count a failure; report it when it is news: another state, or another error."""
+        link = self._entry.link
+        message = describe(error)
+        news = link.state != "failing" or link.last_error != message
+        link.failures += 1
+        link.last_error = message
+        operation = "collect" if link.state == "connected" else "connect"
+        self._entry.link.change("failing", self._spine.clock.now())
+        if news:
+            await self._report(error, operation)
+
+    async def _spoiled(self, error: Exception, operation: str) -> None:
+        self._entry.link.failures += 1
+        self._entry.link.last_error = describe(error)
+        await self._report(error, operation)
+
+    async def _not_taken(self, error: Exception) -> None:
+        first, self._sink_fails = not self._sink_fails, True
+        self._entry.link.failures += 1
+        self._entry.link.last_error = describe(error)
+        if first:
+            await self._report(error, "deliver", critical=True)
+
+    async def _report(self, error: Exception, operation: str, *, critical: bool = False) -> None:
+        await self._spine.errors.report(
+            error,
+            layer=COLLECTION,
+            operation=operation,
+            critical=critical,
+            source_id=self._source_id,
+            task_id=self.task_id,
+        )
+
+    def _tell(self, event_type: EventType, **data: object) -> None:
+        self._spine.events.publish(
+            SystemEvent(
+                event_type=event_type,
+                timestamp=self._spine.clock.now(),
+                source="collection_manager",
+                data={"source_id": self._source_id, "task_id": self.task_id, **data},
+            )
+        )

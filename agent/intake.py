@@ -24,7 +24,7 @@ from pydantic_core import to_json
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.dead_letters import dead_letter
 from agent.redelivery import RedeliveryIndex
-from buffer import BufferFullError
+from buffer import BufferFull
 from collectors import metadata_keys
 from collectors.models import Origin, Reading
 
@@ -48,7 +48,7 @@ class Keeping(Protocol):
     """What the intake needs of the buffer beside storing."""
 
     def append(self, documents: Sequence[bytes], *, table: str) -> range:
-        """Take records; their ids, not yet durable. Raises BufferFullError."""
+        """Take records; their ids, not yet durable. Raises BufferFull."""
         ...
 
     async def room(self) -> None:
@@ -165,17 +165,19 @@ class Intake:
 
     async def _keep(self, table: str, documents: list[bytes], source_id: str) -> int:
         """Hand records to the buffer, waiting while it is full; the id of the last one."""
+        if table == READINGS:
+            ids = await self._storage.submit(self._backend_id, documents, source=source_id)
+        else:
+            ids = await self._append_dead_letters(documents)
+        self._last_id[table] = ids[-1]
+        return ids[-1]
+
+    async def _append_dead_letters(self, documents: list[bytes]) -> range:
         while True:
             try:
-                if table == READINGS:
-                    ids = self._storage.submit(self._backend_id, documents, source=source_id)
-                else:
-                    ids = self._buffer.append(documents, table=table)
-            except BufferFullError:
+                return self._buffer.append(documents, table=DEAD_LETTERS)
+            except BufferFull:
                 await self._buffer.room()
-            else:
-                self._last_id[table] = ids[-1]
-                return ids[-1]
 
     def _owe(self, table: str, last_id: int, source_id: str, token: Hashable | None) -> None:
         if token is not None:

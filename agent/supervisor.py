@@ -43,7 +43,7 @@ def supervise(
             backoff.established(started_s)
             try:
                 await run()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (every failure goes to the error flow; this is its boundary)
                 now_s = spine.clock.monotonic_s()
                 if now_s - started_s >= policy.stable_s:
                     told = ""

@@ -1,6 +1,104 @@
-"""The command line."""
+"""The command line. Each command is imported when it is called, so that `--help` is quick and a run small.
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_CONFIG = Path("/etc/outstation/outstation.toml")
+_LEVELS = ("debug", "info", "warning", "error")
 
 
-def main() -> int:
-    """Run a command; returns its exit status."""
-    return 2
+class VersionAction(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the version and exit."""
+        from agent.version import version
+
+        print(f"outstation {version()}")
+        parser.exit(0)
+
+
+def _config_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        "-c",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help=f"the configuration (default: {DEFAULT_CONFIG})",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="outstation",
+        description="Collects readings, keeps each one safe on the card, and delivers it once.",
+    )
+    parser.add_argument("--version", action=VersionAction, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="collect, keep and deliver until stopped")
+    _config_argument(run)
+    run.add_argument("--log-level", choices=_LEVELS, help="instead of agent.log_level")
+
+    check = commands.add_parser("check", help="say whether a configuration is right, and start nothing")
+    _config_argument(check)
+
+    status = commands.add_parser(
+        "status", help="say how the running agent does, what is not delivered and why"
+    )
+    _config_argument(status)
+    status.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    read = commands.add_parser("read", help="print what one source says, and store nothing")
+    read.add_argument("source", metavar="SOURCE", help="the id of the source")
+    _config_argument(read)
+    read.add_argument("--count", "-n", type=int, metavar="N", help="stop after N frames or messages")
+
+    receive = commands.add_parser("receive", help="be the cloud end: take batches, keep each reading once")
+    receive.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="URL",
+        help="http://HOST:PORT to listen on, or mqtt[s]://[USER@]HOST[:PORT] to subscribe at; may be repeated"
+        " (default: http://127.0.0.1:8080)",
+    )
+    receive.add_argument("--into", required=True, metavar="URL", help="sqlite:///FILE")
+    receive.add_argument("--log-level", choices=_LEVELS, default="info")
+
+    demo = commands.add_parser(
+        "demo", help="see it work: a cut, a kill, and nothing lost (needs no hardware)"
+    )
+    demo.add_argument(
+        "--folder", type=Path, metavar="DIR", help="keep what the demo makes (default: thrown away)"
+    )
+    demo.add_argument("--plain", action="store_true", help="print lines instead of a live view")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    arguments = build_parser().parse_args(argv)
+    command = import_module(f"agent.cli.{arguments.command}")
+    try:
+        status: int = command.main(arguments)
+    except KeyboardInterrupt:
+        return 130  # as a shell reports a command ended by SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has gone (`outstation status | head`); do not complain about it at exit.
+        sys.stdout = None
+        return 1
+    return status

@@ -1,0 +1,21 @@
+"""`outstation check`: says whether a configuration is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.cli.loading import WRONG_CONFIGURATION, load
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Check, and say what the configuration amounts to."""
+    config = load(arguments.config)
+    if config is None:
+        return WRONG_CONFIGURATION
+    sources = ", ".join(f"{source.id} ({source.driver})" for source in config.source)
+    upstreams = ", ".join(f"{upstream.name} ({upstream.driver})" for upstream in config.upstream)
+    print(f"{arguments.config} is right: sources {sources}; upstreams {upstreams or 'none'}")
+    return 0

@@ -1,0 +1,25 @@
+"""Loads the configuration for a command, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from agent.composition import catalogue
+from agent.config import ConfigurationError, load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config import AgentConfig
+
+WRONG_CONFIGURATION = 2
+
+
+def load(path: Path) -> AgentConfig | None:
+    """The configuration; None after its problems were printed."""
+    try:
+        return load_config(path, catalogue())
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return None

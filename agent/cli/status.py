@@ -1,0 +1,33 @@
+"""`outstation status`: asks the running agent over its local socket."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from agent.cli.loading import WRONG_CONFIGURATION, load
+from agent.composition import socket_path
+from agent.status.socket import AgentNotRunningError, ask_status
+from agent.status.text import lines
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the report."""
+    config = load(arguments.config)
+    if config is None:
+        return WRONG_CONFIGURATION
+    try:
+        report = asyncio.run(ask_status(socket_path(config)))
+    except AgentNotRunningError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(report.model_dump_json(indent=2))
+    else:
+        print("\n".join(lines(report, datetime.now(UTC))))
+    return 0

@@ -1,0 +1,171 @@
+"""Every problem of a configuration is told at once: where, what stands there, what would be right."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from agent.config import AgentConfig, Catalogue, ConfigurationError, Kind, load_config
+
+
+class PortOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    port: str
+    baudrate: int = Field(default=115200, gt=0)
+    parity: Literal["none", "even", "odd"] = "none"
+
+
+class BrokerOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: str
+    password: SecretStr | None = Field(default=None, min_length=4)
+
+
+class BandOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    metric: str
+    width: float = Field(ge=0)
+
+
+CATALOGUE = Catalogue(
+    sources=Kind(
+        "driver", frozenset({"serial", "mqtt"}), {"serial": PortOptions, "mqtt": BrokerOptions}.__getitem__
+    ),
+    processors=Kind("processor", frozenset({"deadband"}), {"deadband": BandOptions}.__getitem__),
+    upstreams=Kind("upstream", frozenset({"mqtt"}), {"mqtt": BrokerOptions}.__getitem__),
+    codecs=frozenset({"json"}),
+)
+
+GOOD = """
+[device]
+id = "greenhouse-3"
+
+[[source]]
+id = "soil"
+driver = "serial"
+port = "/dev/ttyUSB0"
+tags = { bed = "north" }
+
+[[source]]
+id = "hall"
+driver = "mqtt"
+url = "mqtt://localhost"
+
+[[pipeline]]
+sources = ["soil"]
+
+[[pipeline.step]]
+processor = "deadband"
+metric = "temperature"
+width = 0.1
+
+[buffer]
+path = "buffer"
+quota = "2 GB"
+keep_delivered = "3 days"
+
+[[upstream]]
+driver = "mqtt"
+url = "mqtt://cloud:hunter2@example.com"
+"""
+
+
+def load(folder: Path, text: str) -> AgentConfig:
+    path = folder / "agent.toml"
+    path.write_text(text)
+    return load_config(path, CATALOGUE)
+
+
+def problems(folder: Path, text: str) -> dict[str, str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text)
+    assert "agent.toml" in str(caught.value)
+    return {problem.where: str(problem) for problem in caught.value.problems}
+
+
+def test_a_good_file_is_loaded(tmp_path):
+    config = load(tmp_path, GOOD)
+    assert config.device.id == "greenhouse-3"
+    assert [source.id for source in config.source] == ["soil", "hall"]
+    assert config.source[0].options == PortOptions(port="/dev/ttyUSB0")
+    assert config.source[0].tags == {"bed": "north"}
+    assert config.pipeline[0].step[0].options == BandOptions(metric="temperature", width=0.1)
+    assert config.buffer.path == tmp_path / "buffer"
+    assert config.buffer.quota == 2 * 10**9
+    assert config.buffer.keep_delivered == 3 * 86400
+    assert config.upstream[0].name == "mqtt"
+    assert (config.pipeline_of("soil"), config.pipeline_of("hall")) == (0, None)
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    text = GOOD.replace('port = "/dev/ttyUSB0"', "baudrate = -1\npariti = 'even'").replace("width = 0.1", "")
+    found = problems(tmp_path, text.replace('quota = "2 GB"', 'quota = "2 parsecs"'))
+    assert set(found) == {
+        "source[0].port",
+        "source[0].baudrate",
+        "source[0].pariti",
+        "pipeline[0].step[0].width",
+        "buffer.quota",
+    }
+    assert "is required" in found["source[0].port"]
+    assert "greater than 0 (found -1)" in found["source[0].baudrate"]
+    assert "did you mean `parity`?" in found["source[0].pariti"]
+    assert '"2 GB" or "512 MiB" (found \'2 parsecs\')' in found["buffer.quota"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "message"),
+    [
+        ("[device]", "[devise]", "devise", "did you mean `device`?"),
+        ('driver = "serial"', 'driver = "seriel"', "source[0].driver", "did you mean `serial`?"),
+        ('driver = "serial"\n', "", "source[0].driver", "is required"),
+        ('id = "soil"\n', "", "source[0].id", "is required"),
+        ('id = "soil"', 'id = "so il"', "source[0].id", "pattern"),
+        ('id = "hall"', 'id = "soil"', "source[1].id", "is used by source[0] and source[1]"),
+        ('sources = ["soil"]', 'sources = ["sol"]', "pipeline[0].sources[0]", "did you mean `soil`?"),
+        ('sources = ["soil"]', "sources = []", "pipeline[0].sources", "at least 1 item"),
+        ('sources = ["soil"]', 'sources = ["soil", "soil"]', "pipeline[0].sources[1]", "one pipeline"),
+        ('processor = "deadband"', 'processor = "deadbend"', "pipeline[0].step[0].processor", "did you mean"),
+        ('tags = { bed = "north" }', "tags = { bed = 3 }", "source[0].tags.bed", "valid string (found 3)"),
+        ('id = "soil"', 'id = "soil"\ncodec = "jsn"', "source[0].codec", "did you mean `json`?"),
+        ('keep_delivered = "3 days"', "keep_delivered = -1", "buffer.keep_delivered", "greater than 0"),
+        ('id = "soil"', 'id = "soil"\noptions = 3', "source[0].options", "is not a key here"),
+        ("[[upstream]]", "[upstream]", "upstream", "write [[upstream]]"),
+        ("[buffer]", "[[buffer]]", "buffer", "should be a table"),
+    ],
+)
+def test_each_problem_names_its_place_and_remedy(tmp_path, old, new, where, message):
+    assert old in GOOD
+    found = problems(tmp_path, GOOD.replace(old, new))
+    assert message in found[where]
+
+
+def test_no_source_is_a_problem(tmp_path):
+    assert "at least one [[source]]" in problems(tmp_path, "[device]\nid = 'a'\n")["source"]
+
+
+def test_two_upstreams_of_one_driver_need_names(tmp_path):
+    again = '\n[[upstream]]\ndriver = "mqtt"\nurl = "mqtt://other"\n'
+    assert "give each a `name`" in problems(tmp_path, GOOD + again)["upstream[1].name"]
+    named = load(tmp_path, GOOD + again.replace("driver", 'name = "spare"\ndriver'))
+    assert [upstream.name for upstream in named.upstream] == ["mqtt", "spare"]
+
+
+def test_a_secret_is_never_shown(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, GOOD.replace('url = "mqtt://cloud', 'password = "abc"\nurl = "mqtt://cloud'))
+    assert "a secret, not shown" in str(caught.value)
+    assert "abc" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a = ", "[device\n", "\x00", "id = 1\nid = 2\n"])
+def test_what_is_not_toml_is_said_with_its_line(tmp_path, text):
+    assert re.search("is not TOML: .*(line|document|Invalid)", problems(tmp_path, text)["file"])
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(ConfigurationError, match="give one with --config FILE"):
+        load_config(tmp_path / "nowhere.toml", CATALOGUE)

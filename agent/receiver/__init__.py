@@ -1,0 +1,1 @@
+"""The reference cloud end: takes packs, stores each reading once, acknowledges after the commit."""

@@ -1,0 +1,63 @@
+"""What an upstream will never take: set aside durably, with its reason and its keys, so that it can be sent again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from agent.dead_letters import TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.sync.batches import Record
+
+
+class DeadLetterBox(Protocol):
+    """Where dead letters are kept."""
+
+    async def put(self, letter: bytes) -> None:
+        """Keep one (a JSON object); durable on return. Raises RuntimeError or OSError when it cannot be."""
+        ...
+
+
+class _Appending(Protocol):
+    """The part of the buffer that is needed here."""
+
+    def append(self, documents: Sequence[bytes], *, table: str) -> range: ...
+
+    async def wait_durable(self, last_id: int, *, table: str) -> None: ...
+
+
+class BufferDeadLetters:
+    """Dead letters in the buffer's own table."""
+
+    def __init__(self, buffer: _Appending) -> None:
+        self._buffer = buffer
+
+    async def put(self, letter: bytes) -> None:
+        """Append one and wait until it is durable."""
+        ids = self._buffer.append([letter], table=TABLE)
+        await self._buffer.wait_durable(ids[-1], table=TABLE)
+
+
+def undelivered(
+    records: Sequence[Record], *, upstream: str, device_id: str, store_id: str, reason: str, t: float
+) -> bytes:
+    """The dead letter of some readings, as JSON. They keep their keys."""
+    letter = {
+        "t": round(t, 6),
+        "stage": "upstream",
+        "reason": reason,
+        "upstream": upstream,
+        "device_id": device_id,
+        "store_id": store_id,
+        "readings": [[record.seq, record.document] for record in records],
+    }
+    try:
+        return to_json(letter)
+    except PydanticSerializationError:
+        # Half a surrogate pair, say: the very thing that made it undeliverable. ASCII escapes can hold it.
+        return json.dumps(letter, separators=(",", ":"), default=repr).encode("ascii")

@@ -1,0 +1,104 @@
+"""What is on its way: parcels in the order of their readings, and which batch each belongs to. Pure bookkeeping.
+
+A batch that was cut has several parcels. It is acknowledged once, when the last of them is settled: its bounds
+are those that the buffer gave out, so that exactly what was taken is acknowledged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
+
+from agent.sync.batches import B
+from agent.sync.upstream import LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.sync.packing import Parcel
+    from agent.sync.upstream import UpstreamError
+
+
+@dataclass(eq=False, slots=True)
+class _Taken(Generic[B]):
+    batch: B
+    parcels_left: int
+
+
+@dataclass(eq=False, slots=True)
+class Item(Generic[B]):
+    """One parcel on its way."""
+
+    parcel: Parcel
+    taken: _Taken[B]
+    in_flight: bool = False
+    delivered: bool = False
+    error: UpstreamError | None = None
+    """What the last attempt came to, until it is dealt with."""
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether there is something to deal with before it may be sent (again)."""
+        return not self.in_flight and (self.delivered or self.error is not None or bool(self.parcel.fault))
+
+    def forget_link(self) -> None:
+        """The connection is gone, and what it did to this parcel with it: it may be sent again."""
+        self.in_flight = False
+        if isinstance(self.error, LinkLost):
+            self.error = None
+
+
+class Outbox(Generic[B]):
+    """The parcels that are not yet settled, oldest first."""
+
+    def __init__(self) -> None:
+        self._items: list[Item[B]] = []
+        self.readings = 0
+        """Readings of all batches that are in here, settled parcels of theirs included."""
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item[B]]:
+        return iter(tuple(self._items))
+
+    @property
+    def in_flight(self) -> int:
+        """Parcels that are being sent now."""
+        return sum(item.in_flight for item in self._items)
+
+    def add(self, batch: B, parcels: Sequence[Parcel]) -> None:
+        """A batch was taken; its parcels go behind all others."""
+        assert parcels
+        taken = _Taken(batch, len(parcels))
+        self._items += [Item(parcel, taken) for parcel in parcels]
+        self.readings += len(batch.records)
+
+    def next_waiting(self) -> Item[B] | None:
+        """The oldest parcel that is not being sent and of which no outcome is left to deal with."""
+        for item in self._items:
+            if not item.in_flight and not item.has_outcome:
+                return item
+        return None
+
+    def replace(self, item: Item[B], parcels: Sequence[Parcel]) -> None:
+        """A parcel was cut: the pieces take its place."""
+        place = self._items.index(item)
+        self._items[place : place + 1] = [Item(parcel, item.taken) for parcel in parcels]
+        item.taken.parcels_left += len(parcels) - 1
+
+    def settle(self, item: Item[B]) -> B | None:
+        """A parcel is delivered or set aside; returns its batch when this was the last of it."""
+        self._items.remove(item)
+        item.taken.parcels_left -= 1
+        if item.taken.parcels_left:
+            return None
+        self.readings -= len(item.taken.batch.records)
+        return item.taken.batch
+
+    def empty(self) -> list[B]:
+        """Forget everything; returns the batches that were not settled."""
+        batches = list({id(item.taken): item.taken.batch for item in self._items}.values())
+        self._items.clear()
+        self.readings = 0
+        return batches

@@ -1,0 +1,101 @@
+"""The other end, as a protocol: what every upstream can do, and how it says that it cannot.
+
+Errors are split by who must act. All are `UpstreamError`; anything else that escapes an upstream is a bug.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Some readings as they go over the wire. A resend is the same pack, byte for byte."""
+
+    device_id: str
+    store_id: str
+    first: int
+    """Sequence number of its first reading."""
+    last: int
+    """Sequence number of its last reading."""
+    count: int
+    payload: bytes
+    content_type: str
+    content_encoding: str | None
+
+    @property
+    def key(self) -> str:
+        """Names exactly this pack, the same at every resend."""
+        return f"{self.device_id}/{self.store_id}/{self.first}-{self.last}-{self.count}"
+
+
+class UpstreamError(ConnectionError):
+    """A pack was not acknowledged, or there is no connection. The text is for the operator."""
+
+
+class RetryLater(UpstreamError):  # noqa: N818 (named by what is to be done)
+    """Time mends it: time-out, lost connection, 408, 429, 5xx. `retry_after_s` is what the server asked for."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class LinkLost(RetryLater):
+    """The connection has ended; nothing can be sent before `connect` is called again."""
+
+
+class Paused(UpstreamError):  # noqa: N818 (named by what is to be done)
+    """The operator must act: credentials, authorisation, certificate, address. Trying often is no use."""
+
+
+class TooLarge(UpstreamError):  # noqa: N818 (named by what is to be done)
+    """The other end takes it in smaller pieces."""
+
+
+class Rejected(UpstreamError):  # noqa: N818 (named by what is to be done)
+    """The other end will never take this pack."""
+
+
+class Upstream(Protocol):
+    """One place that readings are delivered to.
+
+    `connect` and `send` raise `UpstreamError` only. `disconnect` never raises and is harmless at any time.
+    """
+
+    @property
+    def name(self) -> str:
+        """Where it goes, for messages; holds no secret."""
+        ...
+
+    @property
+    def lasting(self) -> bool:
+        """Whether `connect` reaches the other end and the connection lasts; HTTP's does not."""
+        ...
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many `send` calls may be under way at once; calls go out in the order they were made."""
+        ...
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest payload that the other end takes."""
+        ...
+
+    async def connect(self) -> None:
+        """Establish the connection."""
+        ...
+
+    async def disconnect(self) -> None:
+        """End it; `send` calls under way raise `LinkLost`."""
+        ...
+
+    async def send(self, pack: Pack) -> None:
+        """Deliver one pack; returns once it is acknowledged, as the `ack` policy says."""
+        ...
+
+    async def lost(self) -> None:
+        """Return when the connection is lost; never, when there is none that lasts."""
+        ...

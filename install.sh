@@ -58,6 +58,7 @@ quietly() {
     printf 'install.sh: %s ... ' "$what"
     began=$(now)
     log=$(mktemp)
+    trap 'rm -f "$log"; exit 130' INT HUP
     if "$@" </dev/null >"$log" 2>&1; then
         printf '%s s\n' "$(($(now) - began))"
         rm -f "$log"
@@ -66,8 +67,10 @@ quietly() {
         printf 'failed (exit status %s)\n' "$status"
         cat "$log" >&2
         rm -f "$log"
+        trap - INT HUP
         return 1
     fi
+    trap - INT HUP
 }
 
 # --- Python ------------------------------------------------------------------
@@ -116,12 +119,10 @@ find_python() {
                 python_package=$(venv_package "$version")
             fi
             ;;
-        *) seen="$seen $name is $version;" ;;
+        *) seen="${seen:+$seen,} $name is $version" ;;
         esac
     done
-    if [ -z "$python_problem" ]; then
-        python_problem="Python 3.11, 3.12 or 3.13 is needed;${seen:- none is on PATH;} see OUTSTATION_PYTHON in \`./install.sh help\`."
-    fi
+    : "${python_problem:=Python 3.11, 3.12 or 3.13 is needed;${seen:- none was found}.}"
     return 1
 }
 
@@ -137,7 +138,8 @@ venv_package() {
 require_python() {
     find_python || die "$python_problem" \
         "Remedy on Debian 12 or later, Raspberry Pi OS or Ubuntu 24.04:" \
-        "    sudo apt-get update && sudo apt-get install $python_package"
+        "    sudo apt-get update && sudo apt-get install $python_package" \
+        'Or name an interpreter: OUTSTATION_PYTHON=/path/to/python3 ./install.sh ...'
 }
 
 # --- The virtual environment -------------------------------------------------
@@ -158,8 +160,8 @@ print("%d.%d.%d" % sys.version_info[:3])
 }
 
 runs_wanted_python() {
-    [ -z "${OUTSTATION_PYTHON-}" ] || ! find_python ||
-        [ "$(readlink -f "$venv/bin/python")" = "$(readlink -f "$python")" ]
+    [ -z "${OUTSTATION_PYTHON-}" ] ||
+        { find_python && [ "$(readlink -f "$venv/bin/python")" = "$(readlink -f "$python")" ]; }
 }
 
 # Takes the environment that is there if it fits; makes one otherwise.
@@ -168,13 +170,16 @@ make_venv() {
         die "$venv is not a virtual environment, so it is left alone." "Remedy: move it away."
     fi
     if [ "$(cat "$stamp" 2>/dev/null)" = "$unfinished" ]; then
-        say "the last set-up of .venv was interrupted; making it anew"
+        why='the last set-up of .venv was interrupted'
     elif venv_fits; then
         return
-    elif [ -e "$venv" ]; then
-        say ".venv does not fit this machine, this folder or Python 3.11 to 3.13; making it anew"
+    else
+        why='.venv was made by another Python or in another folder'
     fi
     require_python
+    if [ -e "$venv" ]; then
+        say "$why; making it anew"
+    fi
     quietly "making a virtual environment in .venv with Python $python_version ($python)" \
         "$python" -m venv --clear "$venv" ||
         die "no virtual environment could be made in $venv."

@@ -1,0 +1,51 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.redelivery import RedeliveryIndex
+from collectors.models import Origin
+
+
+def origin(packet: int = 1, payload_hash: str = "aa", client: str = "pi") -> Origin:
+    return Origin(client=client, packet=packet, payload_hash=payload_hash)
+
+
+def test_the_second_delivery_is_found_where_the_first_is_kept():
+    index = RedeliveryIndex()
+    index.remember(origin(), "readings", 17)
+    kept = index.find(origin())
+    assert kept is not None
+    assert (kept.table, kept.last_id) == ("readings", 17)
+
+
+def test_the_same_packet_id_with_another_content_is_another_message():
+    index = RedeliveryIndex()
+    index.remember(origin(payload_hash="aa"), "readings", 17)
+    assert index.find(origin(payload_hash="bb")) is None
+    assert index.find(origin(client="other")) is None
+    index.remember(origin(payload_hash="bb"), "readings", 18)
+    assert index.find(origin(payload_hash="aa")) is None
+
+
+def test_a_client_whose_session_is_gone_is_forgotten():
+    index = RedeliveryIndex()
+    index.remember(origin(client="a"), "readings", 1)
+    index.remember(origin(client="b"), "readings", 2)
+    index.forget("a")
+    assert index.find(origin(client="a")) is None
+    assert index.find(origin(client="b")) is not None
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from("abc")), max_size=200), st.integers(1, 20))
+def test_it_stays_bounded_and_keeps_the_newest(deliveries, capacity):
+    index = RedeliveryIndex(capacity)
+    for last_id, (packet, payload_hash) in enumerate(deliveries):
+        index.remember(origin(packet, payload_hash), "readings", last_id)
+    assert len(index) <= capacity
+    newest: dict[int, tuple[str, int]] = {}
+    for last_id, (packet, payload_hash) in enumerate(deliveries):
+        newest.pop(packet, None)
+        newest[packet] = (payload_hash, last_id)
+    for packet, (payload_hash, last_id) in list(newest.items())[-capacity:]:
+        kept = index.find(origin(packet, payload_hash))
+        assert kept is not None
+        assert kept.last_id == last_id

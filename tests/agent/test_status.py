@@ -1,0 +1,94 @@
+import asyncio
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
+from agent.status.socket import AgentNotRunningError, ask_status, serve_status
+from agent.status.text import ago, lines, size
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def report(**changes) -> StatusReport:
+    fields = {
+        "version": "0.1.0",
+        "device_id": "pi",
+        "pid": 1,
+        "started_at": NOW - timedelta(hours=3),
+        "clock": "synced",
+        "boot": 2,
+        "sources": [SourceStatus(source_id="soil", driver="serial", state="connected", frames=12)],
+        "buffer": BufferStatus(path="/b", store_id="s", stored=12, usage_bytes=3456),
+        "upstreams": [UpstreamStatus(name="cloud", driver="mqtt", state="connected", delivered=12)],
+    }
+    return StatusReport(**(fields | changes))
+
+
+def test_all_well():
+    assert report().summary() == "everything is delivered"
+
+
+def test_what_is_not_delivered_is_said_with_its_reason():
+    held = UpstreamStatus(
+        name="cloud", driver="mqtt", state="failing", backlog=7, holding_back="link down: refused"
+    )
+    text = report(upstreams=[held]).summary()
+    assert text == "cloud: 7 readings not delivered, link down: refused"
+
+
+def test_a_silent_source_and_a_disk_fault_are_said():
+    source = SourceStatus(source_id="soil", driver="serial", state="failing", last_error="no such port")
+    text = report(sources=[source], buffer=BufferStatus(path="/b", store_id="s", fault="disk full")).summary()
+    assert text == "buffer: disk full; source soil: no such port"
+
+
+def test_without_an_upstream_that_is_said():
+    assert "no upstream is configured" in report(upstreams=[]).summary()
+
+
+def test_lines_name_everything():
+    text = "\n".join(lines(report(), NOW))
+    for part in ("pi", "3 h ago", "soil", "12 frames", "cloud", "12 delivered", "3.5 kB"):
+        assert part in text
+
+
+def test_times_and_sizes():
+    assert [ago(NOW - timedelta(seconds=s), NOW) for s in (5, 300, 9000, 999999)] == [
+        "5 s ago",
+        "5 min ago",
+        "2 h ago",
+        "11 days ago",
+    ]
+    assert ago(None, NOW) == "never"
+    assert [size(n) for n in (999, 1000, 2_500_000, 4 * 10**9)] == ["999 B", "1.0 kB", "2.5 MB", "4.0 GB"]
+
+
+async def wait_for(path: Path) -> None:
+    while not path.exists() or stat.S_IMODE(path.stat().st_mode) != 0o660:
+        await asyncio.sleep(0.001)
+
+
+async def test_the_socket_answers_everybody_and_goes_away(tmp_path):
+    path = tmp_path / "agent.sock"
+    path.write_text("left behind by a killed agent")
+
+    async def answer() -> StatusReport:
+        return report()
+
+    serving = asyncio.create_task(serve_status(path, answer))
+    await wait_for(path)
+    answers = await asyncio.gather(*(ask_status(path) for _ in range(20)))
+    assert answers == [report()] * 20
+    serving.cancel()
+    await asyncio.wait({serving})
+    assert not path.exists()
+    with pytest.raises(AgentNotRunningError, match="is `outstation run` running"):
+        await ask_status(path)
+
+
+async def test_a_path_too_long_for_a_socket_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"agent\.socket"):
+        await serve_status(tmp_path / ("x" * 120), report)

@@ -1,0 +1,1 @@
+"""Network connections that know no readings: drivers, upstreams and the receiver build on them."""

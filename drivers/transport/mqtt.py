@@ -1,0 +1,452 @@
+"""One MQTT connection that says what happened: every publish, subscription and loss.
+
+    async with MqttConnection(options_from_url("mqtt://localhost")) as connection:
+        await connection.subscribe("sensors/#", 1)
+        async for message in connection.messages():
+            ...                                  # make it durable, then:
+            connection.acknowledge(message)
+
+Guarantees:
+
+- `publish` returns when the broker has acknowledged, and raises when it refused or when the connection ended
+  before: it neither hangs nor reports success for a refusal. Publishes leave in the order of the calls. At most
+  min(the broker's Receive Maximum, 100) are outstanding; further ones wait in the order of the calls. Nothing is kept
+  for a later connection.
+- A message is acknowledged only by `acknowledge`, and only on the connection that brought it. PUBACKs leave in the order
+  in which the messages came, as MQTT demands (4.6.0-2), whatever the order of the calls.
+- At most `pending_max` received messages wait to be taken; then the socket is not read, and the broker waits.
+- A new connection is a new object: none can be entered twice.
+
+QoS 2 is refused, because its subscriptions lose messages on a drop between PUBREC and PUBREL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from collectors.clock import Clock, SystemClock
+from drivers.transport.mqtt_client import PahoClient
+from drivers.transport.mqtt_errors import (
+    PACKET_TOO_LARGE,
+    MqttConnectionLost,
+    MqttConnectRefused,
+    MqttError,
+    MqttRefused,
+    MqttUnreachable,
+)
+from drivers.transport.mqtt_options import FLIGHT_MAX, MqttOptions, TlsFiles, options_from_url
+from drivers.transport.mqtt_packets import encode_puback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from types import TracebackType
+
+    from paho.mqtt.reasoncodes import ReasonCode
+
+    from drivers.transport.mqtt_packets import Publish
+
+__all__ = [
+    "InboundMessage",
+    "MessageStream",
+    "MqttConnectRefused",
+    "MqttConnection",
+    "MqttConnectionLost",
+    "MqttError",
+    "MqttOptions",
+    "MqttRefused",
+    "MqttUnreachable",
+    "TlsFiles",
+    "options_from_url",
+]
+
+PENDING_MAX: Final = 1000
+HEADER_BYTES_MAX: Final = 16
+"""Fixed header, topic length, packet id, length of the properties and of the content type, rounded up."""
+
+
+@dataclass(slots=True, eq=False)
+class InboundMessage:
+    """A message as it came; hashable by identity, so that it serves as a token."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    """It was stored by the broker before we subscribed."""
+    dup: bool
+    """The broker may have delivered it before (on an earlier connection of this session)."""
+    packet_id: int
+    """0 at QoS 0."""
+    content_type: str | None
+    user_properties: tuple[tuple[str, str], ...]
+    received_at: datetime
+    """Wall clock at its arrival, UTC."""
+    up_ns: int
+    """CLOCK_BOOTTIME at its arrival."""
+    connection: MqttConnection | None = field(repr=False)
+    """Which connection brought it; None when there is nothing (more) to acknowledge."""
+
+
+class MessageStream:
+    """The messages of a connection, as an asynchronous iterator."""
+
+    def __init__(self, connection: MqttConnection) -> None:
+        self._connection = connection
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> InboundMessage:
+        message = await self._connection.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+
+class MqttConnection:
+    """One connection to one broker: an asynchronous context manager, used once.
+
+    Args:
+        options: Which broker, and how.
+        pending_max: How many received messages may wait to be taken.
+        clock: Stamps arrivals.
+
+    Attributes:
+        session_present: The broker took up an earlier session: what was not acknowledged comes again. False means
+            that it knows nothing of us, and that packet ids begin anew.
+        receive_maximum: How many publishes the broker takes unacknowledged.
+        maximum_packet_size: The largest packet that the broker takes in bytes, None when it does not say.
+    """
+
+    def __init__(
+        self, options: MqttOptions, *, pending_max: int = PENDING_MAX, clock: Clock | None = None
+    ) -> None:
+        self.options = options
+        self.session_present = False
+        self.receive_maximum = 0
+        self.maximum_packet_size: int | None = None
+        self._clock = clock or SystemClock()
+        self._pending_max = pending_max
+        self._client: PahoClient | None = None
+        self._open = False
+        self._loss: MqttConnectionLost | None = None
+        # Towards us: to be taken; taken or not, but not acknowledged; acknowledgements of this turn of the loop.
+        self._pending: deque[InboundMessage] = deque()
+        self._taker: asyncio.Future[None] | None = None
+        self._unacknowledged: deque[InboundMessage] = deque()
+        self._pubacks = bytearray()
+        # Towards the broker: who waits for which packet id, and who waits to send.
+        self._replies: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._flight: set[int] = set()
+        self._flight_max = FLIGHT_MAX
+        self._granted = 0
+        self._senders: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            MqttUnreachable: No broker answered.
+            MqttConnectRefused: It said no.
+        """
+        if self._client is not None:
+            raise RuntimeError("a connection is used once: make a new object for a new one")
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._client = client = PahoClient(self.options, self)
+        await client.open()
+        self.session_present = client.session_present
+        self.receive_maximum = client.receive_maximum
+        self.maximum_packet_size = client.maximum_packet_size
+        self._flight_max = min(client.receive_maximum, FLIGHT_MAX)
+        self._open = not self._ended.done()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Send what is acknowledged and DISCONNECT, within a second; the session stays as agreed."""
+        assert self._client is not None
+        if self._open:
+            self._flush_pubacks()
+        await self._client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is open, as far as we know."""
+        return self._open
+
+    @property
+    def in_flight(self) -> int:
+        """Publishes sent and not yet answered."""
+        return len(self._flight)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages received whose PUBACK has not been sent."""
+        return len(self._unacknowledged)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the socket is not read, since too many messages wait to be taken."""
+        return self._client is not None and self._client.paused
+
+    async def lost(self) -> None:
+        """Wait until the connection has ended, by a loss or by our own close."""
+        await asyncio.shield(self._ended)
+
+    # Receiving
+
+    async def subscribe(self, topic_filter: str, qos: int = 1, *, retained: bool = True) -> int:
+        """Subscribe; returns the QoS that the broker grants, which may be less.
+
+        Args:
+            topic_filter: May hold `+` and `#`.
+            qos: 0 or 1.
+            retained: Whether the broker may send what it stored before (MQTT 5; 3.1.1 always sends).
+
+        Raises:
+            MqttRefused: The broker refuses.
+            MqttConnectionLost: The connection ended first.
+            ValueError: The filter or the QoS is invalid.
+        """
+        if qos not in (0, 1):
+            raise ValueError(
+                "QoS must be 0 or 1: subscriptions at QoS 2 lose messages when a connection drops"
+            )
+        client = self._usable()
+        packet_id = client.send_subscribe(topic_filter, qos, retained=retained)
+        for code in await self._reply(packet_id):
+            if code.is_failure:
+                raise MqttRefused(code.value, str(code), f"the subscription to {topic_filter}")
+            qos = min(qos, code.value)
+        return qos
+
+    def messages(self) -> MessageStream:
+        """The messages as they come: `async for message in connection.messages()`.
+
+        Iterating raises MqttConnectionLost when the connection was lost and everything received was taken; it ends
+        after our own close.
+        """
+        return MessageStream(self)
+
+    async def receive(self) -> InboundMessage | None:
+        """The next message; None when the connection was closed by us. Cancelling loses none.
+
+        Raises:
+            MqttConnectionLost: The connection was lost, and everything received was taken.
+            RuntimeError: Another task is waiting for a message.
+        """
+        while not self._pending:
+            if self._ended.done():
+                if self._loss is not None:
+                    raise MqttConnectionLost(str(self._loss), reason_code=self._loss.reason_code)
+                return None
+            if self._taker is not None:
+                raise RuntimeError("another task is waiting for a message of this connection")
+            self._taker = asyncio.get_running_loop().create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
+        message = self._pending.popleft()
+        client = self._client
+        if client is not None and client.paused and len(self._pending) <= self._pending_max // 2:
+            client.resume()
+        return message
+
+    def acknowledge(self, message: InboundMessage) -> None:
+        """Send PUBACK, in this turn of the event loop, once all earlier messages are acknowledged too.
+
+        Does nothing for QoS 0, the second time, for a message of another connection, and when this one has ended.
+        """
+        if message.connection is not self:
+            return
+        message.connection = None
+        if not self._open:
+            return
+        waiting = self._unacknowledged
+        if not self._pubacks and waiting[0].connection is None:
+            asyncio.get_running_loop().call_soon(self._flush_pubacks)
+        while waiting and waiting[0].connection is None:
+            self._pubacks += encode_puback(waiting.popleft().packet_id)
+
+    def _flush_pubacks(self) -> None:
+        if self._pubacks and self._open and self._client is not None:
+            self._client.send_pubacks(bytes(self._pubacks))
+        self._pubacks.clear()
+
+    # Sending
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        content_type: str | None = None,
+        user_properties: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Publish; returns at the broker's PUBACK (at QoS 0, when it is written to the socket).
+
+        A broker's PUBACK is not yet a durable one. When cancelled, the message may arrive none the less.
+
+        Args:
+            topic: Without wildcards.
+            payload: As it is to arrive.
+            qos: 0 or 1.
+            retain: The broker keeps it for later subscribers.
+            content_type: MIME type (MQTT 5; left out on 3.1.1).
+            user_properties: Names and values (MQTT 5; left out on 3.1.1).
+
+        Raises:
+            MqttRefused: The broker refused it (MQTT 5), or it is larger than the broker takes.
+            MqttConnectionLost: The connection ended first; it may or may not have arrived.
+            ValueError: The topic or the QoS is invalid.
+        """
+        if qos not in (0, 1):
+            raise ValueError("QoS must be 0 or 1")
+        properties = None
+        if self.options.protocol == 5 and (content_type is not None or user_properties):  # noqa: PLR2004 (MQTT 5)
+            properties = _publish_properties(content_type, user_properties)
+        client = self._usable()
+        self._check_size(topic, payload, properties)
+        if qos:
+            await self._slot()
+        try:
+            client = self._usable()
+            packet_id = client.send_publish(topic, payload, qos, retain=retain, properties=properties)
+        except BaseException:
+            if qos:
+                self._granted -= 1
+                self._grant()
+            raise
+        if qos:
+            self._granted -= 1
+            self._flight.add(packet_id)
+        (code,) = await self._reply(packet_id)
+        if code.is_failure:
+            raise MqttRefused(code.value, str(code), f"a message to {topic}")
+
+    def _check_size(self, topic: str, payload: bytes, properties: Properties | None) -> None:
+        """A packet beyond the broker's limit makes it end the connection, so it must not leave."""
+        limit = self.maximum_packet_size
+        if limit is None:
+            return
+        size = HEADER_BYTES_MAX + len(topic.encode()) + len(payload)
+        if properties is not None:
+            size += len(properties.pack())  # type: ignore[no-untyped-call] # paho's
+        if size > limit:
+            subject = f"a message of {size} bytes to {topic}, beyond its limit of {limit}"
+            raise MqttRefused(PACKET_TOO_LARGE, "Packet too large", subject)
+
+    async def _slot(self) -> None:
+        """Wait for leave to send one QoS 1 publish; first come, first served."""
+        if self._free() > 0 and not self._senders and not self._granted:
+            self._granted += 1
+            return
+        sender: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._senders.append(sender)
+        self._grant()
+        try:
+            await sender
+        except asyncio.CancelledError:
+            if sender.done() and not sender.cancelled() and sender.exception() is None:
+                self._granted -= 1
+            self._grant()
+            raise
+
+    def _free(self) -> int:
+        return self._flight_max - len(self._flight) - self._granted
+
+    def _grant(self) -> None:
+        while self._senders and self._free() > 0:
+            sender = self._senders.popleft()
+            if not sender.done():
+                self._granted += 1
+                sender.set_result(None)
+
+    async def _reply(self, packet_id: int) -> list[ReasonCode]:
+        reply: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
+        self._replies[packet_id] = reply
+        try:
+            return await reply
+        finally:
+            self._replies.pop(packet_id, None)
+
+    def _usable(self) -> PahoClient:
+        if not self._open or self._client is None:
+            loss = self._loss
+            raise MqttConnectionLost(
+                str(loss) if loss else "the connection is not open",
+                reason_code=loss.reason_code if loss else None,
+            )
+        return self._client
+
+    # What the plumbing tells
+
+    def on_message(self, message: Publish) -> None:
+        """A message came (called by `PahoClient`)."""
+        inbound = InboundMessage(
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            message.dup,
+            message.packet_id,
+            message.content_type,
+            message.user_properties,
+            self._clock.now(),
+            self._clock.boottime_ns(),
+            self if message.qos else None,
+        )
+        if message.qos:
+            self._unacknowledged.append(inbound)
+        self._pending.append(inbound)
+        if len(self._pending) >= self._pending_max and self._client is not None:
+            self._client.pause()
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
+
+    def on_reply(self, packet_id: int, codes: list[ReasonCode]) -> None:
+        """PUBACK or SUBACK came, or a QoS 0 message was written (called by `PahoClient`)."""
+        self._flight.discard(packet_id)
+        reply = self._replies.get(packet_id)
+        if reply is not None and not reply.done():
+            reply.set_result(codes)
+        self._grant()
+
+    def on_end(self, error: MqttConnectionLost | None) -> None:
+        """The connection is over (called by `PahoClient`)."""
+        self._open = False
+        self._loss = error
+        if not self._ended.done():
+            self._ended.set_result(None)
+        text, code = (str(error), error.reason_code) if error else ("the connection was closed", None)
+        waiters: list[asyncio.Future[Any]] = [*self._replies.values(), *self._senders]
+        for waiting in waiters:
+            if not waiting.done():
+                waiting.set_exception(MqttConnectionLost(text, reason_code=code))
+        self._senders.clear()
+        self._unacknowledged.clear()
+        if error is None:
+            self._pending.clear()  # nobody takes them; QoS 1 comes again
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
+
+
+def _publish_properties(content_type: str | None, user: Iterable[tuple[str, str]]) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
+    if content_type is not None:
+        properties.ContentType = content_type
+    pairs = list(user)
+    if pairs:
+        properties.UserProperty = pairs
+    return properties

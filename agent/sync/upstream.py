@@ -97,5 +97,8 @@ class Upstream(Protocol):
         ...
 
     async def lost(self) -> None:
-        """Return when the connection is lost; never, when there is none that lasts."""
+        """Return when the connection is lost; never, when there is none that lasts.
+
+        The sender awaits it from connection to disconnection, so an upstream may do its reading in it.
+        """
         ...

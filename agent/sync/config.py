@@ -1,0 +1,187 @@
+"""What `[[upstream]]` says beyond `name` and `driver`, driver by driver.
+
+Credentials come from files, are read at each connection (so that a rotated one is used), and never appear in
+messages. A relative file name is looked up in systemd's credentials folder first.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from agent.config.units import DurationS, SizeBytes, parse_duration
+from agent.spine.backoff import BackoffPolicy
+from agent.sync.sender import SendOptions
+
+Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400, allow_inf_nan=False)]
+"""A time in seconds that may be zero, at most a day."""
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RetryConfig(_Section):
+    """`[upstream.retry]`: back-off. The defaults let 10,000 devices come back without a stampede."""
+
+    first: Wait = 30.0
+    """The first retry after an established connection was lost comes at chance within this time."""
+    base: DurationS = 1.0
+    """The first retry after a failed attempt; doubled at each further one."""
+    cap: DurationS = 300.0
+    """No retry is later than this, unless the server asks for it."""
+    stable: Wait = 60.0
+    """A connection that held for so long starts the sequence anew."""
+
+    @model_validator(mode="after")
+    def _base_below_cap(self) -> RetryConfig:
+        if self.base > self.cap:
+            raise ValueError("`base` must not exceed `cap`")
+        return self
+
+    def policy(self) -> BackoffPolicy:
+        """As the back-off takes it."""
+        return BackoffPolicy(first_s=self.first, base_s=self.base, cap_s=self.cap, stable_s=self.stable)
+
+
+class UpstreamOptions(_Section):
+    """What every upstream has."""
+
+    url: str
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    """PEM of the authorities to trust; unset, the system's."""
+    cert_file: Path | None = None
+    """PEM of this device's certificate, for mutual TLS."""
+    key_file: Path | None = None
+    """PEM of its key; unset, it is in `cert_file`."""
+    linger: Wait = 1.0
+    """How long readings gather before a batch that is not full is sent."""
+    batch_readings: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    batch_size: SizeBytes = 48 * 1024
+    """Bytes of stored readings in a batch."""
+    message_size: SizeBytes = 48 * 1024
+    """The largest message that the other end takes. A batch that makes a larger one is cut."""
+    gzip: bool = True
+    """Compress packs of ten readings and more."""
+    retry: RetryConfig = RetryConfig()
+
+    @model_validator(mode="after")
+    def _whole(self) -> UpstreamOptions:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("`password_file` needs a `username`")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("`key_file` needs a `cert_file`")
+        if self.tls_files and not self.secure:
+            raise ValueError("`ca_file` and `cert_file` need TLS: write the url with mqtts:// or https://")
+        return self
+
+    @property
+    def tls_files(self) -> bool:
+        """Whether there is anything to set up for TLS."""
+        return self.ca_file is not None or self.cert_file is not None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is by TLS."""
+        return urlsplit(self.url).scheme in {"mqtts", "https"}
+
+    @property
+    def plain_over_network(self) -> bool:
+        """Whether readings and credentials leave the device unencrypted (for a warning)."""
+        return not self.secure and urlsplit(self.url).hostname not in _LOOPBACK
+
+    def send_options(self) -> SendOptions:
+        """How the sender gathers batches."""
+        return SendOptions(self.batch_readings, self.batch_size, self.linger)
+
+    def password(self) -> str | None:
+        """The password, read now: blocks on the disk. Raises OSError."""
+        return _secret(self.password_file)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """TLS as configured, read now: blocks on the disk. Raises OSError."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+
+class MqttUpstreamOptions(UpstreamOptions):
+    """`driver = "mqtt"`."""
+
+    ack: Literal["receiver", "broker"] = "receiver"
+    """Whose acknowledgement ends our responsibility. A broker's is not a durable one, so `receiver` waits
+    until `outstation receive` has committed; without one at the other end, say `broker`."""
+    protocol: Literal["5", "3.1.1"] = "5"
+    client_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Unset, `outstation-` and the device's id."""
+    keepalive: Annotated[DurationS, Field(ge=1, le=65535)] = 30.0
+    in_flight: Annotated[int, Field(ge=1, le=100)] = 20
+    """Packs sent and not yet acknowledged."""
+    ack_timeout: DurationS = 30.0
+    """A pack that is not acknowledged within this time is sent again."""
+
+    @field_validator("url")
+    @classmethod
+    def _mqtt_url(cls, url: str) -> str:
+        from drivers.transport.mqtt_options import options_from_url
+
+        if urlsplit(url).password is not None:
+            raise ValueError(
+                "keep the password out of the URL: put it into a file, and name it as `password_file`"
+            )
+        options_from_url(url)
+        return url
+
+
+class HttpUpstreamOptions(UpstreamOptions):
+    """`driver = "http"`."""
+
+    ack: Literal["server", "receiver"] = "server"
+    """`server`: any 2xx acknowledges. `receiver`: only an answer that names the pack does, which
+    `outstation receive` gives and no proxy or captive portal does."""
+    token_file: Path | None = None
+    """Sent as `Authorization: Bearer`."""
+    timeout: DurationS = 30.0
+    """For one request and its answer."""
+
+    @field_validator("url")
+    @classmethod
+    def _http_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("should be like https://host/readings")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError(
+                "keep credentials out of the URL: use `token_file`, or `username` and `password_file`"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> HttpUpstreamOptions:
+        if self.token_file is not None and self.username is not None:
+            raise ValueError("give `token_file`, or `username` and `password_file`, not both")
+        return self
+
+    def token(self) -> str | None:
+        """The token, read now: blocks on the disk. Raises OSError."""
+        return _secret(self.token_file)
+
+
+def _secret(path: Path | None) -> str | None:
+    """What a file of credentials says, without the newline that editors add."""
+    if path is None:
+        return None
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder and not path.is_absolute() and (Path(folder) / path).exists():
+        path = Path(folder) / path
+    return path.read_text(encoding="utf-8").rstrip("\r\n")

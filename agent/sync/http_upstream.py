@@ -1,0 +1,219 @@
+"""Delivery over HTTP(S): one POST a pack, one at a time, so that the order is kept.
+
+| answer | what it means |
+| --- | --- |
+| 2xx | acknowledged (with `ack = "receiver"`: when it names the pack) |
+| 408, 425, 429, 5xx | retry, not before Retry-After |
+| 413 | cut the batch |
+| 401, 403, 407 | pause: the credentials are wrong |
+| 3xx, 404, 405, 410 | pause: the address is wrong. No redirect is followed: a POST would become a GET, and a log-in page's 200 is no acknowledgement |
+| other 4xx | the other end will never take this pack |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from base64 import b64encode
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import aiohttp
+from pydantic_core import from_json
+
+from agent.sync.acknowledgement import Acknowledgement
+from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.sync.config import HttpUpstreamOptions
+    from collectors.clock import Clock
+
+_RETRY = frozenset({408, 425, 429})
+_CREDENTIALS = frozenset({401, 403, 407})
+_ADDRESS = frozenset({404, 405, 410})
+_TOO_LARGE = 413
+_REASON_BYTES_MAX = 400
+"""How much of an answer is worth showing."""
+_ANSWER_BYTES_MAX = 64 * 1024
+_CERT_NOT_YET_VALID = 9
+"""X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL: here, most likely our own clock."""
+_CONNECT_TIMEOUT_S = 10.0
+
+
+class HttpUpstream:
+    """One URL that takes SenML packs.
+
+    Args:
+        options: As configured.
+        clock: Tells how far away the date in a Retry-After is.
+    """
+
+    lasting = False
+    max_in_flight = 1
+
+    def __init__(self, options: HttpUpstreamOptions, clock: Clock) -> None:
+        parts = urlsplit(options.url)
+        self.name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        self.max_payload_bytes = options.message_size
+        self._options = options
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._authorization: str | None = None
+
+    async def connect(self) -> None:
+        """Read credentials and certificates; the network is not touched before the first pack."""
+        await self.disconnect()
+        try:
+            self._authorization = await asyncio.to_thread(self._read_authorization)
+            tls = await asyncio.to_thread(self._options.tls_context) if self._options.secure else True
+        except (OSError, ValueError) as error:
+            raise Paused(f"credentials cannot be read: {error}") from error
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.max_in_flight, ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=self._options.timeout, connect=_CONNECT_TIMEOUT_S),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def disconnect(self) -> None:
+        """Close what is open."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def lost(self) -> None:
+        """Never returns: each request is a connection of its own."""
+        await asyncio.Event().wait()
+
+    async def send(self, pack: Pack) -> None:
+        """POST one pack; returns when the server has acknowledged it.
+
+        Raises:
+            UpstreamError: It has not; the class says what is to be done.
+        """
+        session = self._session
+        if session is None:
+            raise LinkLost(f"{self.name}: not connected")
+        try:
+            async with session.post(
+                self._options.url,
+                data=pack.payload,
+                headers=self._headers(pack),
+                allow_redirects=False,
+            ) as answer:
+                body = await _some_of(answer)
+                error = self._judge(answer.status, answer.headers, body, pack)
+        except aiohttp.ClientConnectorCertificateError as failed:
+            raise _certificate_error(self.name, failed) from failed
+        except TimeoutError as failed:
+            raise RetryLater(f"{self.name}: no answer within {self._options.timeout:g} s") from failed
+        except (aiohttp.ClientError, OSError) as failed:
+            raise RetryLater(f"{self.name}: {str(failed) or type(failed).__name__}") from failed
+        if isinstance(error, Paused):
+            await self._read_credentials_again()
+        if error is not None:
+            raise error
+
+    def _headers(self, pack: Pack) -> dict[str, str]:
+        headers = {"Content-Type": pack.content_type, "Idempotency-Key": pack.key}
+        if pack.content_encoding is not None:
+            headers["Content-Encoding"] = pack.content_encoding
+        if self._authorization is not None:
+            headers["Authorization"] = self._authorization
+        return headers
+
+    def _judge(
+        self, status: int, headers: Mapping[str, str], body: bytes, pack: Pack
+    ) -> UpstreamError | None:
+        """What an answer means; None is an acknowledgement."""
+        what = f"{self.name}: {status} {_phrase(status)}".rstrip()
+        if 200 <= status < 300:  # noqa: PLR2004 (success, RFC 9110 section 15.3)
+            if self._options.ack == "server" or _names(body, pack):
+                return None
+            return Paused(f"{what}, but the answer does not name the pack: is it `outstation receive`?")
+        said = f"{what}{_excerpt(body)}"
+        if status in _RETRY or status >= 500:  # noqa: PLR2004 (server error, section 15.6)
+            return RetryLater(said, retry_after_s=retry_after_s(headers.get("Retry-After"), self._clock))
+        if status in _CREDENTIALS:
+            return Paused(f"{said}: check the credentials")
+        if status in _ADDRESS or status < 400:  # noqa: PLR2004 (redirection, section 15.4)
+            place = headers.get("Location")
+            return Paused(f"{said}: check the url{f', the server points to {place}' if place else ''}")
+        return TooLarge(said) if status == _TOO_LARGE else Rejected(said)
+
+    def _read_authorization(self) -> str | None:
+        options = self._options
+        token = options.token()
+        if token is not None:
+            return f"Bearer {token}"
+        if options.username is None:
+            return None
+        pair = f"{options.username}:{options.password() or ''}"
+        return f"Basic {b64encode(pair.encode()).decode('ascii')}"
+
+    async def _read_credentials_again(self) -> None:
+        """They may have been changed since: the next attempt shall use the new ones."""
+        try:
+            self._authorization = await asyncio.to_thread(self._read_authorization)
+        except (OSError, ValueError):
+            return  # the old ones are as good as any; the pause is already being told
+
+
+def retry_after_s(value: str | None, clock: Clock) -> float | None:
+    """How long a Retry-After asks to wait (RFC 9110, section 10.2.3), or None when it says nothing we understand."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value) if len(value) < 10 else None  # noqa: PLR2004 (30 years are enough)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - clock.now()).total_seconds())
+
+
+async def _some_of(answer: aiohttp.ClientResponse) -> bytes:
+    """The beginning of an answer's body; more is not worth the memory."""
+    found = bytearray()
+    async for chunk in answer.content.iter_chunked(4096):
+        found += chunk
+        if len(found) >= _ANSWER_BYTES_MAX:
+            break
+    return bytes(found[:_ANSWER_BYTES_MAX])
+
+
+def _names(body: bytes, pack: Pack) -> bool:
+    """Whether the answer acknowledges exactly this pack."""
+    try:
+        return Acknowledgement.model_validate(from_json(body)).names(
+            pack.store_id, pack.first, pack.last, pack.count
+        )
+    except ValueError:
+        return False
+
+
+def _excerpt(body: bytes) -> str:
+    text = " ".join(body[:_REASON_BYTES_MAX].decode("utf-8", "replace").split())
+    return f" ({text})" if text.isprintable() and text else ""
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _certificate_error(name: str, failed: aiohttp.ClientConnectorCertificateError) -> UpstreamError:
+    cause = failed.certificate_error
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code == _CERT_NOT_YET_VALID:
+        return RetryLater(f"{name}: its certificate is not valid yet, or this device's clock is behind")
+    return Paused(f"{name}: its certificate is not trusted: {cause}")

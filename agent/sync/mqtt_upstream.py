@@ -1,0 +1,221 @@
+"""Delivery over MQTT: packs to `outstation/<device>/readings`, acknowledged by the broker or by a receiver.
+
+With `ack = "receiver"` the broker's PUBACK only says that the pack is on its way; it is acknowledged when the
+receiver names it on `outstation/<device>/ack`, after its database commit. One that is not named in time is sent
+again on the same connection.
+
+The content type and encoding travel as MQTT 5 properties. On 3.1.1 there are none: gzip is told by its magic
+bytes, which no JSON begins with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic_core import from_json
+
+from agent.sync.acknowledgement import Acknowledgement, ack_topic, digest, readings_topic
+from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
+from drivers.transport.mqtt import (
+    MqttConnection,
+    MqttConnectionLost,
+    MqttConnectRefused,
+    MqttError,
+    MqttOptions,
+    MqttRefused,
+    MqttUnreachable,
+    TlsFiles,
+    options_from_url,
+)
+
+if TYPE_CHECKING:
+    from agent.sync.config import MqttUpstreamOptions
+    from collectors.clock import Clock
+
+_log = logging.getLogger(__name__)
+
+_CERT_NOT_YET_VALID = 9
+"""X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL: here, most likely our own clock."""
+_TOPIC_NAME_INVALID = 0x90
+_PAYLOAD_FORMAT_INVALID = 0x99
+
+_Key = tuple[str, int, int, int]
+
+
+class MqttUpstream:
+    """One broker, and perhaps a receiver behind it.
+
+    Args:
+        options: As configured.
+        device_id: Names the topics.
+        clock: Stamps what arrives.
+    """
+
+    lasting = True
+
+    def __init__(self, options: MqttUpstreamOptions, device_id: str, clock: Clock) -> None:
+        parts = urlsplit(options.url)
+        self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.max_payload_bytes = options.message_size
+        self._options = options
+        self._device_id = device_id
+        self._topic = readings_topic(device_id)
+        self._clock = clock
+        self._connection: MqttConnection | None = None
+        self._waiting: dict[_Key, tuple[Pack, asyncio.Future[None]]] = {}
+
+    @property
+    def max_in_flight(self) -> int:
+        """As configured, and no more than the broker said it takes."""
+        connection = self._connection
+        return min(self._options.in_flight, connection.receive_maximum or 1) if connection else 1
+
+    async def connect(self) -> None:
+        """Connect, and subscribe to the receiver's acknowledgements.
+
+        Raises:
+            UpstreamError: There is no connection.
+        """
+        await self.disconnect()
+        try:
+            connection = MqttConnection(await asyncio.to_thread(self._mqtt_options), clock=self._clock)
+            await connection.__aenter__()
+        except MqttError as error:
+            raise self._connect_error(error) from error
+        except (OSError, ValueError) as error:
+            raise Paused(f"credentials cannot be read: {error}") from error
+        self._connection = connection
+        if self._options.ack == "receiver":
+            try:
+                async with asyncio.timeout(self._options.ack_timeout):
+                    await connection.subscribe(ack_topic(self._device_id), 1)
+            except MqttRefused as error:
+                raise Paused(f"{self.name}: {error}") from error
+            except (MqttError, TimeoutError) as error:
+                raise LinkLost(f"{self.name}: {str(error) or 'no answer to SUBSCRIBE'}") from error
+
+    async def disconnect(self) -> None:
+        """Close the connection within a second; what waits for an acknowledgement gets LinkLost."""
+        connection, self._connection = self._connection, None
+        for _, acknowledged in self._waiting.values():
+            if not acknowledged.done():
+                acknowledged.set_exception(LinkLost(f"{self.name}: disconnected"))
+        if connection is not None:
+            try:
+                await connection.__aexit__(None, None, None)
+            except MqttError as error:
+                _log.debug("sync: closing the connection to %s: %s", self.name, error)
+
+    async def lost(self) -> None:
+        """Read the receiver's acknowledgements until the connection is lost."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            async for message in connection.messages():
+                self._on_acknowledgement(message.payload)
+                connection.acknowledge(message)
+        except MqttConnectionLost as error:
+            _log.debug("sync: %s", error)
+
+    async def send(self, pack: Pack) -> None:
+        """Publish one pack; returns when it is acknowledged.
+
+        Raises:
+            UpstreamError: It is not; the class says what is to be done.
+        """
+        connection = self._connection
+        if connection is None:
+            raise LinkLost(f"{self.name}: not connected")
+        if self._options.ack == "broker":
+            await self._publish(connection, pack)
+            return
+        key = (pack.store_id, pack.first, pack.last, pack.count)
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = pack, acknowledged
+        try:
+            await self._publish(connection, pack)
+            async with asyncio.timeout(self._options.ack_timeout):
+                await acknowledged
+        except TimeoutError as error:
+            raise RetryLater(
+                f"{self.name}: the broker has it, but no receiver acknowledged within"
+                f' {self._options.ack_timeout:g} s: is `outstation receive` running? Without one, set ack = "broker"'
+            ) from error
+        finally:
+            del self._waiting[key]
+            if acknowledged.done() and not acknowledged.cancelled():
+                acknowledged.exception()  # seen, also when publishing failed first
+
+    async def _publish(self, connection: MqttConnection, pack: Pack) -> None:
+        encoding = pack.content_encoding
+        try:
+            async with asyncio.timeout(self._options.ack_timeout):
+                await connection.publish(
+                    self._topic,
+                    pack.payload,
+                    content_type=pack.content_type,
+                    user_properties=[("content-encoding", encoding)] if encoding else (),
+                )
+        except MqttRefused as error:
+            raise self._refusal(error) from error
+        except MqttConnectionLost as error:
+            raise LinkLost(f"{self.name}: {error}") from error
+        except TimeoutError as error:
+            raise LinkLost(f"{self.name}: no PUBACK within {self._options.ack_timeout:g} s") from error
+
+    def _on_acknowledgement(self, payload: bytes) -> None:
+        try:
+            said = Acknowledgement.model_validate(from_json(payload))
+        except ValueError as error:
+            _log.warning("sync: %s: not an acknowledgement on our topic: %s", self.name, error)
+            return
+        for first, last, count in said.acked:
+            found = self._waiting.get((said.store, first, last, count))
+            if found is not None and not found[1].done():
+                found[1].set_result(None)
+        if said.rejected:
+            by_digest = {digest(pack.payload): acknowledged for pack, acknowledged in self._waiting.values()}
+            for payload_digest, why in said.rejected:
+                acknowledged = by_digest.get(payload_digest)
+                if acknowledged is not None and not acknowledged.done():
+                    acknowledged.set_exception(Rejected(f"the receiver refused it: {why}"))
+
+    def _refusal(self, error: MqttRefused) -> UpstreamError:
+        """What a refusing PUBACK means."""
+        said = f"{self.name}: {error}"
+        if error.too_large:
+            return TooLarge(said)
+        if error.authorisation or error.reason_code == _TOPIC_NAME_INVALID:
+            return Paused(said)
+        return Rejected(said) if error.reason_code == _PAYLOAD_FORMAT_INVALID else RetryLater(said)
+
+    def _connect_error(self, error: MqttError) -> UpstreamError:
+        said = f"{self.name}: {error}"
+        if isinstance(error, MqttConnectRefused):
+            return RetryLater(said) if error.retryable else Paused(said)
+        if isinstance(error, MqttUnreachable) and error.certificate:
+            cause = error.__cause__
+            if not (
+                isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code == _CERT_NOT_YET_VALID
+            ):
+                return Paused(f"{said}: its certificate is not trusted")
+        return RetryLater(said)
+
+    def _mqtt_options(self) -> MqttOptions:
+        """In a thread: reads the password."""
+        options = self._options
+        tls = TlsFiles(options.ca_file, options.cert_file, options.key_file) if options.tls_files else None
+        return options_from_url(
+            options.url,
+            client_id=options.client_id or f"outstation-{self._device_id}",
+            protocol=5 if options.protocol == "5" else 4,
+            username=options.username,
+            password=options.password(),
+            keepalive_s=round(options.keepalive),
+            tls=tls,
+        )

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from agent.spine.errors import CONFIGURATION, STORAGE
 from agent.spine.spine import Spine
+from buffer.errors import BufferFull
 from collectors.enums import EventType
 from collectors.interfaces import IStorageBackend, IStorageManager
 from collectors.models import QueryCriteria, StorageLocation, StorageStatistics, SystemEvent
@@ -33,7 +34,8 @@ class Appending(Protocol):
         """Take JSON objects; returns their ids. They are pending, not yet durable.
 
         Raises:
-            RuntimeError: There is no room, or the backend cannot take anything.
+            BufferFull: There is no room now.
+            RuntimeError: It cannot take anything.
         """
         ...
 
@@ -215,13 +217,12 @@ class StorageManager(IStorageManager):
     async def _append(self, entry: _Entry, backend: Appending, documents: Sequence[bytes]) -> range:
         if entry.registration.read_only:
             raise RuntimeError("the backend is registered as read-only")
-        try:
-            return backend.append(documents)
-        except RuntimeError:
-            # Most likely it is full. If it is not that, the second attempt says so.
-            entry.waits += 1
-            await backend.room()
-            return backend.append(documents)
+        while True:  # others may be quicker to take the room, so once is not enough
+            try:
+                return backend.append(documents)
+            except BufferFull:
+                entry.waits += 1
+                await backend.room()
 
     async def _failed(self, error: Exception, operation: str, backend_id: str, **details: Any) -> None:
         await self._spine.errors.report(

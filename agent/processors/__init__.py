@@ -1,0 +1,1 @@
+"""The steps of a pipeline: `decode` first, then steps that take readings and give readings."""

@@ -1,0 +1,86 @@
+"""Deadband: a value that has hardly moved since the last one kept is left out."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from agent.config.units import DurationS
+from agent.processors.reading_step import ReadingStep, StepOptions
+from collectors.enums import Lane, QualityFlag
+from collectors.models import Name, Reading
+
+_SERIES_MAX = 10_000
+"""How many series are remembered; of one that was forgotten the next value is simply kept."""
+
+
+class DeadbandOptions(StepOptions):
+    """`[[pipeline.step]] processor = "deadband"`."""
+
+    metric: Name
+    width: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """A number is kept when it differs by more than this from the last one kept."""
+    keep_every: DurationS = 3600.0
+    """Seconds after which a value is kept even if it has not moved, so that silence means a fault."""
+
+
+class _Kept(NamedTuple):
+    """The last value kept of one series."""
+
+    value: bool | int | float | str
+    t: float
+    flag: QualityFlag
+
+
+class Deadband(ReadingStep):
+    """Leaves out values of one metric that have hardly moved; a reading that has no value left is dropped.
+
+    A series is one metric of one source with the same tags. The comparison is with the last value *kept*,
+    so a slow drift is seen. Always kept: the first value, a text or truth value that changed, a change of
+    quality, a reading in the alarm lane, a value after `keep_every`.
+    """
+
+    def __init__(self, options: DeadbandOptions) -> None:
+        super().__init__(f"deadband:{options.metric}")
+        self._options = options
+        self._series: OrderedDict[tuple[str, tuple[tuple[str, str], ...]], _Kept] = OrderedDict()
+
+    def apply(self, reading: Reading) -> Reading | None:
+        """The reading, without the metric if that has hardly moved; None if nothing else is in it."""
+        metric = self._options.metric
+        value = reading.values.get(metric)
+        if value is None:
+            return reading
+        series = (reading.source, tuple(sorted(reading.tags.items())))
+        quality = reading.quality.get(metric)
+        now = _Kept(value, reading.t, QualityFlag.GOOD if quality is None else quality.flag)
+        if reading.lane is Lane.ALARM or self._moved(self._series.get(series), now):
+            self._series[series] = now
+            self._series.move_to_end(series)
+            if len(self._series) > _SERIES_MAX:
+                self._series.popitem(last=False)
+            return reading
+        if len(reading.values) == 1:
+            return None
+        return reading.model_copy(
+            update={
+                "values": _without(reading.values, metric),
+                "units": _without(reading.units, metric),
+                "quality": _without(reading.quality, metric),
+            }
+        )
+
+    def _moved(self, last: _Kept | None, now: _Kept) -> bool:
+        if last is None or last.flag is not now.flag:
+            return True
+        # The wall clock may step either way; a step in it can only keep a value, never hide one for long.
+        if abs(now.t - last.t) >= self._options.keep_every:
+            return True
+        if isinstance(now.value, bool | str) or isinstance(last.value, bool | str):
+            return now.value != last.value or type(now.value) is not type(last.value)
+        return abs(now.value - last.value) > self._options.width
+
+
+def _without(fields: Mapping[str, object], metric: str) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if name != metric}

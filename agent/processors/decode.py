@@ -1,0 +1,117 @@
+"""The first step of every pipeline: a frame or message becomes readings."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from collectors.enums import ClockQuality
+from collectors.interfaces import IProcessor
+from collectors.metadata_keys import FRAME_ERROR, ORIGIN, TAGS, UP_NS
+from collectors.models import CollectedData, ProcessingResult, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    class DecodedLike(Protocol):
+        """What a codec gives for each reading in a frame."""
+
+        @property
+        def values(self) -> dict[str, bool | int | float | str]:
+            """The metrics."""
+            ...
+
+        @property
+        def t(self) -> float | None:
+            """When it was measured, if the frame says so."""
+            ...
+
+        @property
+        def units(self) -> dict[str, str]:
+            """The units, if the frame says so."""
+            ...
+
+    Codec = Callable[[bytes], Sequence[DecodedLike]]
+
+
+def _synced() -> ClockQuality:
+    return ClockQuality.SYNCED
+
+
+class Decode(IProcessor):
+    """Decodes `CollectedData` into a list of `Reading`.
+
+    A time that the frame itself carries is the sensor's own and stays as it is: it is not this device's
+    clock that could be wrong about it. Otherwise the time is that of arrival, as good as the clock is now.
+
+    Args:
+        codec: Finds a codec by data format; raises ValueError for a format that has none.
+        boot: Which boot of the device this is, counted from 1; 0 is unknown.
+        clock_quality: How good the wall clock is now.
+    """
+
+    def __init__(
+        self,
+        codec: Callable[[str], Codec],
+        *,
+        boot: int = 0,
+        clock_quality: Callable[[], ClockQuality] = _synced,
+    ) -> None:
+        self._find_codec = codec
+        self._codecs: dict[str, Codec] = {}
+        self._boot = boot
+        self._clock_quality = clock_quality
+
+    def get_processor_name(self) -> str:
+        """`decode`."""
+        return "decode"
+
+    def validate_input(self, data: Any) -> bool:
+        """Whether it is a `CollectedData`."""
+        return isinstance(data, CollectedData)
+
+    async def process(self, data: Any) -> ProcessingResult:
+        """Decode one frame or message; a failed result says what is wrong with it.
+
+        Raises:
+            ValueError: It is not a `CollectedData`.
+        """
+        if not isinstance(data, CollectedData):
+            raise ValueError(f"decode takes CollectedData, not {type(data).__name__}")
+        begun_s = time.perf_counter()
+        try:
+            readings = self._decode(data)
+        except ValueError as error:
+            return ProcessingResult(
+                success=False, error=str(error), processing_time=time.perf_counter() - begun_s
+            )
+        return ProcessingResult(
+            success=True, processed_data=readings, processing_time=time.perf_counter() - begun_s
+        )
+
+    def _decode(self, data: CollectedData) -> list[Reading]:
+        metadata = data.metadata
+        if (garbage := metadata.get(FRAME_ERROR)) is not None:
+            raise ValueError(f"not a frame: {garbage}")
+        codec = self._codecs.get(data.data_format)
+        if codec is None:
+            codec = self._codecs[data.data_format] = self._find_codec(data.data_format)
+        arrived = data.timestamp.timestamp()
+        up = metadata.get(UP_NS, 0)
+        tags = metadata.get(TAGS, {})
+        origin = metadata.get(ORIGIN)
+        return [
+            Reading(
+                source=data.source_id,
+                t=arrived if decoded.t is None else decoded.t,
+                values=decoded.values,
+                units=decoded.units,
+                tags=tags,
+                clock=self._clock_quality() if decoded.t is None else ClockQuality.SYNCED,
+                boot=self._boot,
+                up=up,
+                origin=origin,
+            )
+            for decoded in codec(data.raw_data)
+        ]

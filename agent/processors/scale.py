@@ -1,0 +1,48 @@
+"""Scale: a metric times a factor plus an offset, with the unit that results."""
+
+import math
+from typing import Annotated
+
+from pydantic import Field
+
+from agent.processors.reading_step import ReadingStep, StepOptions
+from collectors.enums import QualityFlag
+from collectors.models import Name, Quality, Reading
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ScaleOptions(StepOptions):
+    """`[[pipeline.step]] processor = "scale"`."""
+
+    metric: Name
+    factor: Finite = 1.0
+    offset: Finite = 0.0
+    unit: str | None = None
+    """The unit of the result; None leaves the one there was."""
+
+
+class Scale(ReadingStep):
+    """Scales one metric. Texts and truth values stay as they are.
+
+    A result beyond the range of numbers leaves the value as it was and marks it bad.
+    """
+
+    def __init__(self, options: ScaleOptions) -> None:
+        super().__init__(f"scale:{options.metric}")
+        self._options = options
+
+    def apply(self, reading: Reading) -> Reading:
+        """The reading with the metric scaled."""
+        options = self._options
+        value = reading.values.get(options.metric)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return reading
+        scaled = value * options.factor + options.offset
+        if not math.isfinite(scaled):
+            spoiled = Quality(flag=QualityFlag.BAD, reason="scaling overflows")
+            return reading.model_copy(update={"quality": {**reading.quality, options.metric: spoiled}})
+        update: dict[str, object] = {"values": {**reading.values, options.metric: scaled}}
+        if options.unit is not None:
+            update["units"] = {**reading.units, options.metric: options.unit}
+        return reading.model_copy(update=update)

@@ -1,0 +1,154 @@
+"""What an MQTT source needs to know. Importing this costs no aiomqtt."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from drivers.transport.mqtt_options import MqttOptions, TlsFiles, options_from_url
+
+WEEK_S = 7 * 86400
+EXPIRY_MAX_S = 0xFFFFFFFE
+"""MQTT 5 takes one more as 'never'."""
+FILTER_BYTES_MAX = 65535
+
+
+def _url(url: str) -> str:
+    """The address of a broker, without a password.
+
+    Raises:
+        ValueError: It is none, or has a password.
+    """
+    if urlsplit(url).password is not None:
+        raise ValueError("keep the password out of the URL, which is shown: name a file as `password_file`")
+    options_from_url(url)
+    return url
+
+
+def _topic_filter(topic_filter: str) -> str:
+    """A topic, with `+` for one level and `#` at the end for all that follow.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not topic_filter or "\0" in topic_filter or len(topic_filter.encode()) > FILTER_BYTES_MAX:
+        raise ValueError("a topic has 1 to 65535 bytes and no NUL")
+    *levels, last = topic_filter.split("/")
+    if any("#" in level for level in levels) or ("#" in last and last != "#"):
+        raise ValueError(f"{topic_filter!r}: `#` must be the whole last level, such as sensors/#")
+    if any("+" in level and level != "+" for level in (*levels, last)):
+        raise ValueError(f"{topic_filter!r}: `+` must be a whole level, such as sensors/+/temperature")
+    return topic_filter
+
+
+def _qos(qos: Any) -> Any:
+    """Anything but 2, which gets its reason.
+
+    Raises:
+        ValueError: It is 2.
+    """
+    if qos == 2:  # noqa: PLR2004 (exactly once, in MQTT's terms)
+        raise ValueError(
+            "QoS 2 loses messages when a connection drops at the wrong moment; use 1, second deliveries are recognised"
+        )
+    return qos
+
+
+class MqttSourceConfig(BaseModel):
+    """A broker, and what to subscribe to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, AfterValidator(_url)]
+    """`mqtt://HOST:1883`, or `mqtts://HOST:8883` for TLS; a user name may stand before the host."""
+    topics: Annotated[list[Annotated[str, AfterValidator(_topic_filter)]], Field(min_length=1)]
+    """Topic filters."""
+    client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Names our session at the broker: it must stay the same, and no other client may use it. Unset, the agent makes one of
+    the device's id and the source's."""
+    protocol: Literal["5", "3.1.1"] = "5"
+    qos: Annotated[Literal[0, 1], BeforeValidator(_qos)] = 1
+    """1: the broker keeps each message until it is safe in the buffer. 0: what comes while we are away is lost."""
+    retained: bool = False
+    """Take what the broker stored before we subscribed. It is old by an unknown time, and comes again at each subscription."""
+    session_expiry_s: Annotated[int, Field(ge=0, le=EXPIRY_MAX_S)] = WEEK_S
+    """How long the broker keeps messages for us while we are away (3.1.1: 0 is not at all, else for ever)."""
+    receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 1000
+    """How many messages the broker may send ahead of our acknowledgements; it may have a lower limit of its own."""
+    pending_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """How many received messages may wait for the pipeline; then the broker has to wait."""
+    keepalive_s: Annotated[int, Field(ge=1, le=65535)] = 30
+    """A dead link is noticed within twice this time."""
+    connect_timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """For name, TCP, TLS and the broker's answer together."""
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    """Holds the password; a relative name is looked up in systemd's credentials folder first."""
+    ca_file: Path | None = None
+    """PEM of the authorities to trust; unset, the system's."""
+    cert_file: Path | None = None
+    """PEM of this device's certificate, for mutual TLS."""
+    key_file: Path | None = None
+    """PEM of its key; unset, it is in `cert_file`."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """What belongs together is together.
+
+        Raises:
+            ValueError: Something is missing or said twice.
+        """
+        user = urlsplit(self.url).username
+        if user is not None and self.username is not None:
+            raise ValueError("the user name is in `url` and in `username`: say it once")
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("give `password` or `password_file`, not both")
+        has_password = self.password is not None or self.password_file is not None
+        if has_password and user is None and self.username is None:
+            raise ValueError("a password needs a `username`")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("`key_file` needs a `cert_file`")
+        if (self.ca_file or self.cert_file) and urlsplit(self.url).scheme != "mqtts":
+            raise ValueError("`ca_file` and `cert_file` need TLS: write the url with mqtts://")
+        return self
+
+    def options(self) -> MqttOptions:
+        """As the transport takes it. Reads the password file: blocks on the disk.
+
+        Raises:
+            OSError: The password file cannot be read.
+            ValueError: There is no client identifier.
+        """
+        if self.client_id is None:
+            raise ValueError("an MQTT source needs a client_id that stays the same")
+        tls = urlsplit(self.url).scheme == "mqtts"
+        return options_from_url(
+            self.url,
+            client_id=self.client_id,
+            protocol=5 if self.protocol == "5" else 4,
+            username=self.username,
+            password=self._password(),
+            tls=TlsFiles(self.ca_file, self.cert_file, self.key_file) if tls else None,
+            keepalive_s=self.keepalive_s,
+            clean_start=self.session_expiry_s == 0,
+            session_expiry_s=self.session_expiry_s,
+            receive_maximum=self.receive_maximum,
+            connect_timeout_s=self.connect_timeout_s,
+        )
+
+    def _password(self) -> str | None:
+        if self.password is not None:
+            return self.password.get_secret_value()
+        if self.password_file is None:
+            return None
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        if credentials and not self.password_file.is_absolute():
+            credential = Path(credentials) / self.password_file
+            if credential.exists():
+                return credential.read_text().rstrip("\r\n")
+        return self.password_file.read_text().rstrip("\r\n")

@@ -127,7 +127,9 @@ class Intake:
         metadata = data.metadata
         token = metadata.get(metadata_keys.ACK_TOKEN)
         origin = metadata.get(metadata_keys.ORIGIN)
-        if origin is not None and metadata.get(metadata_keys.REDELIVERED):
+        if origin is not None and metadata.get(metadata_keys.NEW_SESSION):
+            self.redeliveries.forget(origin.client)
+        elif origin is not None and metadata.get(metadata_keys.REDELIVERED):
             kept = self.redeliveries.find(origin)
             if kept is not None:
                 self.recognised[data.source_id] += 1

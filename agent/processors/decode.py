@@ -11,7 +11,7 @@ from collectors.metadata_keys import FRAME_ERROR, ORIGIN, TAGS, UP_NS
 from collectors.models import CollectedData, ProcessingResult, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Protocol
 
     class DecodedLike(Protocol):
@@ -49,6 +49,7 @@ class Decode(IProcessor):
         codec: Finds a codec by data format; raises ValueError for a format that has none.
         boot: Which boot of the device this is, counted from 1; 0 is unknown.
         clock_quality: How good the wall clock is now.
+        source_tags: Tags that every reading of a source gets; what the frame or topic says wins.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Decode(IProcessor):
         *,
         boot: int = 0,
         clock_quality: Callable[[], ClockQuality] = _synced,
+        source_tags: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._find_codec = codec
         self._codecs: dict[str, Codec] = {}
         self._boot = boot
         self._clock_quality = clock_quality
+        self._source_tags = dict(source_tags or {})
 
     def get_processor_name(self) -> str:
         """`decode`."""
@@ -100,6 +103,8 @@ class Decode(IProcessor):
         arrived = data.timestamp.timestamp()
         up = metadata.get(UP_NS, 0)
         tags = metadata.get(TAGS, {})
+        if (source_tags := self._source_tags.get(data.source_id)) is not None:
+            tags = {**source_tags, **tags}
         origin = metadata.get(ORIGIN)
         return [
             Reading(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 (pydantic resolves the annotation)
-from datetime import datetime  # noqa: TC003 (pydantic resolves the annotation)
+from collections.abc import Sequence
+from datetime import datetime
 
 from pydantic import BaseModel
 

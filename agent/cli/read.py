@@ -1,0 +1,69 @@
+"""`outstation read`: prints what one source says, decoded; stores and acknowledges nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from agent.cli.loading import WRONG_CONFIGURATION, load
+from agent.composition import create_source
+from collectors import metadata_keys
+from collectors.clock import SystemClock
+from drivers.codecs import codec
+
+if TYPE_CHECKING:
+    import argparse
+
+    from collectors.interfaces import IDataSource
+    from collectors.models import CollectedData
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Read one source until stopped, or for so many frames."""
+    config = load(arguments.config)
+    if config is None:
+        return WRONG_CONFIGURATION
+    found = {source.id: source for source in config.source}.get(arguments.source)
+    if found is None:
+        names = ", ".join(source.id for source in config.source)
+        print(
+            f"there is no source {arguments.source!r} in {arguments.config}; there are {names}",
+            file=sys.stderr,
+        )
+        return WRONG_CONFIGURATION
+    source = create_source(config, found, SystemClock(), onlooker=True)
+    try:
+        asyncio.run(_read(source, arguments.count))
+    except ConnectionError as error:
+        print(f"{arguments.source}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _read(source: IDataSource, count: int | None) -> None:
+    await source.connect()
+    try:
+        seen = 0
+        async for data in source.collect_stream():
+            print(_line(data), flush=True)
+            seen += 1
+            if count is not None and seen >= count:
+                return
+    finally:
+        await source.disconnect()
+
+
+def _line(data: CollectedData) -> str:
+    stamp = data.timestamp.isoformat(timespec="milliseconds")
+    garbage = data.metadata.get(metadata_keys.FRAME_ERROR)
+    if garbage is not None:
+        return f"{stamp}  GARBAGE  {garbage}: {data.raw_data[:80]!r}"
+    try:
+        decoded = codec(data.data_format)(data.raw_data)
+    except ValueError as error:
+        return f"{stamp}  GARBAGE  {error}: {data.raw_data[:80]!r}"
+    tags = data.metadata.get(metadata_keys.TAGS)
+    where = f"  {json.dumps(tags)}" if tags else ""
+    return "\n".join(f"{stamp}  {json.dumps(item.values, ensure_ascii=False)}{where}" for item in decoded)

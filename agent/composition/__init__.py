@@ -1,0 +1,10 @@
+"""The composition root: the one place that names concrete drivers, back ends and upstreams, and wires them.
+
+Everything else sees interfaces. What a configuration does not use is not imported.
+"""
+
+from agent.composition.agent import Agent
+from agent.composition.catalogue import catalogue
+from agent.composition.parts import create_source, device_id_of, open_buffer, socket_path
+
+__all__ = ["Agent", "catalogue", "create_source", "device_id_of", "open_buffer", "socket_path"]

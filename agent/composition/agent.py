@@ -1,0 +1,213 @@
+"""All parts of a running agent, wired. `agent.runtime` says when what happens; this says who does it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from agent.composition.parts import BACKEND_ID, create_source, device_id_of, open_buffer, socket_path
+from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.intake import Intake
+from agent.processors.decode import Decode
+from agent.processors.registry import create_processor
+from agent.spine.backoff import LOCAL, Backoff
+from agent.spine.errors import COLLECTION, STORAGE
+from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
+from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
+from agent.status.socket import serve_status
+from agent.supervisor import supervise
+from agent.sync.dead_letters import BufferDeadLetters
+from agent.sync.registry import create_sender
+from agent.timekeeping import ClockWatch, count_boot
+from agent.version import version
+from collectors.interfaces import Acknowledging
+from drivers.codecs import CODECS, codec
+
+if TYPE_CHECKING:
+    from agent.config import AgentConfig, SourceConfig, UpstreamConfig
+    from agent.spine.spine import Spine
+    from agent.sync.sender import Sender
+    from buffer import Batch
+    from collectors.models import CollectedData
+
+_PLAIN = "plain"
+"""The pipeline of sources that no [[pipeline]] names: it only decodes."""
+
+_STOP_TIMEOUT_S = 1.0
+
+
+class Agent:
+    """A running agent.
+
+    Args:
+        config: What to run.
+        spine: Events, errors, tasks, time.
+    """
+
+    def __init__(self, config: AgentConfig, spine: Spine) -> None:
+        self._config = config
+        self._spine = spine
+        self._buffer_backoff = Backoff(LOCAL, spine.rng)
+        self._clock_watch = ClockWatch()
+        self._started_at = spine.clock.now()
+        self._boot = 0
+        self._senders: dict[str, Sender[Batch]] = {}
+        self.device_id = device_id_of(config)
+        self.buffer = open_buffer(config)
+        self._storage = StorageLayerFactory(spine).create_storage_manager()
+        self._processing = ProcessingLayerFactory(spine).create_processing_manager()
+        collection = CollectionLayerFactory(spine, sink=self._take_in, formats=frozenset(CODECS))
+        self._collection = collection.create_collection_manager()
+        self._intake = Intake(
+            parser=collection.create_metadata_parser(),
+            processing=self._processing,
+            storage=self._storage,
+            buffer=self.buffer,
+            backend_id=BACKEND_ID,
+            pipeline_of=self._pipeline_of,
+        )
+
+    async def _take_in(self, data: CollectedData) -> None:
+        await self._intake(data)
+
+    def _pipeline_of(self, source_id: str) -> str:
+        place = self._config.pipeline_of(source_id)
+        return _PLAIN if place is None else f"pipeline-{place}"
+
+    # Starting
+
+    async def buffer_failed(self, error: Exception) -> float:
+        """Report that the buffer does not open; how long to wait before the next attempt, in seconds."""
+        await self._spine.errors.report(error, layer=STORAGE, operation="open", critical=True)
+        return self._buffer_backoff.delay_s(self._spine.clock.monotonic_s())
+
+    async def start(self) -> None:
+        """Start everything. The buffer is connected before."""
+        self._boot = await count_boot(self.buffer.state("device_state"))
+        await self._clock_watch.look()
+        await self._storage.register_backend(self.buffer, {})
+        await self._make_pipelines()
+        await self._intake.load()
+        supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
+        supervise(self._spine, "clock", "watch", self._clock_watch.run, layer=COLLECTION)
+        supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
+        for upstream in self._config.upstream:
+            self._start_sender(upstream)
+        for source in self._config.source:
+            await self._start_source(source)
+
+    async def _make_pipelines(self) -> None:
+        tags = {source.id: source.tags for source in self._config.source if source.tags}
+        decode = Decode(codec, boot=self._boot, clock_quality=self._clock_watch.quality, source_tags=tags)
+        plain = await self._processing.create_pipeline(_PLAIN)
+        await plain.add_step(decode, 0)
+        for place, pipeline_config in enumerate(self._config.pipeline):
+            pipeline = await self._processing.create_pipeline(f"pipeline-{place}")
+            await pipeline.add_step(decode, 0)
+            for order, step in enumerate(pipeline_config.step, start=1):
+                await pipeline.add_step(create_processor(step.processor, step.options), order)
+
+    async def _start_source(self, config: SourceConfig) -> None:
+        source = create_source(self._config, config, self._spine.clock)
+        if isinstance(source, Acknowledging):
+            self._intake.acknowledge_to(config.id, source)
+        await self._collection.register_source(source, {"when_stream_ends": "reconnect"})
+        await self._collection.start_collection(config.id)
+
+    def _start_sender(self, config: UpstreamConfig) -> None:
+        sender = create_sender(
+            config.name,
+            config.options,
+            self.device_id,
+            self.buffer.consumer(config.name),
+            BufferDeadLetters(self.buffer),
+            self._spine,
+        )
+        self._senders[config.name] = sender
+        sender.start()
+
+    async def _serve_status(self) -> None:
+        await serve_status(socket_path(self._config), self.report)
+
+    # Stopping
+
+    async def settle(self) -> None:
+        """Commit what has come in, and acknowledge it to its sources."""
+        await self.buffer.flush()
+        await self._intake.settled()
+
+    async def disconnect_sources(self) -> None:
+        """Stop collecting."""
+        await self._collection.close()
+
+    async def drain(self, deadline_s: float) -> None:
+        """Deliver what can be delivered in that time."""
+        async with asyncio.TaskGroup() as group:
+            for name, sender in self._senders.items():
+                group.create_task(sender.drain(deadline_s), name=f"drain:{name}")
+
+    async def stop(self) -> None:
+        """Stop everything that runs in the background; after this nobody uses the buffer."""
+        await self._spine.tasks.cancel_all(_STOP_TIMEOUT_S)
+
+    def backlog(self) -> int:
+        """Readings that some upstream has not acknowledged."""
+        return max((sender.status.backlog for sender in self._senders.values()), default=0)
+
+    # Status
+
+    async def report(self) -> StatusReport:
+        """How the agent does."""
+        return StatusReport(
+            version=version(),
+            device_id=self.device_id,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            clock=self._clock_watch.quality().value,
+            boot=self._boot,
+            sources=[self._source_status(source) for source in self._config.source],
+            buffer=await self._buffer_status(),
+            upstreams=[
+                self._upstream_status(upstream.name, upstream.driver) for upstream in self._config.upstream
+            ],
+            errors=self._spine.errors.reported,
+        )
+
+    def _source_status(self, config: SourceConfig) -> SourceStatus:
+        link = self._collection.link(config.id)
+        return SourceStatus(
+            source_id=config.id,
+            driver=config.driver,
+            state=link.state,
+            since=link.since,
+            frames=link.frames,
+            dead_letters=self._intake.dead_letters[config.id],
+            last_data=link.last_data,
+            last_error=link.last_error,
+        )
+
+    async def _buffer_status(self) -> BufferStatus:
+        statistics = await self._storage.get_statistics(BACKEND_ID)
+        return BufferStatus(
+            path=str(self._config.buffer.path),
+            store_id=self.buffer.store_id,
+            stored=statistics.stored_count,
+            usage_bytes=statistics.storage_usage_bytes,
+            dead_letters=self.buffer.count(DEAD_LETTERS),
+            fault=self.buffer.fault,
+        )
+
+    def _upstream_status(self, name: str, driver: str) -> UpstreamStatus:
+        status = self._senders[name].status
+        return UpstreamStatus(
+            name=name,
+            driver=driver,
+            state=status.state,
+            backlog=status.backlog,
+            in_flight=status.in_flight,
+            delivered=status.delivered,
+            last_delivery=status.last_delivery,
+            last_error=status.last_error,
+            holding_back=status.holding_back,
+        )

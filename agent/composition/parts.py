@@ -1,0 +1,69 @@
+"""Single parts of a configuration, for the agent and for commands that need only one."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from agent.identity import default_device_id, machine_fingerprint
+from buffer import TinyDBBuffer
+from drivers import registry as drivers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config import AgentConfig, SourceConfig
+    from collectors.clock import Clock
+    from collectors.interfaces import IDataSource
+
+BACKEND_ID = "buffer"
+
+
+def device_id_of(config: AgentConfig) -> str:
+    """The configured device id, or the machine's own."""
+    return config.device.id or default_device_id()
+
+
+def socket_path(config: AgentConfig) -> Path:
+    """Where the agent's socket is: as configured, else beside the buffer's tables."""
+    return config.agent.socket or config.buffer.path / "agent.sock"
+
+
+def create_source(
+    config: AgentConfig, source: SourceConfig, clock: Clock, *, onlooker: bool = False
+) -> IDataSource:
+    """The data source of one [[source]], not yet connected.
+
+    Args:
+        config: The whole configuration.
+        source: The source's own.
+        clock: Stamps what arrives.
+        onlooker: Only look: take nothing away from an agent that runs with the same configuration. A
+            broker's session is the agent's, so an onlooker subscribes without one.
+    """
+    options = source.options
+    if "client_id" in type(options).model_fields:
+        # A session that lives through restarts belongs to a client id that does, too.
+        client_id = options.client_id or f"{device_id_of(config)}-{source.id}"
+        update: dict[str, object] = {"client_id": client_id}
+        if onlooker:
+            update = {"client_id": f"{client_id}-{secrets.token_hex(4)}", "qos": 0, "session_expiry_s": 0}
+        options = options.model_copy(update=update)
+    source_class = drivers.load_source_class(source.driver)
+    return source_class(source.id, options, data_format=source.codec, clock=clock)
+
+
+def open_buffer(config: AgentConfig) -> TinyDBBuffer:
+    """The buffer of a configuration, not yet connected."""
+    buffer = config.buffer
+    return TinyDBBuffer(
+        BACKEND_ID,
+        buffer.path,
+        device_id=device_id_of(config),
+        machine_id=machine_fingerprint(),
+        sync=buffer.sync,
+        window_s=buffer.window,
+        keep_delivered_s=buffer.keep_delivered,
+        quota_bytes=buffer.quota,
+        when_full=buffer.full,
+    )

@@ -217,6 +217,8 @@ def _begin(
     device, found, rest = record["bn"].partition(":")
     if not found or not rest.endswith("/"):
         raise ValueError("`bn` is not device:source/")
+    if device != first["bn"].partition(":")[0]:
+        raise ValueError("readings of two devices in one pack")
     device = first.get("device", device)
     seq = record["seq"]
     if type(seq) is not int or not 0 <= seq <= SEQ_MAX:

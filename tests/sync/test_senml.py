@@ -163,6 +163,8 @@ GOOD = {"bn": "d:s/", "bt": 1790000000.5, "seq": 1, "store": "x", "n": "a", "v":
         (to_json([{**GOOD, "lane": "fast"}]), "reading 1: lane"),
         (to_json([GOOD, {"n": "a", "v": 2}]), "record 1: metric 'a' occurs twice"),
         (to_json([GOOD, 7]), "record 1"),
+        (to_json([GOOD, {**GOOD, "bn": "e:s/"}]), "record 1: readings of two devices"),
+        (b'[{"bn":"d:s/","bt":1' + b"0" * 400 + b',"seq":1,"store":"x","n":"a","v":1}]', "reading 1: t"),
     ],
 )
 def test_garbage_is_refused_with_its_place(payload: bytes, why: str) -> None:

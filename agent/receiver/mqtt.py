@@ -1,0 +1,165 @@
+"""Readings over MQTT: a persistent session at QoS 1, PUBACK only after the database commit.
+
+A pack's way: message -> decoded -> committed -> named on `outstation/<device>/ack` -> PUBACK. A receiver that is
+killed anywhere on it gets the message again from the broker; the database takes it as a duplicate, and it is
+named once more, so that an acknowledgement is never lost for good.
+
+What is no pack is kept in `rejected`, told to the device by its digest, and acknowledged to the broker too:
+else it would come again for ever and block those behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+
+from agent.receiver.packs import PACK_BYTES_MAX, PackTooLarge, Received, Refused, unpack
+from agent.spine.backoff import Backoff, BackoffPolicy
+from agent.sync.acknowledgement import READINGS_FILTER, Acknowledgement, ack_topic, device_of, digest
+from agent.sync.senml import NotSenML
+from drivers.transport.mqtt import InboundMessage, MqttConnection, MqttError, MqttOptions, MqttRefused
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+    from agent.receiver.committer import Committer
+    from collectors.clock import Clock
+
+_log = logging.getLogger(__name__)
+
+RETRY = BackoffPolicy(first_s=1.0, base_s=0.5, cap_s=30.0, stable_s=10.0)
+"""One receiver harms nobody by coming back soon, and a fleet waits for it."""
+SESSION_EXPIRY_S = 7 * 86400
+"""How long the broker keeps packs for a receiver that is away."""
+RECEIVE_MAXIMUM = 100
+"""Packs that the broker may leave unacknowledged on us."""
+_GROUP_MAX = 64
+"""Packs that are acknowledged together."""
+_THREAD_BYTES_MIN = 4096
+"""Larger payloads are decoded off the loop (4 KiB of gzip are some 500 readings, 6 ms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Underway:
+    message: InboundMessage
+    pack: Received | Refused
+    committed: asyncio.Future[None]
+
+
+class MqttReceiver:
+    """Takes packs from one broker.
+
+    Args:
+        options: Which broker; the session must be a lasting one (see `session`).
+        committer: Takes the packs.
+        clock: Measures the back-off.
+        rng: Chance for the back-off.
+    """
+
+    def __init__(self, options: MqttOptions, committer: Committer, clock: Clock, rng: random.Random) -> None:
+        self._options = options
+        self._committer = committer
+        self._clock = clock
+        self._backoff = Backoff(RETRY, rng)
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Receive until cancelled; connects again whenever the connection is lost.
+
+        Args:
+            ready: Called each time the subscription stands.
+        """
+        failing = False
+        while True:
+            try:
+                async with MqttConnection(self._options, clock=self._clock) as connection:
+                    await connection.subscribe(READINGS_FILTER, 1)
+                    self._backoff.established(self._clock.monotonic_s())
+                    _log.info("receive: connected to %s", self._options.address)
+                    failing = False
+                    ready()
+                    await self._receive(connection)
+            except* (MqttError, OSError) as errors:
+                if not failing:
+                    _log.warning("receive: %s", _first(errors))
+                failing = True
+            await asyncio.sleep(self._backoff.delay_s(self._clock.monotonic_s()))
+
+    async def _receive(self, connection: MqttConnection) -> None:
+        underway: asyncio.Queue[_Underway] = asyncio.Queue(RECEIVE_MAXIMUM)
+        async with asyncio.TaskGroup() as group:
+            acknowledger = group.create_task(
+                self._acknowledge(connection, underway), name="receive-acknowledge"
+            )
+            async for message in connection.messages():
+                pack = await _decoded(message)
+                committed = await self._committer.submit(pack)
+                await underway.put(_Underway(message, pack, committed))
+            acknowledger.cancel()
+
+    async def _acknowledge(self, connection: MqttConnection, underway: asyncio.Queue[_Underway]) -> None:
+        """In the order of arrival. A commit that failed ends the connection: only then do its messages come again."""
+        while True:
+            group = [await underway.get()]
+            await group[0].committed
+            while len(group) < _GROUP_MAX and not underway.empty():
+                group.append(underway.get_nowait())
+                await group[-1].committed
+            await _publish(connection, group)
+            for item in group:
+                connection.acknowledge(item.message)
+
+
+async def _decoded(message: InboundMessage) -> Received | Refused:
+    try:
+        if len(message.payload) < _THREAD_BYTES_MIN:
+            pack = unpack(message.payload, bytes_max=PACK_BYTES_MAX)
+        else:
+            pack = await asyncio.to_thread(unpack, message.payload, bytes_max=PACK_BYTES_MAX)
+    except (NotSenML, PackTooLarge) as error:
+        return _refused(message, str(error))
+    if pack.device_id != device_of(message.topic):
+        # A broker's rules bind a device to its topic; the readings must not say otherwise.
+        return _refused(message, f"it is of device {pack.device_id!r}, not of the topic's")
+    return pack
+
+
+def _refused(message: InboundMessage, reason: str) -> Refused:
+    _log.warning("receive: no pack on %s: %s", message.topic, reason)
+    return Refused(message.topic, message.payload, reason)
+
+
+async def _publish(connection: MqttConnection, group: Sequence[_Underway]) -> None:
+    """Name what was committed or refused, one message a device and store."""
+    acknowledgements: dict[tuple[str, str], Acknowledgement] = defaultdict(Acknowledgement)
+    for item in group:
+        topic = ack_topic(device_of(item.message.topic))
+        if isinstance(item.pack, Received):
+            said = acknowledgements[topic, item.pack.store_id]
+            said.store = item.pack.store_id
+            said.acked.append(item.pack.bounds)
+        else:
+            acknowledgements[topic, ""].rejected.append((digest(item.pack.payload), item.pack.reason))
+    async with asyncio.TaskGroup() as tasks:
+        for (topic, _), said in acknowledgements.items():
+            tasks.create_task(_say(connection, topic, said), name=f"receive-say:{topic}")
+
+
+async def _say(connection: MqttConnection, topic: str, said: Acknowledgement) -> None:
+    try:
+        await connection.publish(topic, to_json(said), content_type="application/json")
+    except MqttRefused as error:
+        # The readings are safe; the device will send them again until the broker's rules are mended.
+        _log.error("receive: cannot acknowledge: %s", error)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,70 @@
+"""From the bytes of a request or message to readings. Pure; every size is bounded before memory is used."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from agent.sync import senml
+from agent.sync.senml import NotSenML, ReceivedReading
+
+PACK_BYTES_MAX = 8 * 1024 * 1024
+"""Of an uncompressed pack. Ours are 48 KiB compressed, some 1 MiB uncompressed at most."""
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WBITS = 31
+
+
+class PackTooLarge(ValueError):  # noqa: N818 (says what it is)
+    """The pack is larger, uncompressed, than a receiver takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One pack, decoded."""
+
+    device_id: str
+    store_id: str
+    readings: list[ReceivedReading]
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """First and last sequence number and count: how the pack is acknowledged."""
+        return self.readings[0].seq, self.readings[-1].seq, len(self.readings)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One pack that is none."""
+
+    origin: str
+    """The topic it came on."""
+    payload: bytes
+    reason: str
+
+
+def unpack(payload: bytes, *, bytes_max: int = PACK_BYTES_MAX) -> Received:
+    """The readings in a payload, gzip or plain (gzip is told by its magic bytes, as MQTT 3.1.1 has no header for it).
+
+    Raises:
+        PackTooLarge: Its uncompressed size exceeds `bytes_max`.
+        NotSenML: It is not a pack of readings.
+    """
+    if payload.startswith(_GZIP_MAGIC):
+        payload = _gunzip(payload, bytes_max)
+    elif len(payload) > bytes_max:
+        raise PackTooLarge(f"{len(payload)} bytes; the limit is {bytes_max}")
+    readings = senml.decode(payload)
+    return Received(readings[0].device_id, readings[0].store_id, readings)
+
+
+def _gunzip(payload: bytes, bytes_max: int) -> bytes:
+    inflate = zlib.decompressobj(_GZIP_WBITS)
+    try:
+        plain = inflate.decompress(payload, bytes_max)
+    except zlib.error as error:
+        raise NotSenML(f"broken gzip: {error}") from error
+    if inflate.unconsumed_tail:
+        raise PackTooLarge(f"more than {bytes_max} bytes uncompressed")
+    if not inflate.eof or inflate.unused_data:
+        raise NotSenML("broken gzip: " + ("it is cut off" if not inflate.eof else "something follows it"))
+    return plain

@@ -1,0 +1,250 @@
+"""Every delivery ends in one way, and its source is told only then."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import from_json
+
+from agent.intake import Intake
+from agent.processors.decode import Decode
+from agent.spine.metadata import MetadataParser
+from agent.spine.processing import ProcessingManager
+from agent.spine.spine import open_spine
+from agent.spine.storage import StorageManager
+from buffer import BufferFull
+from collectors import metadata_keys as keys
+from collectors.clock import SystemClock
+from collectors.interfaces import IProcessor, IStorageBackend
+from collectors.models import CollectedData, Origin, ProcessingResult
+from drivers.codecs import codec
+
+
+@dataclass
+class Record:
+    seq: int
+    document: dict[str, Any]
+
+
+@dataclass
+class MemoryBuffer(IStorageBackend):
+    """Durable only when the test says so."""
+
+    tables: dict[str, list[bytes]] = field(default_factory=lambda: {"readings": [], "dead_letters": []})
+    durable: dict[str, int] = field(default_factory=lambda: {"readings": 0, "dead_letters": 0})
+    room_free: asyncio.Event = field(default_factory=asyncio.Event)
+    capacity: int = 10**9
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def append(self, documents, *, table="readings"):
+        rows = self.tables[table]
+        if len(rows) + len(documents) > self.capacity:
+            raise BufferFull("no room")
+        rows.extend(documents)
+        return range(len(rows) - len(documents) + 1, len(rows) + 1)
+
+    async def room(self):
+        await self.room_free.wait()
+
+    def durable_id(self, table="readings"):
+        return self.durable[table]
+
+    async def wait_durable(self, last_id, *, table="readings"):
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.durable[table] >= last_id)
+
+    async def commit(self, table="readings"):
+        async with self.changed:
+            self.durable[table] = len(self.tables[table])
+            self.changed.notify_all()
+
+    async def recent(self, n, *, table="readings"):
+        rows = [Record(seq, from_json(row)) for seq, row in enumerate(self.tables[table], start=1)]
+        return rows[-n:]
+
+    async def connect(self): ...
+    async def disconnect(self): ...
+    async def store(self, data): ...
+    async def query(self, criteria): ...
+    async def delete(self, location_id): ...
+
+    def get_backend_id(self):
+        return "buffer"
+
+
+class Source:
+    def __init__(self):
+        self.acknowledged = []
+        self.news = asyncio.Condition()
+
+    def acknowledge(self, token):
+        self.acknowledged.append(token)
+
+
+class DropAll(IProcessor):
+    async def process(self, data):
+        return ProcessingResult(success=True, processed_data=[])
+
+    def get_processor_name(self):
+        return "drop"
+
+    def validate_input(self, data):
+        return True
+
+
+@asynccontextmanager
+async def intake(buffer: MemoryBuffer, *, drop: bool = False):
+    async with open_spine() as spine:
+        processing, storage = ProcessingManager(spine), StorageManager(spine)
+        await storage.register_backend(buffer, {})
+        pipeline = await processing.create_pipeline("plain")
+        await pipeline.add_step(Decode(codec), 0)
+        if drop:
+            await pipeline.add_step(DropAll(), 1)
+        source = Source()
+        taking = Intake(
+            parser=MetadataParser(),
+            processing=processing,
+            storage=storage,
+            buffer=buffer,
+            backend_id="buffer",
+            pipeline_of=lambda _: "plain",
+        )
+        taking.acknowledge_to("hall", source)
+        await taking.load()
+        spine.start("acknowledge", taking.run(), layer="storage", subject="test")
+        yield taking, source
+
+
+def message(
+    packet: int, payload: bytes = b'{"t":1.5}', *, redelivered: bool = False, **more
+) -> CollectedData:
+    return CollectedData(
+        source_id="hall",
+        timestamp=SystemClock().now(),
+        data_format="json",
+        collection_method="mqtt",
+        raw_data=payload,
+        metadata={
+            keys.ACK_TOKEN: packet,
+            keys.ORIGIN: Origin(client="c", packet=packet, payload_hash=payload.hex()),
+            keys.REDELIVERED: redelivered,
+            **more,
+        },
+    )
+
+
+async def settle():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_message_is_acknowledged_only_when_durable():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, source):
+        for packet in (1, 2, 3):
+            await taking(message(packet))
+        await settle()
+        assert source.acknowledged == []
+        await buffer.commit()
+        await taking.settled()
+        assert source.acknowledged == [1, 2, 3]
+    assert from_json(buffer.tables["readings"][0])["origin"] == ["c", 1, b'{"t":1.5}'.hex()]
+
+
+async def test_garbage_is_a_dead_letter_and_acknowledged_when_that_is_durable():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, source):
+        await taking(message(1, b"{oops"))
+        await taking(message(2))
+        await buffer.commit()
+        await settle()
+        assert source.acknowledged == []  # in the order they came, as MQTT asks for
+        await buffer.commit("dead_letters")
+        await taking.settled()
+        assert source.acknowledged == [1, 2]
+        assert taking.dead_letters == {"hall": 1}
+    letter = from_json(buffer.tables["dead_letters"][0])
+    assert letter["stage"] == "decode"
+    assert letter["raw"] == "e29vcHM="
+    assert letter["reason"]
+
+
+async def test_a_frame_error_is_a_dead_letter_of_the_framing():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(1, b"xx", **{keys.FRAME_ERROR: "line too long"}))
+    letter = from_json(buffer.tables["dead_letters"][0])
+    assert (letter["stage"], letter["reason"]) == ("framing", "line too long")
+
+
+async def test_what_a_rule_drops_is_acknowledged_in_its_turn():
+    buffer = MemoryBuffer()
+    async with intake(buffer, drop=True) as (taking, source):
+        await taking(message(1))
+        await taking.settled()
+        assert source.acknowledged == [1]
+    assert buffer.tables == {"readings": [], "dead_letters": []}
+
+
+async def test_a_redelivery_is_acknowledged_and_not_stored_again():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, source):
+        await taking(message(7))
+        await taking(message(7, redelivered=True))
+        await settle()
+        assert source.acknowledged == []
+        await buffer.commit()
+        await taking.settled()
+        assert source.acknowledged == [7, 7]
+        assert taking.recognised == {"hall": 1}
+    assert len(buffer.tables["readings"]) == 1
+
+
+async def test_a_redelivery_is_recognised_after_a_restart():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(7))
+        await taking(message(8, b"{oops"))
+        await buffer.commit()
+        await buffer.commit("dead_letters")
+    async with intake(buffer) as (taking, source):
+        await taking(message(7, redelivered=True))
+        await taking(message(8, b"{oops", redelivered=True))
+        await taking.settled()
+        assert source.acknowledged == [7, 8]
+    assert [len(rows) for rows in buffer.tables.values()] == [1, 1]
+
+
+async def test_another_message_with_the_same_packet_id_is_stored():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(7))
+        await taking(message(7))  # not marked: the broker used the id again
+        await taking(message(7, b'{"t":2}', redelivered=True))
+    assert len(buffer.tables["readings"]) == 3
+
+
+async def test_a_new_session_redelivers_nothing():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(7))
+        await taking(message(1, **{keys.NEW_SESSION: True}))
+        await taking(message(7, redelivered=True))
+    assert len(buffer.tables["readings"]) == 3
+
+
+async def test_a_full_buffer_makes_the_source_wait():
+    buffer = MemoryBuffer(capacity=1)
+    async with intake(buffer) as (taking, source):
+        await taking(message(1))
+        second = asyncio.create_task(taking(message(2)))
+        await settle()
+        assert not second.done()
+        buffer.capacity = 2
+        buffer.room_free.set()
+        await second
+        await buffer.commit()
+        await taking.settled()
+        assert source.acknowledged == [1, 2]

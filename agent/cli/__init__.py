@@ -77,6 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
         " (default: http://127.0.0.1:8080)",
     )
     receive.add_argument("--into", required=True, metavar="URL", help="sqlite:///FILE")
+    receive.add_argument("--client-id", default="outstation-receiver", metavar="ID", help="the MQTT session")
+    receive.add_argument("--username", metavar="NAME", help="at the MQTT broker")
+    receive.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
+    receive.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust for mqtts://")
+    receive.add_argument("--token-file", type=Path, metavar="FILE", help="the token HTTP senders must show")
+    receive.add_argument("--tls-cert", type=Path, metavar="FILE", help="the certificate for https://")
+    receive.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, if not in the same file")
     receive.add_argument("--log-level", choices=_LEVELS, default="info")
 
     demo = commands.add_parser(

@@ -1,0 +1,96 @@
+"""`outstation receive`: the reference cloud end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+from typing import TYPE_CHECKING
+
+from agent import logs
+from agent.cli.loading import WRONG_CONFIGURATION
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from agent.receiver.service import ReceiverSecurity
+
+_log = logging.getLogger(__name__)
+
+_DEFAULT_SOURCE = "http://127.0.0.1:8080"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Receive until SIGTERM or SIGINT."""
+    logs.configure(arguments.log_level)
+    try:
+        asyncio.run(_receive(arguments))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return WRONG_CONFIGURATION
+    except (OSError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _receive(arguments: argparse.Namespace) -> None:
+    from agent.receiver.service import serve
+
+    security = await asyncio.to_thread(_security, arguments)
+    serving = asyncio.create_task(
+        serve(
+            arguments.sources or [_DEFAULT_SOURCE],
+            arguments.into,
+            security=security,
+            client_id=arguments.client_id,
+            on_ready=_say_ready,
+        ),
+        name="receive",
+    )
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        serving.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+        _log.info("stopped")
+
+
+def _say_ready(addresses: Sequence[str]) -> None:
+    _log.info("receiving from %s", ", ".join(addresses))
+
+
+def _security(arguments: argparse.Namespace) -> ReceiverSecurity:
+    """Credentials and certificates, from files; reads the disk."""
+    from agent.receiver.service import ReceiverSecurity
+
+    server = None
+    if arguments.tls_cert is not None:
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+    client = ssl.create_default_context(cafile=arguments.ca_file) if arguments.ca_file is not None else None
+    return ReceiverSecurity(
+        token=_secret(arguments.token_file),
+        http_tls=server,
+        mqtt_username=arguments.username,
+        mqtt_password=_secret(arguments.password_file),
+        mqtt_tls=client,
+    )
+
+
+def _secret(path: Path | None) -> str | None:
+    return None if path is None else path.read_text(encoding="utf-8").strip()

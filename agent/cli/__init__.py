@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.exit_status import FAILED, INTERRUPTED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -103,9 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = command.main(arguments)
     except KeyboardInterrupt:
-        return 130  # as a shell reports a command ended by SIGINT
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone (`outstation status | head`); do not complain about it at exit.
         sys.stdout = None
-        return 1
+        return FAILED
     return status

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.cli.loading import WRONG_CONFIGURATION, load
+from agent.cli.exit_status import DONE, WRONG_CONFIGURATION
+from agent.cli.loading import load
 
 if TYPE_CHECKING:
     import argparse
@@ -18,4 +19,4 @@ def main(arguments: argparse.Namespace) -> int:
     sources = ", ".join(f"{source.id} ({source.driver})" for source in config.source)
     upstreams = ", ".join(f"{upstream.name} ({upstream.driver})" for upstream in config.upstream)
     print(f"{arguments.config} is right: sources {sources}; upstreams {upstreams or 'none'}")
-    return 0
+    return DONE

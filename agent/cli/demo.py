@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.demo.story import DemoError, Story
 from agent.demo.view import choose_view
 
@@ -26,16 +27,16 @@ def main(arguments: argparse.Namespace) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outstation-demo-")))
         elif folder.exists() and any(folder.iterdir()):
             print(f"{folder} is not empty; give a new folder", file=sys.stderr)
-            return 2
+            return WRONG_CONFIGURATION
         folder.mkdir(parents=True, exist_ok=True)
         view = stack.enter_context(choose_view(plain=arguments.plain, terminal=sys.stdout.isatty()))
         try:
             verdict = asyncio.run(Story(folder.resolve(), view).run())
         except DemoError as error:
             print(f"the demo failed: {error}", file=sys.stderr)
-            return 1
+            return FAILED
     print("\n".join(_closing(verdict, arguments.folder)))
-    return 0 if verdict.proven else 1
+    return DONE if verdict.proven else FAILED
 
 
 def _closing(verdict: Verdict, folder: Path | None) -> list[str]:

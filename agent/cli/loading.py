@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
 
-WRONG_CONFIGURATION = 2
-
 
 def load(path: Path) -> AgentConfig | None:
     """The configuration; None after its problems were printed."""

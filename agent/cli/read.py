@@ -7,7 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from agent.cli.loading import WRONG_CONFIGURATION, load
+from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
+from agent.cli.loading import load
 from agent.composition import create_source
 from collectors import metadata_keys
 from collectors.clock import SystemClock
@@ -38,8 +39,8 @@ def main(arguments: argparse.Namespace) -> int:
         asyncio.run(_read(source, arguments.count))
     except ConnectionError as error:
         print(f"{arguments.source}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return FAILED
+    return DONE
 
 
 async def _read(source: IDataSource, count: int | None) -> None:

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from agent import logs
-from agent.cli.loading import WRONG_CONFIGURATION
+from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 
 if TYPE_CHECKING:
     import argparse
@@ -34,8 +34,8 @@ def main(arguments: argparse.Namespace) -> int:
         return WRONG_CONFIGURATION
     except (OSError, ImportError) as error:
         print(error, file=sys.stderr)
-        return 1
-    return 0
+        return FAILED
+    return DONE
 
 
 async def _receive(arguments: argparse.Namespace) -> None:

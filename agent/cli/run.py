@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from agent import logs
-from agent.cli.loading import WRONG_CONFIGURATION, load
+from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
+from agent.cli.loading import load
 from agent.runtime import StartError, run_agent
 
 if TYPE_CHECKING:
@@ -27,5 +28,5 @@ def main(arguments: argparse.Namespace) -> int:
         asyncio.run(run_agent(config))
     except StartError as error:
         print(error, file=sys.stderr)
-        return 1
-    return 0
+        return FAILED
+    return DONE

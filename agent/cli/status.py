@@ -7,7 +7,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from agent.cli.loading import WRONG_CONFIGURATION, load
+from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
+from agent.cli.loading import load
 from agent.composition import socket_path
 from agent.status.socket import AgentNotRunningError, ask_status
 from agent.status.text import lines
@@ -25,9 +26,9 @@ def main(arguments: argparse.Namespace) -> int:
         report = asyncio.run(ask_status(socket_path(config)))
     except AgentNotRunningError as error:
         print(error, file=sys.stderr)
-        return 1
+        return FAILED
     if arguments.json:
         print(report.model_dump_json(indent=2))
     else:
         print("\n".join(lines(report, datetime.now(UTC))))
-    return 0
+    return DONE

@@ -1,0 +1,403 @@
+"""`TinyDBBuffer`: the buffer as a storage backend, for asyncio. All file work happens on two threads.
+
+One thread commits (`outstation-commit`), the other reads (`outstation-read`); the event loop waits
+for neither.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeVar
+
+from buffer.consumers import Batch, Consumer, Identity, Record
+from buffer.criteria import select
+from buffer.database import READINGS, BufferDB
+from buffer.encoding import checked, encoded
+from buffer.errors import BufferClosed, BufferLocked, InvalidDocument, StoreError, UnknownRecord
+from buffer.journal import SmallTable
+from buffer.options import BufferOptions
+from buffer.waiting import DurabilityWaiters
+from collectors.interfaces import IStorageBackend
+from collectors.models import QueryCriteria, Reading, StorageLocation, StorageStatistics
+
+T = TypeVar("T")
+
+
+class TinyDBBuffer(IStorageBackend):
+    """A buffer on disk, as the contract wants a storage backend, and as the agent wants it.
+
+    Locations are `<table>/<id>`. Use it from one event loop.
+    """
+
+    def __init__(self, backend_id: str, path: str | os.PathLike[str], **options: Any) -> None:
+        """Say where and how; nothing is opened before `connect`.
+
+        Args:
+            backend_id: Its identifier.
+            path: The directory; made when missing.
+            **options: The fields of `BufferOptions`.
+        """
+        self._backend_id = backend_id
+        self._path = os.fspath(path)
+        self._options = options
+        self._db: BufferDB | None = None
+        self._reading: ThreadPoolExecutor | None = None
+        self._waiters: dict[str, DurabilityWaiters] = {}
+        self._consumers: dict[str, AsyncConsumer] = {}
+        self._last_stored: datetime | None = None
+
+    # -- IStorageBackend
+
+    def get_backend_id(self) -> str:
+        """The unique identifier of this backend."""
+        return self._backend_id
+
+    async def connect(self) -> None:
+        """Open the buffer, recovering what a crash left. Harmless when it is open.
+
+        Raises:
+            ConnectionError: It cannot be opened: locked by another process, or no such place.
+            ValueError: An option makes no sense.
+        """
+        if self._db is not None:
+            return
+        BufferOptions(**self._options)
+        try:
+            db = await asyncio.to_thread(BufferDB, self._path, **self._options)
+        except BufferLocked:
+            raise
+        except OSError as error:
+            raise ConnectionError(f"the buffer at {self._path} cannot be opened: {error}") from error
+        self._db = db
+        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outstation-read")
+
+    async def disconnect(self) -> None:
+        """Commit what waits, and close. Harmless after a failed or missing connect.
+
+        Raises:
+            ConnectionError: What waited could not be made durable.
+        """
+        db, self._db = self._db, None
+        if db is None:
+            return
+        reading, self._reading = self._reading, None
+        try:
+            await asyncio.to_thread(db.close)
+        except StoreError as error:
+            raise ConnectionError(f"the buffer at {self._path} closed with a loss: {error}") from error
+        finally:
+            if reading is not None:
+                reading.shutdown(wait=False)
+            for waiters in self._waiters.values():
+                waiters.close()
+            self._waiters.clear()
+            self._consumers.clear()
+
+    async def store(self, data: Any) -> StorageLocation:
+        """Store one item (a `Reading`, a pydantic model, or an object of JSON values); durable on return.
+
+        Raises:
+            ConnectionError: Not connected, or disconnected meanwhile.
+            ValueError: The data cannot be stored in this form.
+            RuntimeError: The disk refuses, and memory is full.
+        """
+        document = self._document(data)
+        record_id = self.append([document])[0]
+        await self.wait_durable(record_id)
+        now = self._database.options.clock.now()
+        self._last_stored = now
+        return StorageLocation(
+            backend_id=self._backend_id,
+            location_id=f"{READINGS}/{record_id}",
+            path=f"{self._path}/{READINGS}#{record_id}",
+            created_at=now,
+        )
+
+    async def query(self, criteria: QueryCriteria) -> list[Any]:
+        """The readings that match, as dictionaries; see `buffer.criteria` for the filters.
+
+        Raises:
+            ConnectionError: Not connected.
+            ValueError: The criteria make no sense.
+        """
+        log = self._database.log(READINGS)
+        found = await self._read(lambda: select(log.stream(), criteria))
+        return [document for _, document in found]
+
+    async def delete(self, location_id: str) -> None:
+        """Delete one item; durable on return.
+
+        Raises:
+            ConnectionError: Not connected.
+            KeyError: There is no such item.
+            RuntimeError: The disk refuses.
+        """
+        table, _, number = location_id.rpartition("/")
+        db = self._database
+        if not (table and number.isascii() and number.isdecimal()) or (
+            table != READINGS and table not in await self._read(db.table_names)
+        ):
+            raise UnknownRecord(f"no item {location_id!r}; a location is '<table>/<id>'")
+        await self._read(lambda: db.delete(int(number), table=table))
+
+    # -- appending
+
+    def append(self, documents: Sequence[bytes], *, table: str = READINGS) -> range:
+        """Take JSON objects; they are in memory only when this returns. Never waits.
+
+        Raises:
+            BufferFull: Too much waits for the disk; wait for `room`.
+            BufferClosed: Not connected.
+            InvalidDocument: One is not a JSON object; none was taken.
+        """
+        documents, size = checked(documents)
+        return self._database.append_checked(documents, size, table=table)
+
+    async def room(self, *, table: str = READINGS) -> None:
+        """Return when `append` would be accepted.
+
+        Raises:
+            BufferClosed: The buffer was closed meanwhile.
+        """
+        log = self._database.log(table)
+        if not log.has_room():
+            await self._waiters_of(table).until(log.has_room)
+
+    async def wait_durable(self, last_id: int, *, table: str = READINGS) -> None:
+        """Return when every record up to this id is on disk; starts an early commit.
+
+        Raises:
+            BufferClosed: The buffer was closed meanwhile.
+        """
+        if self._database.durable_id(table) < last_id:
+            await self._waiters_of(table).durable(last_id)
+
+    def durable_id(self, table: str = READINGS) -> int:
+        """Every record of a table up to this id is on disk."""
+        return self._database.durable_id(table)
+
+    async def flush(self) -> None:
+        """Make everything appended so far durable, now.
+
+        Raises:
+            DiskFault: The disk refuses; it is tried again by itself.
+            BufferClosed: Not connected.
+        """
+        await asyncio.to_thread(self._database.flush)
+
+    # -- reading
+
+    def consumer(self, name: str) -> "AsyncConsumer":
+        """The consumer of this name; a new one begins with the oldest record there is.
+
+        A new name is made durable at once (one small fsync), so do this at start-up.
+
+        Raises:
+            DiskFault: A new one cannot be made durable.
+            BufferClosed: Not connected.
+        """
+        if name not in self._consumers:
+            self._consumers[name] = AsyncConsumer(self._database.consumer(name), self)
+        return self._consumers[name]
+
+    async def recent(self, n: int, *, table: str = READINGS) -> list[Record]:
+        """The newest `n` durable records, ascending.
+
+        Raises:
+            DiskFault: The disk cannot be read.
+        """
+        log = self._database.log(table)
+        return [Record(*record) for record in await self._read(lambda: log.recent(n))]
+
+    def state(self, name: str) -> "StateTable":
+        """A small durable table: keys to JSON objects."""
+        return StateTable(self._database.small_table(name))
+
+    async def statistics(self) -> StorageStatistics:
+        """What is stored.
+
+        Raises:
+            ConnectionError: Not connected.
+        """
+        log = self._database.log(READINGS)
+        return StorageStatistics(
+            backend_id=self._backend_id,
+            stored_count=log.total(),
+            storage_usage_bytes=await self._read(lambda: log.disk_bytes),
+            last_storage_time=self._last_stored,
+        )
+
+    @property
+    def database(self) -> BufferDB:
+        """The buffer itself, for what this face does not offer; its calls may wait for the disk.
+
+        Raises:
+            BufferClosed: Not connected.
+        """
+        return self._database
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the disk now, None when nothing. Readings wait in bounded memory meanwhile."""
+        return None if self._db is None else self._db.fault
+
+    @property
+    def epochs(self) -> list[Identity]:
+        """Whose records these are, ascending by first id."""
+        return list(self._database.epochs)
+
+    @property
+    def store_id(self) -> str:
+        """The random identity of this store, part of every record's key."""
+        return self._database.store_id
+
+    # -- parts
+
+    @property
+    def _database(self) -> BufferDB:
+        if self._db is None:
+            raise BufferClosed(f"the buffer {self._backend_id!r} is not connected")
+        return self._db
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        if self._reading is None:
+            raise BufferClosed(f"the buffer {self._backend_id!r} is not connected")
+        return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+
+    def _waiters_of(self, table: str) -> DurabilityWaiters:
+        waiters = self._waiters.get(table)
+        if waiters is None:
+            db = self._database
+            waiters = DurabilityWaiters(db.log(table), db.hurry, asyncio.get_running_loop())
+            self._waiters[table] = waiters
+        return waiters
+
+    @staticmethod
+    def _document(data: Any) -> bytes:
+        if isinstance(data, Reading):
+            data = data.to_document()
+        elif hasattr(data, "model_dump"):
+            data = data.model_dump(mode="json")
+        if not isinstance(data, Mapping):
+            raise InvalidDocument(f"only objects can be stored, not {type(data).__name__}")
+        try:
+            return encoded(data)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidDocument(f"this cannot be stored as JSON: {error}") from error
+
+
+class AsyncConsumer:
+    """A consumer for asyncio. Made by `TinyDBBuffer.consumer`."""
+
+    def __init__(self, consumer: Consumer, buffer: TinyDBBuffer) -> None:
+        self._consumer = consumer
+        self._buffer = buffer
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """Its name; its state is kept under it."""
+        return self._consumer.name
+
+    async def take(self, n: int, max_bytes: int | None = None) -> Batch | None:
+        """The oldest durable records not acknowledged or taken; None when there are none.
+
+        Raises:
+            DiskFault: The disk cannot be read.
+            BufferClosed: Not connected.
+        """
+        if not self._consumer.ready:
+            return None
+        taking = asyncio.ensure_future(self._buffer._read(lambda: self._consumer.take(n, max_bytes)))  # noqa: SLF001 (one class in two faces)
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, taking: "asyncio.Future[Batch | None]") -> None:
+        """Nobody waits for this batch any more."""
+        if not taking.cancelled() and taking.exception() is None:
+            batch = taking.result()
+            if batch is not None:
+                self._consumer.release(batch)
+
+    def ack(self, batch: Batch) -> None:
+        """The batch arrived: exactly its records are never taken again. Harmless when repeated.
+
+        Raises:
+            UnknownBatch: The batch is not of this store.
+        """
+        self._consumer.ack(batch)
+
+    def release(self, batch: Batch) -> None:
+        """The batch did not arrive: its records may be taken again. Harmless when repeated."""
+        self._consumer.release(batch)
+
+    @property
+    def backlog(self) -> int:
+        """How many durable records it has not acknowledged."""
+        return self._consumer.backlog
+
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until there may be something to take; False when the time is over first.
+
+        Raises:
+            BufferClosed: The buffer was closed meanwhile.
+        """
+        if self._consumer.ready:
+            return True
+        waiters = self._buffer._waiters_of(READINGS)  # noqa: SLF001 (one class in two faces)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiters.until(lambda: self._consumer.ready)
+        except TimeoutError:
+            return False
+        return True
+
+
+class StateTable:
+    """A small durable table for asyncio. Made by `TinyDBBuffer.state`."""
+
+    def __init__(self, table: SmallTable) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def get(self, key: str) -> Any:
+        """The row of a key, None when there is none."""
+        return self._table.get(key)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """All rows."""
+        return self._table.items()
+
+    async def put(self, key: str, value: Any) -> None:
+        """Set a row; durable on return.
+
+        Raises:
+            DiskFault: The disk refuses; the row is as it was.
+            BufferClosed: The buffer is closed.
+        """
+        await asyncio.to_thread(self._table.put, key, value)
+
+    async def put_all(self, rows: dict[str, Any]) -> None:
+        """Set several rows (None removes one), all or none; durable on return.
+
+        Raises:
+            DiskFault: The disk refuses; the rows are as they were.
+            BufferClosed: The buffer is closed.
+        """
+        await asyncio.to_thread(self._table.put_all, rows)
+
+    async def remove(self, key: str) -> None:
+        """Remove a row; durable on return. Fine when there is none.
+
+        Raises:
+            DiskFault: The disk refuses; the row is still there.
+            BufferClosed: The buffer is closed.
+        """
+        await asyncio.to_thread(self._table.remove, key)

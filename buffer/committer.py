@@ -1,0 +1,146 @@
+"""The committer: the one thread that flushes, so that no event loop ever waits for a disk.
+
+What nobody waits for is committed once a window. As soon as somebody waits, a commit begins early:
+after a short gathering, so that those who come together share one fsync.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from buffer.errors import DiskFault
+
+GATHER_IDLE_S: Final = 0.005
+"""Gathering ends when nothing new came for so long."""
+GATHER_MAX_S: Final = 0.020
+_MAINTENANCE_S: Final = 10.0
+_RETRY_FIRST_S: Final = 0.1
+_RETRY_MAX_S: Final = 5.0
+_EARLY_BYTES: Final = 256 << 10
+"""So much waiting is committed before the window ends."""
+
+
+class Committable(Protocol):
+    """What the committer works for."""
+
+    def commit(self) -> None:
+        """Commit all that waits; DiskFault when the disk refuses."""
+        ...
+
+    def maintain(self) -> None:
+        """Do what needs doing now and then; DiskFault when the disk refuses."""
+        ...
+
+
+class Committer:
+    """Runs the thread `outstation-commit`."""
+
+    def __init__(
+        self, store: Committable, *, window_s: float, report: Callable[[BaseException], None]
+    ) -> None:
+        """Make it, without starting it.
+
+        Args:
+            store: What is committed.
+            window_s: Records wait at most so long when nobody asks for them; 0 commits at once.
+            report: Called with what went wrong, on the thread.
+        """
+        self._store = store
+        self._window_s = window_s
+        self._report = report
+        self._condition = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="outstation-commit", daemon=True)
+        self._waiting_since: float | None = None
+        self._last_arrival = 0.0
+        self._bytes = 0
+        self._urgent_since: float | None = None
+        self._waiters = 0
+        self._waiters_before = 0
+        self._stop = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread; what waits is not committed by it any more."""
+        with self._condition:
+            self._stop = True
+            self._condition.notify()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def arrived(self, size: int) -> None:
+        """Records were appended."""
+        self._last_arrival = time.monotonic()
+        self._bytes += size
+        if self._waiting_since is None or self._bytes >= _EARLY_BYTES or self._window_s <= 0:
+            with self._condition:
+                if self._waiting_since is None:
+                    self._waiting_since = self._last_arrival
+                self._condition.notify()
+
+    def hurry(self, waiters: int = 1) -> None:
+        """Somebody waits."""
+        with self._condition:
+            self._waiters += waiters
+            if self._urgent_since is None:
+                self._urgent_since = time.monotonic()
+            self._condition.notify()
+
+    def _run(self) -> None:
+        retry_s = 0.0
+        next_maintenance = time.monotonic() + _MAINTENANCE_S
+        while True:
+            if not self._wait(retry_s, next_maintenance):
+                return
+            try:
+                self._store.commit()
+                retry_s = 0.0
+                if time.monotonic() >= next_maintenance:
+                    next_maintenance = time.monotonic() + _MAINTENANCE_S
+                    self._store.maintain()
+            except DiskFault as fault:
+                retry_s = min(_RETRY_MAX_S, max(_RETRY_FIRST_S, retry_s * 2))
+                self._rearm()
+                self._report(fault)
+            except BaseException as error:
+                self._report(error)
+                raise
+
+    def _rearm(self) -> None:
+        """What was to be committed still waits."""
+        with self._condition:
+            self._waiting_since = time.monotonic() - self._window_s
+
+    def _wait(self, retry_s: float, until: float) -> bool:
+        """Wait until there is something to do. False when the thread is to end."""
+        with self._condition:
+            if retry_s:
+                self._condition.wait_for(lambda: self._stop, retry_s)
+            while not self._stop:
+                now = time.monotonic()
+                due = min(self._due(now), until)
+                if due <= now:
+                    break
+                self._condition.wait(due - now)
+            self._waiting_since = self._urgent_since = None
+            self._bytes = 0
+            self._waiters_before, self._waiters = self._waiters, 0
+            return not self._stop
+
+    def _due(self, now: float) -> float:
+        """When the next commit is due."""
+        due = float("inf")
+        if self._waiting_since is not None:
+            due = self._waiting_since + self._window_s
+            if self._bytes >= _EARLY_BYTES:
+                due = now
+        if self._urgent_since is not None:
+            # As many as the last commit served wait again: nobody else is to be expected.
+            if self._waiters >= self._waiters_before > 1:
+                return now
+            quiet = max(self._last_arrival, self._urgent_since) + GATHER_IDLE_S
+            due = min(due, self._urgent_since + GATHER_MAX_S, quiet)
+        return due

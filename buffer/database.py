@@ -1,0 +1,406 @@
+"""`BufferDB`: a TinyDB over a directory of segments, with groups of inserts made durable together."""
+
+import os
+import threading
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Any, Final
+
+from tinydb import TinyDB
+
+from buffer.committer import Committer
+from buffer.consumers import Consumer, Consumers, Identity
+from buffer.encoding import checked
+from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
+from buffer.journal import Journal, SmallTable
+from buffer.ledger import Ledger
+from buffer.log import Log
+from buffer.naming import table_of
+from buffer.options import BufferOptions
+from buffer.quarantine import Quarantine
+from buffer.ranges import RangeSet
+from buffer.recovery import Loss
+from buffer.retention import Retention
+from buffer.table import BufferStorage, BufferTable
+
+READINGS: Final = "readings"
+DEAD_LETTERS: Final = "dead_letters"
+FORMAT_VERSION: Final = 1
+
+
+class BufferDB(TinyDB):
+    """A TinyDB whose inserts are made durable in groups, and whose records consumers take out.
+
+    Thread-safe. Its files are TinyDB databases, each of them, after every commit.
+
+    Attributes:
+        options: What it was opened with.
+        epochs: Whose records these are, ascending; the last one is the present identity.
+        ledger: What will never be delivered, and why.
+    """
+
+    table_class = BufferTable
+    default_table_name = READINGS
+    default_storage_class = BufferStorage
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Open a buffer, and recover what a crash left. Never fails for what is in the files.
+
+        Args:
+            path: Its directory; made when missing.
+            **options: The fields of `BufferOptions`.
+
+        Raises:
+            BufferLocked: Another process has it open.
+            OSError: The directory cannot be made or read at all.
+            ValueError: An option makes no sense.
+        """
+        self.options = BufferOptions(**options)
+        self.path = os.fspath(path)
+        fs = self.options.fs
+        fs.make_directory(self.path)
+        try:
+            self._lock_handle: int | None = fs.lock(f"{self.path}/.lock")
+        except BlockingIOError as error:
+            raise BufferLocked(f"{self.path} is open in another process") from error
+        self._opened = False
+        try:
+            self._open()
+        except BaseException:
+            fs.close(self._lock_handle)
+            raise
+
+    def _open(self) -> None:
+        options = self.options
+        self._logs: dict[str, Log] = {}
+        self._logs_lock = threading.RLock()
+        self._journal = Journal(options.fs, f"{self.path}/.state")
+        self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine")
+        self._unrecorded: list[tuple[str, Loss]] = []
+        self._state_fault: str | None = None
+        self.ledger = Ledger(self.small_table("ledger"))
+        self.epochs: list[Identity] = []
+        self._consumers = Consumers(lambda: self.log(READINGS), self.small_table("consumers"), self.epochs)
+        self._storage = BufferStorage(self)
+        self._tables = {}
+        readings = self.log(READINGS)
+        self._consumers.recovered(readings.recovered.cursor, readings.recovered.cursor_at)
+        self._load_identity(readings)
+        self._retention = Retention(self, readings, self._consumers)
+        self._committer = Committer(self, window_s=options.window_s, report=self._report)
+        self._opened = True
+        self._record_losses()
+        if options.threaded:
+            self._committer.start()
+
+    def _load_identity(self, readings: Log) -> None:
+        options, table = self.options, self.small_table("identity")
+        self.epochs += sorted(
+            (Identity(**row) for _, row in table.items()), key=lambda epoch: epoch.first_seq
+        )
+        present = self.epochs[-1] if self.epochs else None
+        if present and (present.device_id, present.machine) == (options.device_id, options.machine_id):
+            return
+        first = readings.next_id if present else 1
+        epoch = Identity(first, options.device_id, token_hex(16), options.machine_id)
+        row = {
+            "first_seq": epoch.first_seq,
+            "device_id": epoch.device_id,
+            "store_id": epoch.store_id,
+            "machine": epoch.machine,
+        }
+        try:
+            table.put(f"{epoch.first_seq}.{epoch.store_id}", row)
+        except DiskFault as fault:
+            # Nothing can become durable either, until the disk recovers; then it is written first.
+            self._state_fault = str(fault)
+            self._unwritten_identity = row
+        self.epochs[:] = [each for each in self.epochs if each.first_seq < first] + [epoch]
+
+    _unwritten_identity: dict[str, Any] | None = None
+
+    # -- TinyDB's own
+
+    @property
+    def store_id(self) -> str:
+        """The random identity of this store, part of every record's key."""
+        return self.epochs[-1].store_id
+
+    def table(self, name: str, **kwargs: Any) -> BufferTable:
+        """Access to a table, made when it is first used."""
+        if name not in self._tables:
+            kwargs.setdefault("cache_size", 0)
+            self._tables[name] = BufferTable(self._storage, name, **kwargs)
+        table = self._tables[name]
+        assert isinstance(table, BufferTable)
+        return table
+
+    def tables(self) -> set[str]:
+        """The names of all tables that have or had records."""
+        return self._storage.names()
+
+    def table_names(self) -> set[str]:
+        """The names of all tables that have or had records, and were not dropped since."""
+        fs = self.options.fs
+        names = set()
+        for directory in fs.list_directory(self.path):
+            if not directory.startswith("."):
+                log = self.log(table_of(directory))
+                if log.ever_used and self.small_table("dropped").get(log.table) != log.next_id:
+                    names.add(log.table)
+        return names
+
+    def drop_table(self, name: str) -> None:
+        """Remove all records of a table. Ids are never reused, so the next record goes on counting."""
+        if name in self.tables():
+            self.table(name).truncate()
+            self.small_table("dropped").put(name, self.log(name).next_id)
+        self._tables.pop(name, None)
+
+    def drop_tables(self) -> None:
+        """Remove all records of all tables."""
+        for name in self.tables():
+            self.drop_table(name)
+
+    def close(self) -> None:
+        """Commit what waits, and close. Harmless when repeated.
+
+        Raises:
+            DiskFault: What waited could not be made durable.
+        """
+        if not self._opened:
+            return
+        self._opened = False
+        self._committer.stop()
+        failure: DiskFault | None = None
+        for step in (self._write_identity, *(log.close for log in self._all_logs()), self._consumers.persist):
+            try:
+                step()
+            except DiskFault as fault:
+                failure = fault
+        self._journal.close()
+        if self._lock_handle is not None:
+            self.options.fs.close(self._lock_handle)
+            self._lock_handle = None
+        for log in self._all_logs():
+            log.tell()
+        if failure is not None:
+            raise failure
+
+    # -- parts
+
+    def log(self, table: str) -> Log:
+        """The log behind a table, opened when it is first used."""
+        with self._logs_lock:
+            log = self._logs.get(table)
+            if log is None:
+                log = self._open_log(table)
+            return log
+
+    def _open_log(self, table: str) -> Log:
+        options = self.options
+        log = Log(
+            options.fs,
+            self.path,
+            table,
+            segment_bytes=options.segment_bytes,
+            pending_bytes_max=options.pending_bytes_max,
+            cursor=self._consumers.lowest_mark if table == READINGS else lambda: 0,
+            quarantine=self._quarantine,
+            on_loss=self._lost,
+        )
+        for first, last in self.small_table("deleted").get(table) or ():
+            log.deleted.add(first, last)
+        for loss in log.recovered.losses:
+            self._lost(table, loss)
+        self._logs[table] = log
+        return log
+
+    def _all_logs(self) -> list[Log]:
+        with self._logs_lock:
+            return list(self._logs.values())
+
+    def small_table(self, name: str) -> SmallTable:
+        """A small durable table: keys to JSON objects."""
+        return SmallTable(self._journal, name)
+
+    # -- storing
+
+    def insert_json(self, documents: Sequence[bytes], *, table: str = READINGS) -> range:
+        """Append JSON objects as they are; the fast way in. Pending when it returns, unless sync is 'each'.
+
+        Raises:
+            InvalidDocument: One is not a JSON object; none was appended.
+            BufferFull: Too much waits already; none was appended.
+            BufferClosed: The buffer is closed.
+        """
+        documents, size = checked(documents)
+        ids = self.append_checked(documents, size, table=table)
+        if self.options.sync == "each":
+            self.flush()
+        return ids
+
+    def append_checked(self, documents: Sequence[bytes], size: int, *, table: str) -> range:
+        """Append what `encoding.checked` gave. Never touches the disk.
+
+        Raises:
+            BufferFull, BufferClosed: As `insert_json`.
+        """
+        self.require_open()
+        log = self.log(table)
+        ids = log.append(documents, size)
+        self.arrived(size)
+        return ids
+
+    def arrived(self, size: int) -> None:
+        """Tell the committer that something waits."""
+        if self.options.threaded:
+            self._committer.arrived(size)
+
+    def require_open(self) -> None:
+        """Raises BufferClosed when it is not open."""
+        if not self._opened:
+            raise BufferClosed(f"the buffer at {self.path} is closed")
+
+    def flush(self) -> None:
+        """Make everything inserted so far durable.
+
+        Raises:
+            DiskFault: The disk refused; it is tried again by itself.
+        """
+        self.require_open()
+        self.commit()
+
+    def wait_durable(self, record_id: int, *, table: str = READINGS) -> None:
+        """Return when a record is durable, sharing the commit with those who come at the same time.
+
+        Raises:
+            BufferClosed: The buffer was closed first.
+        """
+        log = self.log(table)
+        if not self.options.threaded:
+            while log.durable_id < record_id:
+                self.flush()
+            return
+        event = threading.Event()
+        log.listen(event.set)
+        try:
+            self.hurry()
+            while log.durable_id < record_id:
+                self.require_open()
+                event.wait()
+                event.clear()
+        finally:
+            log.unlisten(event.set)
+
+    def hurry(self, waiters: int = 1) -> None:
+        """Somebody waits for a commit."""
+        if self.options.threaded:
+            self._committer.hurry(waiters)
+
+    def durable_id(self, table: str = READINGS) -> int:
+        """Every record of a table up to this id is on disk."""
+        return self.log(table).durable_id
+
+    def delete(self, record_id: int, *, table: str = READINGS) -> None:
+        """Delete one record; durable when it returns.
+
+        Its bytes stay in their segment under a tombstone until the segment goes or is written anew.
+
+        Raises:
+            UnknownRecord: There is none of this id.
+            DiskFault: The disk refused; the record is still there.
+        """
+        self.require_open()
+        log = self.log(table)
+        with log.io:
+            if log.find(record_id) is None:
+                raise UnknownRecord(f"no item '{table}/{record_id}'")
+            if record_id > log.durable_id:
+                self.flush()
+            ranges = RangeSet(log.deleted)
+            ranges.add(record_id, record_id)
+            self.small_table("deleted").put(table, list(ranges))
+            with log.lock:
+                log.deleted.add(record_id, record_id)
+        self._consumers.recount()
+
+    # -- what the committer calls
+
+    def commit(self) -> None:
+        """Commit all that waits, within the limits.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        self._write_identity()
+        for log in self._all_logs():
+            self._retention.commit(log)
+        if self._unrecorded:
+            self._record_losses()
+
+    def maintain(self) -> None:
+        """Write down what is written lazily, and let go of what nobody needs.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        for log in self._all_logs():
+            log.tidy()
+        self._consumers.persist()
+        self._retention.trim()
+
+    def _write_identity(self) -> None:
+        """No record becomes durable before its identity is."""
+        row = self._unwritten_identity
+        if row is not None:
+            self.small_table("identity").put(f"{row['first_seq']}.{row['store_id']}", row)
+            self._unwritten_identity = self._state_fault = None
+
+    def _report(self, error: BaseException) -> None:
+        self._state_fault = None if isinstance(error, DiskFault) else f"the committer failed: {error!r}"
+
+    def _lost(self, table: str, loss: Loss) -> None:
+        self._unrecorded.append((table, loss))
+
+    def _record_losses(self) -> None:
+        while self._unrecorded:
+            table, loss = self._unrecorded[0]
+            try:
+                self.ledger.add(table, loss)
+            except DiskFault:
+                return  # tried again with the next commit
+            del self._unrecorded[0]
+
+    # -- looking
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the disk now, None when nothing."""
+        return self._state_fault or next((log.fault for log in self._all_logs() if log.fault), None)
+
+    def consumer(self, name: str) -> Consumer:
+        """The consumer of this name; a new one begins with the oldest record there is.
+
+        Raises:
+            DiskFault: A new one cannot be made durable.
+        """
+        self.require_open()
+        return self._consumers.get(name)
+
+    def consumers(self) -> list[str]:
+        """The names of all consumers that were not forgotten; records are kept for each of them."""
+        return self._consumers.names()
+
+    def forget_consumer(self, name: str) -> None:
+        """Keep nothing for a consumer any more.
+
+        Raises:
+            DiskFault: The disk refused; it is still there.
+        """
+        self._consumers.forget(name)
+
+    @property
+    def bytes_written(self) -> int:
+        """What was handed to the file system since it was opened."""
+        return self._journal.bytes_written + sum(log.bytes_written for log in self._all_logs())

@@ -1,0 +1,164 @@
+"""All file access of the buffer, as one small seam, so that tests can inject every fault a disk has.
+
+The buffer calls nothing but these operations, each of which is one system call. A crash simulation
+implements the protocol in memory and decides which un-synced bytes and directory entries survive.
+"""
+
+import fcntl
+import os
+from typing import Protocol
+
+
+class FileSystem(Protocol):
+    """What the buffer needs of a file system. Every method may raise OSError."""
+
+    def make_directory(self, path: str) -> None:
+        """Create a directory and its parents; fine when it exists."""
+        ...
+
+    def list_directory(self, path: str) -> list[str]:
+        """The names in a directory, in no order."""
+        ...
+
+    def create(self, path: str) -> int:
+        """Open a new file for reading and writing; an existing one is an error."""
+        ...
+
+    def open(self, path: str, *, write: bool = False) -> int:
+        """Open an existing file."""
+        ...
+
+    def close(self, handle: int) -> None:
+        """Close an open file."""
+        ...
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer at the end of the file."""
+        ...
+
+    def write(self, handle: int, data: bytes, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        ...
+
+    def sync(self, handle: int) -> None:
+        """Make a file's data (and its size) durable: fdatasync."""
+        ...
+
+    def truncate(self, handle: int, size: int) -> None:
+        """Cut a file off."""
+        ...
+
+    def size(self, handle: int) -> int:
+        """The size of a file in bytes."""
+        ...
+
+    def sync_directory(self, path: str) -> None:
+        """Make the entries of a directory durable."""
+        ...
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name, atomically."""
+        ...
+
+    def unlink(self, path: str) -> None:
+        """Remove a file."""
+        ...
+
+    def modified_s(self, path: str) -> float:
+        """When a file was last written: seconds since 1970."""
+        ...
+
+    def free_bytes(self, path: str) -> int:
+        """What a process without privileges may still write to this disk."""
+        ...
+
+    def lock(self, path: str) -> int:
+        """Create a file where missing and lock it for this process; BlockingIOError when another has it."""
+        ...
+
+
+class SystemFileSystem:
+    """The file system of this machine."""
+
+    def make_directory(self, path: str) -> None:
+        """Create a directory and its parents; fine when it exists."""
+        os.makedirs(path, mode=0o750, exist_ok=True)
+
+    def list_directory(self, path: str) -> list[str]:
+        """The names in a directory, in no order."""
+        return os.listdir(path)
+
+    def create(self, path: str) -> int:
+        """Open a new file for reading and writing; an existing one is an error."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+
+    def open(self, path: str, *, write: bool = False) -> int:
+        """Open an existing file."""
+        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
+
+    def close(self, handle: int) -> None:
+        """Close an open file."""
+        os.close(handle)
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer at the end of the file."""
+        data = os.pread(handle, size, offset)
+        while len(data) < size:
+            more = os.pread(handle, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def write(self, handle: int, data: bytes, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        written = os.pwrite(handle, data, offset)
+        while written < len(data):
+            written += os.pwrite(handle, data[written:], offset + written)
+
+    def sync(self, handle: int) -> None:
+        """Make a file's data (and its size) durable."""
+        os.fdatasync(handle)
+
+    def truncate(self, handle: int, size: int) -> None:
+        """Cut a file off."""
+        os.ftruncate(handle, size)
+
+    def size(self, handle: int) -> int:
+        """The size of a file in bytes."""
+        return os.fstat(handle).st_size
+
+    def sync_directory(self, path: str) -> None:
+        """Make the entries of a directory durable."""
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name, atomically."""
+        os.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file."""
+        os.unlink(path)
+
+    def modified_s(self, path: str) -> float:
+        """When a file was last written: seconds since 1970."""
+        return os.stat(path).st_mtime
+
+    def free_bytes(self, path: str) -> int:
+        """What a process without privileges may still write to this disk."""
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+
+    def lock(self, path: str) -> int:
+        """Create a file where missing and lock it for this process."""
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise
+        return handle

@@ -1,0 +1,182 @@
+r"""The bytes of a segment: header, frames, trailers, tail. Pure.
+
+    {"readings":{<trailer>          the header: a frame without records
+    "1":{...},                      a frame: a newline, one record a line ...
+    "2":{...}<trailer>              ... and a trailer
+    ,"3":{...}<trailer>             every later frame starts with a comma
+    }}<spaces>                      the tail, and blocks of spaces written ahead
+
+A trailer is 96 bits, written as TAB (0) and CR (1), so that it is legal white space anywhere
+between two tokens of JSON, and cannot occur in a record, since compact JSON escapes both. Its
+fields, most significant bit first:
+
+    records so far in this file     24 bits
+    acknowledged up to, id          40 bits   the lowest mark of all consumers
+    crc32                           32 bits   of all bytes of the file before this field
+
+The checksum stands last, so that it covers the two numbers before it. It runs on through the whole
+file; a reader that meets a damaged frame goes on with the checksum that the damaged frame's own
+trailer states, and so loses that frame only.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+from pydantic_core import to_json
+
+TRAILER_BYTES: Final = 96
+_HEAD_BYTES: Final = 64
+_CRC_BYTES: Final = 32
+_CURSOR_BITS: Final = 40
+ID_MAX: Final = (1 << _CURSOR_BITS) - 1
+"""Ids stay below 2**40: 34 years at 1,000 readings a second."""
+RECORDS_MAX: Final = (1 << 24) - 1
+TAIL: Final = b"\n}}"
+
+_TO_WHITE = bytes.maketrans(b"01", b"\t\r")
+_TO_DIGITS = bytes.maketrans(b"\t\r", b"01")
+_RUN = re.compile(rb"[\t\r]{%d,}" % TRAILER_BYTES)
+_RECORD_ID = re.compile(rb'\n,?"(\d+)":')
+# A trailer hit by a flipped byte or two is still seen as one, so that the frames on either side of
+# it stay apart; a line of a record has no TAB or CR at all.
+_TRAILER_WHITE_MIN: Final = TRAILER_BYTES - 8
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """What a trailer says."""
+
+    records: int
+    cursor: int
+    crc: int
+
+
+@dataclass(slots=True)
+class Frame:
+    """One frame found in a file: the bytes `[start, end)`, trailer included."""
+
+    start: int
+    end: int
+    trailer: Trailer
+    intact: bool
+    running_crc: int
+    """The checksum of all bytes up to `end`."""
+
+
+def bits(number: int, width: int) -> bytes:
+    """A number as TAB and CR, most significant bit first."""
+    return f"{number:0{width}b}".encode().translate(_TO_WHITE)
+
+
+def number(white: bytes) -> int:
+    """The number that `bits` wrote; a damaged character counts as 0."""
+    digits = white.translate(_TO_DIGITS)
+    return int(bytes(digit if digit in b"01" else 0x30 for digit in digits), 2)
+
+
+def close_frame(content: bytes, crc: int, *, records: int, cursor: int) -> tuple[bytes, int]:
+    """The trailer for a frame, and the checksum of the file up to the trailer's end.
+
+    Args:
+        content: The frame without its trailer.
+        crc: The checksum of the file up to the frame.
+        records: How many records the file has with this frame.
+        cursor: Up to which id all consumers have acknowledged.
+    """
+    assert 0 <= records <= RECORDS_MAX
+    assert 0 <= cursor <= ID_MAX
+    head = bits(records << _CURSOR_BITS | cursor, _HEAD_BYTES)
+    crc = crc32(head, crc32(content, crc))
+    field = bits(crc, _CRC_BYTES)
+    return head + field, crc32(field, crc)
+
+
+def header(table: str) -> bytes:
+    """The opening of a segment, without its trailer."""
+    return b"{" + to_json(table) + b":{"
+
+
+def read_trailer(white: bytes) -> Trailer:
+    """What 96 bytes of white space say."""
+    head = number(white[:_HEAD_BYTES])
+    return Trailer(head >> _CURSOR_BITS, head & ID_MAX, number(white[_HEAD_BYTES:]))
+
+
+def record_ids(content: bytes) -> list[int]:
+    """The ids of the records in (a part of) a file that starts at the newline before a record."""
+    return [int(text) for text in _RECORD_ID.findall(content)]
+
+
+def lines(records: list[tuple[int, bytes]], *, first: bool) -> bytes:
+    """The content of a frame.
+
+    Args:
+        records: Ids and compact JSON objects; at least one, since an empty frame would say nothing.
+        first: It is the first of its file, so no comma precedes it.
+    """
+    assert records
+    joined = b",\n".join([b'"%d":%b' % record for record in records])
+    return (b"\n" if first else b"\n,") + joined
+
+
+def scan(data: bytes) -> list[Frame]:
+    """All frames of a file, the header's first, each marked as intact or not.
+
+    A damaged frame costs no other: the next one is checked from the checksum that the damaged one's
+    trailer states, or, when just that field was hit, from the one it should have stated (then the
+    frame was intact after all).
+    """
+    frames: list[Frame] = []
+    seeds: list[tuple[int, int, bool]] = [(0, 0, False)]
+    start = 0
+    for end in _trailer_ends(data, strict=True):
+        frame, seeds = _check(data, start, end, seeds, frames)
+        frames.append(frame)
+        start = end
+    if all(frame.intact for frame in frames):
+        return frames
+    frames, seeds, start = [], [(0, 0, False)], 0
+    for end in _trailer_ends(data, strict=False):
+        frame, seeds = _check(data, start, end, seeds, frames)
+        frames.append(frame)
+        start = end
+    return frames
+
+
+def _check(
+    data: bytes, start: int, end: int, seeds: list[tuple[int, int, bool]], before: list[Frame]
+) -> tuple[Frame, list[tuple[int, int, bool]]]:
+    """Check one frame against each checksum that may hold up to it; gives the seeds for the next."""
+    field = end - _CRC_BYTES
+    view = memoryview(data)
+    trailer = read_trailer(data[end - TRAILER_BYTES : end])
+    after: list[tuple[int, int, bool]] = [(field, trailer.crc, False)]
+    for position, crc, mended in seeds:
+        computed = crc32(view[position:field], crc)
+        if computed == trailer.crc:
+            if mended and before:
+                before[-1].intact = True
+            running = crc32(view[field:end], computed)
+            return Frame(start, end, trailer, intact=True, running_crc=running), [(end, running, False)]
+        after.append((end, crc32(bits(computed, _CRC_BYTES), computed), True))
+    # The third and later seeds only help when several neighbours are damaged; a bound all the same.
+    return Frame(start, end, trailer, intact=False, running_crc=0), after[:4]
+
+
+def _trailer_ends(data: bytes, *, strict: bool) -> list[int]:
+    """Where trailers end. Not strict: also those with a few damaged bytes."""
+    ends = set()
+    for run in _RUN.finditer(data):
+        # A record's last byte may have been turned into white space, or the newline after it.
+        followed = data[run.end() : run.end() + 1] == b"\n"
+        ends.add(run.end() if followed else run.start() + TRAILER_BYTES)
+    if not strict:
+        at = data.find(b"\n", TRAILER_BYTES)
+        while at != -1:
+            white = TRAILER_BYTES - len(data[at - TRAILER_BYTES : at].translate(None, b"\t\r"))
+            if white >= _TRAILER_WHITE_MIN:
+                ends.add(at)
+            at = data.find(b"\n", at + 1)
+    return sorted(ends)

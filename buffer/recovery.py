@@ -1,0 +1,284 @@
+"""Opening a directory: what a crash or a bad card left becomes sealed segments again.
+
+1. Per base the highest revision counts; older ones and temporary files are swept last.
+2. A file left active is scanned. When only its end is torn, it is cut after its last good frame,
+   that frame is written once more (a page that failed to reach the disk before the crash may still
+   be in memory, marked as clean), synced, and the file gets its sealed name.
+3. A file with a damaged frame before its end, or with ids that the next file has as well (its last
+   write failed, and was repeated there), is not touched: its good frames are written to a new file,
+   and it goes to the quarantine.
+4. The next id lies past everything that may have been handed out.
+
+No step is needed for opening: what the disk refuses stays as it is, is reported, and is read as far
+as it is good.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from buffer.filesystem import FileSystem
+from buffer.layout import TAIL, TRAILER_BYTES, Frame, record_ids, scan
+from buffer.naming import SealedName, active_name, is_temporary, parse_active, parse_sealed
+from buffer.segment import Segment, split_lines
+from buffer.writer import build_segment, create_durably
+
+PENDING_RECORDS_MAX = 1 << 16
+"""How many ids can be handed out ahead of the disk, and so how many a recovery skips."""
+_RECORD_BYTES_MIN = len('"1":{},')
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Ids that will not be delivered, and why."""
+
+    first: int
+    last: int
+    count: int
+    why: str
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What was found in a directory."""
+
+    segments: list[Segment] = field(default_factory=list)
+    next_id: int = 1
+    cursor: int = 0
+    cursor_at: tuple[int, int] = (0, 0)
+    """Base and record count at the trailer that states the cursor."""
+    losses: list[Loss] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    """Names to unlink once the new active file is durable."""
+    faults: list[str] = field(default_factory=list)
+    highest_possible: int = 0
+    """The highest id that unreadable bytes may have held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What is intact in a damaged file."""
+
+    records: list[tuple[int, bytes]]
+    losses: list[Loss]
+    frames: list[Frame]
+    cursor: int
+
+
+class Recovery:
+    """Recovers one directory; `quarantine` takes a path and moves it out of the way."""
+
+    def __init__(
+        self, fs: FileSystem, directory: str, table: str, quarantine: Callable[[str, str], None]
+    ) -> None:
+        self._fs = fs
+        self._directory = directory
+        self._table = table
+        self._quarantine = quarantine
+        self._found = Recovered()
+
+    def run(self) -> Recovered:
+        """Bring the directory into order.
+
+        Raises:
+            OSError: The directory cannot even be listed.
+        """
+        found = self._found
+        sealed: dict[int, SealedName] = {}
+        actives: list[int] = []
+        for name in sorted(self._fs.list_directory(self._directory)):
+            parsed, base = parse_sealed(name), parse_active(name)
+            if parsed is not None:
+                older = sealed.get(parsed.base)
+                if older is not None:
+                    older, parsed = sorted((older, parsed), key=lambda each: each.rev)
+                    found.superseded.append(str(older))
+                sealed[parsed.base] = parsed
+            elif base is not None:
+                actives.append(base)
+            elif is_temporary(name):
+                found.superseded.append(name)
+        for base, parsed in sealed.items():
+            found.segments.append(Segment(base, parsed.last, parsed.count, -1, parsed.rev, parsed))
+        bases = sorted({*sealed, *actives})
+        for base in actives:
+            if base in sealed:  # it was salvaged, and the crash came before it could be moved
+                self._set_aside(active_name(base))
+            else:
+                later = [each for each in bases if each > base]
+                self._recover_active(base, later[0] - 1 if later else None)
+        found.segments.sort(key=lambda segment: segment.base)
+        self._drop_empty()
+        self._set_next_id(bool(actives), bases)
+        return found
+
+    def _set_next_id(self, unclean: bool, bases: list[int]) -> None:
+        found = self._found
+        highest = max(
+            [segment.last for segment in found.segments]
+            + [base - 1 for base in bases]
+            + [loss.last for loss in found.losses]
+            + [found.highest_possible]
+        )
+        skip = PENDING_RECORDS_MAX if unclean else 0
+        found.next_id = highest + 1 + skip
+        if skip:
+            found.losses.append(Loss(highest + 1, highest + skip, 0, "never issued"))
+
+    def _drop_empty(self) -> None:
+        """Empty segments only carry the high-water mark until the next active file does."""
+        kept = []
+        for segment in self._found.segments:
+            if segment.count or segment.suspect:
+                kept.append(segment)
+            else:
+                self._found.superseded.append(segment.name)
+        self._found.segments = kept
+
+    def _recover_active(self, base: int, last_max: int | None) -> None:
+        path = f"{self._directory}/{active_name(base)}"
+        try:
+            handle = self._fs.open(path)
+            try:
+                data = self._fs.read(handle, self._fs.size(handle), 0)
+            finally:
+                self._fs.close(handle)
+        except OSError as error:
+            self._found.faults.append(f"{active_name(base)} cannot be read: {error}")
+            return
+        good = salvage(data, base, last_max)
+        self._note_cursor(base, good)
+        tidy = all(frame.intact for frame in good.frames[: _last_intact(good.frames) + 1])
+        clipped = self._clipped(data, good, last_max)
+        self._found.losses += good.losses
+        self._note_unreadable(base, data, good)
+        segment = self._as_found(base, good)
+        try:
+            if tidy and not clipped and good.frames and good.frames[0].intact:
+                self._cut_and_seal(segment, data, good)
+            else:
+                self._write_anew(segment, good)
+        except OSError as error:
+            self._found.faults.append(f"{active_name(base)} stays as it is: {error}")
+            segment.suspect = True
+        self._found.segments.append(segment)
+
+    def _note_unreadable(self, base: int, data: bytes, good: Salvage) -> None:
+        """Bytes after the last good frame may have held ids that were handed out, even delivered."""
+        last = _last_intact(good.frames)
+        unread = data[good.frames[last].end :] if last >= 0 else data
+        unread = unread.rstrip(b" ").removesuffix(TAIL)
+        if unread:
+            highest = (good.records[-1][0] if good.records else base - 1) + len(unread) // _RECORD_BYTES_MIN
+            self._found.highest_possible = max(self._found.highest_possible, highest)
+        if last < 0:
+            self._found.faults.append(f"{active_name(base)} has nothing that can be read")
+
+    def _as_found(self, base: int, good: Salvage) -> Segment:
+        last = good.records[-1][0] if good.records else base - 1
+        at = _last_intact(good.frames)
+        end = good.frames[at].end if at >= 0 else 0
+        return Segment(base, last, len(good.records), end)
+
+    def _clipped(self, data: bytes, good: Salvage, last_max: int | None) -> bool:
+        if last_max is None:
+            return False
+        return any(
+            frame.intact and any(each > last_max for each in record_ids(data[frame.start : frame.end]))
+            for frame in good.frames
+        )
+
+    def _note_cursor(self, base: int, good: Salvage) -> None:
+        intact = [frame for frame in good.frames if frame.intact]
+        if intact and (base, intact[-1].trailer.records) >= self._found.cursor_at:
+            self._found.cursor = intact[-1].trailer.cursor
+            self._found.cursor_at = (base, intact[-1].trailer.records)
+
+    def _cut_and_seal(self, segment: Segment, data: bytes, good: Salvage) -> None:
+        path = f"{self._directory}/{segment.name}"
+        last = good.frames[_last_intact(good.frames)]
+        torn = data[last.end :]
+        if any(not frame.intact for frame in good.frames):
+            self._keep_torn(segment, torn)
+        handle = self._fs.open(path, write=True)
+        try:
+            self._fs.write(handle, data[last.start : last.end] + TAIL, last.start)
+            self._fs.truncate(handle, last.end + len(TAIL))
+            self._fs.sync(handle)
+        finally:
+            self._fs.close(handle)
+        crc = crc32(TAIL, last.running_crc)
+        name = SealedName(segment.base, 0, segment.count, crc, segment.last)
+        self._fs.rename(path, f"{self._directory}/{name}")
+        self._fs.sync_directory(self._directory)
+        segment.sealed = name
+
+    def _keep_torn(self, segment: Segment, torn: bytes) -> None:
+        """A last frame that is complete but wrong may be a torn write or a bad card: keep its bytes."""
+        name = f"t.torn.{segment.base:016d}.json"
+        try:
+            self._fs.unlink(f"{self._directory}/{name}")
+        except FileNotFoundError:
+            pass
+        self._fs.close(create_durably(self._fs, self._directory, name, torn.rstrip(b" ")))
+        self._quarantine(f"{self._directory}/{name}", f"{segment.name}.tail")
+
+    def _write_anew(self, segment: Segment, good: Salvage) -> None:
+        name, data = build_segment(
+            self._table, segment.base, 1, good.records, last=segment.last, cursor=good.cursor
+        )
+        old = segment.name
+        self._fs.close(create_durably(self._fs, self._directory, str(name), data))
+        segment.sealed, segment.rev, segment.end = name, 1, -1
+        self._set_aside(old)
+
+    def _set_aside(self, name: str) -> None:
+        try:
+            self._quarantine(f"{self._directory}/{name}", name)
+        except OSError as error:
+            self._found.faults.append(f"{name} cannot be set aside: {error}")
+
+
+def _last_intact(frames: list[Frame]) -> int:
+    return max((at for at, frame in enumerate(frames) if frame.intact), default=-1)
+
+
+def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
+    """The records of all intact frames of a file, and what its damaged ones cost.
+
+    Args:
+        data: The whole file.
+        base: The lowest id it can hold.
+        last_max: Ids above it are in a later file, and are left out here.
+    """
+    records: list[tuple[int, bytes]] = []
+    losses: list[Loss] = []
+    frames = scan(data)
+    cursor = 0
+    known = 0
+    """How many records the file had up to here."""
+    lost = 0
+    for frame in frames:
+        if not frame.intact:
+            lost += 1
+            continue
+        found = split_lines(data[frame.start : frame.end - TRAILER_BYTES]) if frame.start else []
+        cursor = frame.trailer.cursor
+        if lost and frame.start:
+            first = records[-1][0] + 1 if records else base
+            missing = max(0, frame.trailer.records - len(found) - known)
+            if missing:
+                losses.append(Loss(first, found[0][0] - 1 if found else first, missing, "damaged"))
+        known, lost = frame.trailer.records, 0
+        records += found
+    if lost:
+        first = records[-1][0] + 1 if records else base
+        stated = frames[-1].trailer.records - known
+        ids = record_ids(data[frames[-1].start : frames[-1].end])
+        count = stated if 0 < stated <= PENDING_RECORDS_MAX else len(ids)
+        if count:
+            losses.append(Loss(first, first + count - 1, count, "damaged or torn at the end"))
+    if last_max is not None:
+        records = [record for record in records if record[0] <= last_max]
+        losses = [loss for loss in losses if loss.first <= last_max]
+    return Salvage(records, losses, frames, cursor)

@@ -1,0 +1,233 @@
+"""A segment: one file of a table, and reading from it.
+
+Only bytes up to `end` are ever read: that is what is committed, and committed bytes never change,
+so readers need no lock against the writer.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from zlib import crc32
+
+from pydantic_core import from_json
+
+from buffer.filesystem import FileSystem
+from buffer.layout import TAIL, TRAILER_BYTES, header, record_ids
+from buffer.naming import SealedName, active_name
+
+BLOCK_BYTES: Final = 128 << 10
+"""How much is read at a time: some 500 readings."""
+_PROBE_BYTES: Final = 4 << 10
+
+
+class DamagedSegment(Exception):
+    """A segment's bytes are not what was written; `recovery.salvage` saves what is intact."""
+
+    def __init__(self, segment: "Segment") -> None:
+        super().__init__(f"{segment.name} is damaged")
+        self.segment = segment
+
+
+@dataclass(slots=True)
+class Segment:
+    """What is known of one file without reading it."""
+
+    base: int
+    last: int
+    """The highest id in it; `base - 1` when it has none."""
+    count: int
+    end: int
+    """Where its last frame ends; -1 while that is not known (a sealed file not opened yet)."""
+    rev: int = 0
+    sealed: SealedName | None = None
+    verified: bool = False
+    size: int = -1
+    """Of its file once sealed; -1 while that is not known."""
+    suspect: bool = False
+    """A write or fsync to it failed: only the bytes up to `end` count, and it is to be replaced."""
+
+    @property
+    def name(self) -> str:
+        """Its file's name."""
+        return str(self.sealed) if self.sealed else active_name(self.base)
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a sequential reader stands: at the newline before the first record not read yet."""
+
+    base: int
+    rev: int
+    offset: int
+    next_id: int
+
+
+class SegmentReader:
+    """Reads the segments of one directory."""
+
+    def __init__(self, fs: FileSystem, directory: str, table: str) -> None:
+        self._fs = fs
+        self._directory = directory
+        self._first_record = len(header(table)) + TRAILER_BYTES
+
+    @contextmanager
+    def open(self, segment: Segment) -> Iterator[int]:
+        """A handle for reading; a sealed segment's checksum is checked the first time.
+
+        Raises:
+            FileNotFoundError: The segment went meanwhile.
+            DamagedSegment: It is not what was written.
+        """
+        handle = self._fs.open(f"{self._directory}/{segment.name}")
+        try:
+            if segment.sealed and not segment.verified:
+                self._verify(segment, handle)
+            yield handle
+        finally:
+            self._fs.close(handle)
+
+    def _verify(self, segment: Segment, handle: int) -> None:
+        assert segment.sealed is not None
+        size = self._fs.size(handle)
+        data = self._fs.read(handle, size, 0)
+        if crc32(data) != segment.sealed.crc or not data.endswith(TAIL):
+            raise DamagedSegment(segment)
+        segment.end = size - len(TAIL)
+        segment.verified = True
+
+    def block(self, segment: Segment, handle: int, offset: int, size: int = BLOCK_BYTES) -> bytes:
+        """Whole lines from `offset` on; empty at the segment's end."""
+        while True:
+            data = self._fs.read(handle, min(size, segment.end - offset), offset)
+            if offset + len(data) >= segment.end:
+                return data
+            cut = data.rfind(b"\n")
+            if cut > 0:
+                return data[:cut]
+            if len(data) < size:
+                raise DamagedSegment(segment)  # shorter than it was when it was committed
+            size *= 2  # one record longer than a block
+
+    def seek(self, segment: Segment, handle: int, record_id: int) -> int:
+        """The offset of the newline before the first record whose id is at least `record_id`."""
+        low, high = self._first_record, segment.end
+        while high - low > BLOCK_BYTES:
+            middle = (low + high) // 2
+            found = self._probe(segment, handle, middle, high)
+            if found is None:
+                high = middle
+            elif found[1] < record_id:
+                low = found[0]
+            else:
+                high = middle if found[0] >= high else found[0]
+        while low < segment.end:
+            data = self.block(segment, handle, low)
+            if not data:
+                break
+            ids = record_ids(data)
+            if ids and ids[-1] >= record_id:
+                at = 0
+                for found_id in ids:
+                    if found_id >= record_id:
+                        return low + at
+                    at = data.index(b"\n", at + 1)
+            low += len(data)
+        return segment.end
+
+    def _probe(self, segment: Segment, handle: int, start: int, stop: int) -> tuple[int, int] | None:
+        """Offset and id of the first record that begins from `start` and before `stop`."""
+        size = _PROBE_BYTES
+        while start < stop:
+            data = self._fs.read(handle, min(size, segment.end - start), start)
+            at = data.find(b"\n")
+            while at != -1:
+                ids = record_ids(data[at : at + 32])
+                if ids:
+                    return (start + at, ids[0]) if start + at < stop else None
+                at = data.find(b"\n", at + 1)
+            if start + len(data) >= segment.end:
+                return None
+            size *= 4
+        return None
+
+    def first_offset(self) -> int:
+        """Where the first record of every segment is."""
+        return self._first_record
+
+    def ids(self, segment: Segment) -> list[int]:
+        """All ids of a segment, ascending."""
+        if not segment.count:
+            return []
+        with self.open(segment) as handle:
+            return record_ids(self._all(segment, handle))
+
+    def raw(self, segment: Segment) -> bytes:
+        """All records of a segment as lines, from the newline before the first on."""
+        with self.open(segment) as handle:
+            return self._all(segment, handle)
+
+    def _all(self, segment: Segment, handle: int) -> bytes:
+        return self._fs.read(handle, segment.end - self._first_record, self._first_record)
+
+    def newest(self, segment: Segment, n: int) -> bytes:
+        """The last lines of a segment: at least `n` records, or all it has."""
+        with self.open(segment) as handle:
+            size = BLOCK_BYTES
+            while True:
+                offset = max(self._first_record, segment.end - size)
+                data = self._fs.read(handle, segment.end - offset, offset)
+                if offset == self._first_record:
+                    return data
+                data = data[data.find(b"\n") :]
+                if data.count(b"\n") >= n:
+                    return data
+                size *= 2
+
+
+def parse_json(text: bytes) -> Any:
+    """Parse JSON that is known to be valid.
+
+    The standard library's parser takes what pydantic's does not: halves of surrogate pairs, which
+    TinyDB can store.
+    """
+    try:
+        return from_json(text)
+    except ValueError:
+        return json.loads(text)
+
+
+def parse_lines(text: bytes) -> list[tuple[int, dict[str, Any]]]:
+    """Ids and documents of whole lines of a segment, in one pass of the JSON parser."""
+    records = parse_json(b"{" + text.strip(b",\t\r\n ") + b"}")
+    return [(int(record_id), document) for record_id, document in records.items()]
+
+
+def split_lines(text: bytes) -> list[tuple[int, bytes]]:
+    """Ids and raw documents of whole lines of a segment."""
+    records = []
+    for line in text.split(b"\n"):
+        stripped = line.strip(b",\t\r ")
+        if stripped:
+            record_id, _, document = stripped.partition(b":")
+            records.append((int(record_id.strip(b'"')), document))
+    return records
+
+
+def take_lines(text: bytes, n: int, bytes_max: int | None) -> tuple[bytes, int]:
+    """The first `n` records of a block, fewer when they would pass `bytes_max`, but at least one.
+
+    Returns:
+        Their lines, and how many bytes of the block they are.
+    """
+    pieces = text.split(b"\n", n + 1)
+    chosen = pieces[1 : n + 1]
+    size = sum(map(len, chosen)) + len(chosen)
+    if bytes_max is not None and size > bytes_max:
+        size = 0
+        for at, piece in enumerate(chosen):
+            if at and size + len(piece) + 1 > bytes_max:
+                break
+            size += len(piece) + 1
+    return text[:size], size

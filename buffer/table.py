@@ -1,0 +1,168 @@
+"""TinyDB's table over a log: the same calls, streaming instead of loading.
+
+Intended differences from stock TinyDB:
+
+- Ids are never reused, not after `remove`, `truncate` or a restart.
+- An id of the caller's choice (`Document`) must lie above all that were given out.
+- NaN and infinities are refused, since they are not JSON.
+- What cannot be written as JSON is refused before anything changes.
+- There is no query cache, so a document that was found is always a fresh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tinydb.storages import Storage
+from tinydb.table import Document, Table
+
+from buffer.encoding import encoded
+
+if TYPE_CHECKING:
+    from buffer.database import BufferDB
+    from buffer.log import Log
+
+
+class Documents(Mapping[str, dict[str, Any]]):
+    """All documents of a log, read as they are asked for; keys are strings, as TinyDB has them."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def __len__(self) -> int:
+        return self._log.total()
+
+    def __iter__(self) -> Iterator[str]:
+        return (str(record_id) for record_id, _ in self._log.stream())
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        document = self._log.find(int(key)) if key.isdecimal() else None
+        if document is None:
+            raise KeyError(key)
+        return document
+
+    def items(self) -> Any:
+        """Ids and documents, in one pass."""
+        return ((str(record_id), document) for record_id, document in self._log.stream())
+
+
+class BufferStorage(Storage):
+    """What TinyDB takes for its storage; it reads lazily, and writes only whole replacements."""
+
+    def __init__(self, db: BufferDB) -> None:
+        self._db = db
+
+    def names(self) -> set[str]:
+        """All tables that have or had records."""
+        return self._db.table_names()
+
+    def log(self, table: str) -> Log:
+        """The log behind a table."""
+        return self._db.log(table)
+
+    def db(self) -> BufferDB:
+        """The database it belongs to."""
+        return self._db
+
+    def read(self) -> dict[str, dict[str, Any]] | None:
+        """All tables, lazily; None while there is none."""
+        return {name: Documents(self.log(name)) for name in self.names()} or None  # type: ignore[dict-item]  # a Mapping is what TinyDB reads
+
+    def write(self, data: dict[str, dict[str, Any]]) -> NoReturn:
+        """Refused: nothing here rewrites everything.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("a buffer is changed through its tables, not through its storage")
+
+    def close(self) -> None:
+        """The database closes its files itself."""
+
+
+class BufferTable(Table):
+    """A table whose inserts are appended, and whose changes rewrite only the segments they touch."""
+
+    _storage: BufferStorage
+
+    @property
+    def _log(self) -> Log:
+        return self._storage.log(self._name)
+
+    @property
+    def _db(self) -> BufferDB:
+        return self._storage.db()
+
+    # -- inserting
+
+    def insert(self, document: Mapping[str, Any]) -> int:
+        """Insert a document; returns its id. Durable after `flush`, or within the window."""
+        return self.insert_multiple([document])[0]
+
+    def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Insert documents, all or none; returns their ids."""
+        taken = list(documents)
+        for document in taken:
+            if not isinstance(document, Mapping):
+                raise ValueError("Document is not a Mapping")
+        raw = [encoded(document) for document in taken]
+        db = self._db
+        if any(isinstance(document, Document) for document in taken):
+            ids = self._insert_with_ids(taken, raw)
+            db.flush()
+            return ids
+        ids = list(db.append_checked(raw, sum(map(len, raw)), table=self._name))
+        if db.options.sync == "each":
+            db.flush()
+        return ids
+
+    def _insert_with_ids(self, documents: list[Mapping[str, Any]], raw: list[bytes]) -> list[int]:
+        """Some have ids of their own; these must all be free before the first is inserted."""
+        log, following = self._log, self._log.next_id
+        ids = []
+        for document in documents:
+            record_id = document.doc_id if isinstance(document, Document) else following
+            if record_id < following:
+                known = (
+                    "already exists"
+                    if record_id in ids or log.find(record_id) is not None
+                    else (f"is below {following}, the next free one")
+                )
+                raise ValueError(f"Document with ID {record_id} {known}")
+            ids.append(record_id)
+            following = record_id + 1
+        for record_id, document in zip(ids, raw, strict=True):
+            log.append_at(record_id, document)
+            self._db.arrived(len(document))
+        return ids
+
+    # -- reading
+
+    def _read_table(self) -> dict[str, Mapping[Any, Any]]:
+        return Documents(self._log)  # type: ignore[return-value]  # a Mapping is what TinyDB reads
+
+    def get(  # type: ignore[override]  # one signature for TinyDB's six overloads
+        self, cond: Any = None, doc_id: int | None = None, doc_ids: list[int] | None = None
+    ) -> Any:
+        """One document by condition or id, or several by ids."""
+        if doc_id is not None:
+            found = self._log.find(int(doc_id))
+            return None if found is None else self.document_class(found, doc_id)
+        if doc_ids is not None:
+            wanted = sorted({int(each) for each in doc_ids})
+            pairs = [(each, self._log.find(each)) for each in wanted]
+            return [self.document_class(found, each) for each, found in pairs if found is not None]
+        return super().get(cond)
+
+    def count(self, cond: Any) -> int:
+        """How many documents match; none is kept."""
+        return sum(1 for document in self._read_table().values() if cond(document))
+
+    # -- changing
+
+    def _get_next_id(self) -> int:
+        return self._log.next_id
+
+    def _update_table(self, updater: Callable[[dict[int, Mapping[Any, Any]]], None]) -> None:
+        raise NotImplementedError

@@ -1,0 +1,93 @@
+"""Waiting on an event loop for what the committing thread does."""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+
+from buffer.errors import BufferClosed
+from buffer.log import Log
+
+
+class DurabilityWaiters:
+    """Those on one event loop who wait for one log. One wake-up of the loop a commit, for all."""
+
+    def __init__(self, log: Log, hurry: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._log = log
+        self._hurry = hurry
+        self._loop = loop
+        self._by_id: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._count = 0
+        self._scheduled = False
+        self._closed = False
+        log.listen(self._committed)
+
+    def _committed(self) -> None:
+        """On the committing thread."""
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self._loop.call_soon_threadsafe(self._wake)
+            except RuntimeError:  # the loop is closed, and so nobody waits
+                self._log.unlisten(self._committed)
+
+    def _wake(self) -> None:
+        self._scheduled = False
+        durable = self._log.durable_id
+        while self._by_id and self._by_id[0][0] <= durable:
+            future = heapq.heappop(self._by_id)[2]
+            if not future.done():
+                future.set_result(None)
+        still = []
+        for condition, future in self._conditions:
+            if future.done():
+                continue
+            if condition():
+                future.set_result(None)
+            else:
+                still.append((condition, future))
+        self._conditions = still
+
+    async def durable(self, record_id: int) -> None:
+        """Return when a record is durable.
+
+        Raises:
+            BufferClosed: The buffer was closed first.
+        """
+        self._require_open()
+        future = self._loop.create_future()
+        self._count += 1
+        heapq.heappush(self._by_id, (record_id, self._count, future))
+        self._hurry()
+        if self._log.durable_id >= record_id:  # it landed between the caller's look and ours
+            return
+        await future
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return when a condition holds that commits can bring about.
+
+        Raises:
+            BufferClosed: The buffer was closed first.
+        """
+        self._require_open()
+        future = self._loop.create_future()
+        self._conditions.append((condition, future))
+        if not condition():
+            await future
+        else:
+            future.cancel()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BufferClosed("the buffer is closed")
+
+    def close(self) -> None:
+        """Nothing becomes durable any more: whoever still waits is told so."""
+        self._wake()
+        self._closed = True
+        self._log.unlisten(self._committed)
+        for future in [entry[2] for entry in self._by_id] + [entry[1] for entry in self._conditions]:
+            if not future.done():
+                future.set_exception(BufferClosed("the buffer was closed"))
+        self._by_id.clear()
+        self._conditions.clear()

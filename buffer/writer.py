@@ -1,0 +1,130 @@
+"""Writing: the active file of a table, and whole new segments."""
+
+import secrets
+from zlib import crc32
+
+from buffer.filesystem import FileSystem
+from buffer.layout import RECORDS_MAX, TAIL, close_frame, header, lines
+from buffer.naming import SealedName, active_name
+
+PREFILL_BYTES = 256 << 10
+"""Spaces are written ahead in blocks of this size, so that small commits change no metadata: a
+quarter of the device bytes, and three times as fast."""
+_SMALL_COMMIT_BYTES = 32 << 10
+_FRAME_BYTES = 64 << 10
+"""The size of frames when a segment is written as a whole."""
+
+
+class ActiveFile:
+    """The one file that a table appends to. After any error from it, it must be abandoned.
+
+    Attributes:
+        base: The lowest id it may hold.
+        end: Where its last committed frame ends.
+        count: How many records are committed in it.
+        bytes_written: What was handed to the file system since it was opened.
+    """
+
+    def __init__(self, fs: FileSystem, directory: str, table: str, base: int, cursor: int) -> None:
+        """Make the file: durable, with its name, before this returns."""
+        self._fs = fs
+        self._directory = directory
+        self.base = base
+        self.count = 0
+        self.last = base - 1
+        self.bytes_written = 0
+        opening = header(table)
+        trailer, self._crc = close_frame(opening, 0, records=0, cursor=cursor)
+        self.end = len(opening) + len(trailer)
+        self._file_end = PREFILL_BYTES
+        data = (opening + trailer + TAIL).ljust(PREFILL_BYTES)
+        self._handle = create_durably(fs, directory, active_name(base), data)
+        self.bytes_written += len(data)
+
+    @property
+    def size(self) -> int:
+        """How many bytes the file has."""
+        return self._file_end
+
+    def write(self, records: list[tuple[int, bytes]], cursor: int) -> int:
+        """Commit one frame; it is durable when this returns. Returns the offset it starts at."""
+        assert records[0][0] > self.last
+        content = lines(records, first=self.count == 0)
+        assert content.startswith(b"\n")
+        trailer, crc = close_frame(content, self._crc, records=self.count + len(records), cursor=cursor)
+        start = self.end
+        end = start + len(content) + len(trailer)
+        data = content + trailer + TAIL
+        if end + len(TAIL) > self._file_end:
+            if len(data) <= _SMALL_COMMIT_BYTES:
+                data = data.ljust(len(data) + PREFILL_BYTES)
+            self._file_end = start + len(data)
+        self._fs.write(self._handle, data, start)
+        self._fs.sync(self._handle)
+        self.end, self._crc = end, crc
+        self.count += len(records)
+        self.last = records[-1][0]
+        self.bytes_written += len(data)
+        return start
+
+    def seal(self) -> SealedName:
+        """Give the file its final size and name; durable once the directory is synced."""
+        self._fs.truncate(self._handle, self.end + len(TAIL))
+        self._fs.sync(self._handle)
+        name = SealedName(self.base, 0, self.count, crc32(TAIL, self._crc), self.last)
+        self._fs.rename(f"{self._directory}/{active_name(self.base)}", f"{self._directory}/{name}")
+        self._fs.close(self._handle)
+        return name
+
+    def abandon(self) -> None:
+        """Let go of a file that failed; it is never written or synced again."""
+        self._fs.close(self._handle)
+
+    def room_for(self, records: int) -> bool:
+        """Whether the trailer can count so many more."""
+        return self.count + records <= RECORDS_MAX
+
+
+def create_durably(fs: FileSystem, directory: str, name: str, data: bytes) -> int:
+    """Make a file with its content under its name, all durable; returns its open handle.
+
+    Under a temporary name first, so that no file with a final name is ever incomplete; the name is
+    random, so that one left by a crash is not in the way.
+    """
+    temporary = f"{directory}/t.{secrets.token_hex(8)}.json"
+    handle = fs.create(temporary)
+    try:
+        fs.write(handle, data, 0)
+        fs.sync(handle)
+        fs.rename(temporary, f"{directory}/{name}")
+        fs.sync_directory(directory)
+    except BaseException:
+        fs.close(handle)
+        for path in (temporary, f"{directory}/{name}"):
+            try:
+                fs.unlink(path)
+            except OSError:  # it will be swept at the next opening
+                continue
+        raise
+    return handle
+
+
+def build_segment(
+    table: str, base: int, rev: int, records: list[tuple[int, bytes]], *, last: int, cursor: int
+) -> tuple[SealedName, bytes]:
+    """A whole sealed segment: its name and its bytes."""
+    content = header(table)
+    trailer, crc = close_frame(content, 0, records=0, cursor=cursor)
+    parts = [content, trailer]
+    done = 0
+    while done < len(records):
+        size, stop = 0, done
+        while stop < len(records) and size < _FRAME_BYTES:
+            size += len(records[stop][1])
+            stop += 1
+        content = lines(records[done:stop], first=done == 0)
+        trailer, crc = close_frame(content, crc, records=stop, cursor=cursor)
+        parts += [content, trailer]
+        done = stop
+    parts.append(TAIL)
+    return SealedName(base, rev, len(records), crc32(TAIL, crc), last), b"".join(parts)

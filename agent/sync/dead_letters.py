@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -59,5 +58,5 @@ def undelivered(
     try:
         return to_json(letter)
     except PydanticSerializationError:
-        # Half a surrogate pair, say: the very thing that made it undeliverable. ASCII escapes can hold it.
-        return json.dumps(letter, separators=(",", ":"), default=repr).encode("ascii")
+        # Half a surrogate pair, say: the very thing that made it undeliverable.
+        return to_json(letter | {"readings": [[r.seq, {"not_json": ascii(r.document)}] for r in records]})

@@ -31,6 +31,8 @@ class Item(Generic[B]):
 
     parcel: Parcel
     taken: _Taken[B]
+    is_piece: bool = False
+    """It was cut from a parcel that the other end found too large."""
     in_flight: bool = False
     delivered: bool = False
     error: UpstreamError | None = None
@@ -67,6 +69,11 @@ class Outbox(Generic[B]):
         """Parcels that are being sent now."""
         return sum(item.in_flight for item in self._items)
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether anything in here was cut."""
+        return any(item.is_piece for item in self._items)
+
     def add(self, batch: B, parcels: Sequence[Parcel]) -> None:
         """A batch was taken; its parcels go behind all others."""
         assert parcels
@@ -84,7 +91,7 @@ class Outbox(Generic[B]):
     def replace(self, item: Item[B], parcels: Sequence[Parcel]) -> None:
         """A parcel was cut: the pieces take its place."""
         place = self._items.index(item)
-        self._items[place : place + 1] = [Item(parcel, item.taken) for parcel in parcels]
+        self._items[place : place + 1] = [Item(parcel, item.taken, is_piece=True) for parcel in parcels]
         item.taken.parcels_left += len(parcels) - 1
 
     def settle(self, item: Item[B]) -> B | None:

@@ -6,9 +6,11 @@ Rules:
 2. A batch is acknowledged to the buffer when every reading in it was acknowledged by the upstream, or set
    aside as a dead letter, durably. Nothing else moves the cursor.
 3. Packs go out oldest first. After a lost connection everything unacknowledged goes again, oldest first,
-   before anything new: what arrives is in order, apart from repetitions.
+   before anything new: what arrives is in order, apart from repetitions. (Where the other end may take later
+   packs of a window and refuse an earlier one for now, order needs a window of one. HTTP has that.)
 4. After a connection or a failure one pack goes alone; only its acknowledgement opens the window. So a server
-   that refuses what it gets sees one attempt, not a window full of them.
+   that refuses what it gets sees one attempt, not a window full of them. The pieces of a pack that was too
+   large go one by one, too, and batches are smaller for a while.
 5. What the other end will never take is set aside and blocks nobody. When that happens to several in a row,
    the fault is more likely the address or the format: each further one costs a back-off first, so that a
    mistake in the configuration cannot turn a whole backlog into dead letters quickly.
@@ -42,6 +44,8 @@ RETRY_AFTER_MAX_S = 3600.0
 """A server that asks for more is asked again after this time: readings may have waited long enough."""
 _THREAD_READINGS_MIN = 50
 """Larger batches are encoded off the loop (at 4 us a reading, 50 keep it 0.2 ms)."""
+_GROWTH = 20
+"""After a pack that was too large, batches grow again by a twentieth an acknowledgement."""
 _IDLE_WAIT_S = 1.0
 _LINGER_SLICE_S = 0.25
 """How soon a lingering sender notices that it should drain."""
@@ -120,6 +124,7 @@ class Sender(Generic[B]):
         self._settled = asyncio.Event()
         self._window = 1
         self._hold_until_s = 0.0
+        self._readings_max = options.batch_readings
         self._rejected_in_a_row = 0
         self._draining = False
         self._linked = False
@@ -254,7 +259,7 @@ class Sender(Generic[B]):
                 continue  # the hold is over
 
     def _launch(self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]]) -> None:
-        window = min(self._window, self._upstream.max_in_flight)
+        window = 1 if self._outbox.has_pieces else min(self._window, self._upstream.max_in_flight)
         while self._outbox.in_flight < window:
             item = self._outbox.next_waiting()
             if item is None or item.parcel.pack is None:
@@ -295,6 +300,7 @@ class Sender(Generic[B]):
                 return await self._put_aside(item, f"one reading alone is too large: {error}")
             pieces = await self._pack(pack.device_id, pack.store_id, item.parcel, halve=True)
             self._outbox.replace(item, pieces)
+            self._readings_max = pack.count // 2
             self._wake.set()
         elif isinstance(error, Rejected):
             self._rejected_in_a_row += 1
@@ -315,6 +321,8 @@ class Sender(Generic[B]):
             self._backoff.established(now.monotonic_s())
         self._window = self._upstream.max_in_flight
         self._rejected_in_a_row = 0
+        grown = self._readings_max + 1 + self._readings_max // _GROWTH
+        self._readings_max = min(self._options.batch_readings, grown)
         self._delivered += len(item.parcel.records)
         self._last_delivery = now.now()
         self._settle(item)
@@ -417,12 +425,11 @@ class Sender(Generic[B]):
     async def _next_batch(self) -> B:
         """The next batch: at once when it would be full, else when its readings have lingered."""
         loop = asyncio.get_running_loop()
-        options = self._options
         while True:
             while self._available() <= 0:
                 await self._consumer.wait(_IDLE_WAIT_S)
-            until_s = loop.time() + options.linger_s
-            while self._available() < options.batch_readings and not self._draining:
+            until_s = loop.time() + self._options.linger_s
+            while self._available() < self._readings_max and not self._draining:
                 left_s = until_s - loop.time()
                 if left_s <= 0:
                     break
@@ -437,9 +444,8 @@ class Sender(Generic[B]):
 
     async def _take(self) -> B | None:
         """Take a batch; one that arrives when nobody waits any more is given back."""
-        options = self._options
         taking = asyncio.create_task(
-            self._consumer.take(options.batch_readings, options.batch_bytes), name=f"sync-take:{self.name}"
+            self._consumer.take(self._readings_max, self._options.batch_bytes), name=f"sync-take:{self.name}"
         )
         try:
             return await asyncio.shield(taking)

@@ -1,0 +1,109 @@
+"""A buffer in memory, as strict as the real one: only what was taken can be acknowledged, once, exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    seq: int
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MemoryBatch:
+    device_id: str
+    store_id: str
+    first: int
+    last: int
+    records: tuple[MemoryRecord, ...]
+
+
+class MemoryConsumer:
+    def __init__(self, device_id: str = "greenhouse-3", store_id: str = "5a" * 16) -> None:
+        self.device_id, self.store_id = device_id, store_id
+        self.records: list[MemoryRecord] = []
+        self.acked: set[int] = set()
+        self.taken: dict[tuple[int, int], MemoryBatch] = {}
+        self.acks: list[tuple[int, int]] = []
+        self.released: list[tuple[int, int]] = []
+        self._free: set[int] = set()
+        self._next = 0
+        self._new = asyncio.Event()
+
+    def add(self, *documents: dict[str, Any]) -> None:
+        start = self.records[-1].seq + 1 if self.records else 1
+        self.records += [MemoryRecord(start + place, document) for place, document in enumerate(documents)]
+        self._new.set()
+
+    def add_readings(self, count: int, source: str = "soil", **fields: Any) -> None:
+        start = self.records[-1].seq + 1 if self.records else 1
+        self.add(*(reading(source, n, **fields) for n in range(start, start + count)))
+
+    @property
+    def backlog(self) -> int:
+        return len(self.records) - len(self.acked)
+
+    async def take(self, n: int, max_bytes: int | None = None) -> MemoryBatch | None:
+        await asyncio.sleep(0)
+        if self._free:
+            start = min(self._free) - 1
+            chosen = [r for r in self.records[start : start + n] if r.seq in self._free]
+        else:
+            chosen = self.records[self._next : self._next + n]
+            self._next += len(chosen)
+        self._free -= {record.seq for record in chosen}
+        if not chosen:
+            return None
+        batch = MemoryBatch(self.device_id, self.store_id, chosen[0].seq, chosen[-1].seq, tuple(chosen))
+        self.taken[batch.first, batch.last] = batch
+        return batch
+
+    def ack(self, batch: MemoryBatch) -> None:
+        assert self.taken.pop((batch.first, batch.last)) is batch, "not taken, or acknowledged twice"
+        self.acked |= {record.seq for record in batch.records}
+        self.acks.append((batch.first, batch.last))
+
+    def release(self, batch: MemoryBatch) -> None:
+        assert self.taken.pop((batch.first, batch.last)) is batch
+        self._free |= {record.seq for record in batch.records}
+        self.released.append((batch.first, batch.last))
+
+    async def wait(self, timeout_s: float) -> None:
+        self._new.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._new.wait()
+        except TimeoutError:
+            return
+
+
+class MemoryDeadLetters:
+    def __init__(self) -> None:
+        self.letters: list[dict[str, Any]] = []
+        self.failures: list[Exception] = []
+
+    async def put(self, letter: bytes) -> None:
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.letters.append(from_json(letter))
+
+    @property
+    def seqs(self) -> list[int]:
+        return [seq for letter in self.letters for seq, _ in letter["readings"]]
+
+
+def reading(source: str, n: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "source": source,
+        "t": 1790000000.0 + n,
+        "values": {"temperature": 20 + n / 100, "humidity": 55.2},
+        "units": {"temperature": "Cel"},
+        **fields,
+    }

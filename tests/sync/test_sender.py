@@ -1,0 +1,418 @@
+"""The sender's rules, against an upstream that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.spine.backoff import BackoffPolicy
+from agent.spine.spine import Spine, open_spine
+from agent.sync.packing import Packer
+from agent.sync.sender import Sender, SendOptions
+from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge
+from collectors.interfaces import IErrorHandler
+from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters, reading
+from tests.sync.scripted_upstream import ScriptedUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import pytest
+
+    from collectors.enums import ErrorType
+    from collectors.models import ErrorInfo
+
+QUICK = BackoffPolicy(first_s=0.01, base_s=0.01, cap_s=0.02, stable_s=60)
+
+
+class Heard(IErrorHandler):
+    def __init__(self) -> None:
+        self.errors: list[ErrorInfo] = []
+
+    async def handle_error(self, error: ErrorInfo) -> None:
+        self.errors.append(error)
+
+    def can_handle(self, error_type: ErrorType) -> bool:
+        return True
+
+
+class Rig:
+    def __init__(
+        self, spine: Spine, upstream: ScriptedUpstream, retry: BackoffPolicy, options: SendOptions
+    ) -> None:
+        self.consumer = MemoryConsumer()
+        self.letters = MemoryDeadLetters()
+        self.upstream = upstream
+        self.heard = Heard()
+        spine.errors.add_handler(self.heard)
+        self.sender = Sender(
+            "cloud",
+            self.consumer,
+            upstream,
+            spine,
+            packer=Packer(upstream.max_payload_bytes),
+            retry=retry,
+            dead_letters=self.letters,
+            options=options,
+        )
+
+    @property
+    def settled(self) -> bool:
+        return self.consumer.backlog == 0
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+    async def until_settled(self) -> None:
+        await self.until(lambda: self.settled)
+
+
+@asynccontextmanager
+async def rig(
+    upstream: ScriptedUpstream | None = None,
+    *,
+    retry: BackoffPolicy = QUICK,
+    batch_readings: int = 10,
+    linger_s: float = 0.0,
+    readings: int = 0,
+) -> AsyncIterator[Rig]:
+    async with open_spine(rng=random.Random(1)) as spine:
+        made = Rig(
+            spine, upstream or ScriptedUpstream(), retry, SendOptions(batch_readings, 48 * 1024, linger_s)
+        )
+        made.consumer.add_readings(readings)
+        _, task = made.sender.start()
+        yield made
+        assert not task.done(), "the sender ended by itself"
+
+
+async def test_everything_arrives_once_in_order_and_is_acknowledged_exactly() -> None:
+    async with rig(readings=95) as r:
+        await r.until_settled()
+        assert r.upstream.arrived == [("soil", n) for n in range(1, 96)]
+        assert r.consumer.acks[0] == (1, 10)
+        assert max(r.consumer.acks) == (91, 95)
+        assert len(r.upstream.sent) == 10
+        status = r.sender.status
+        assert (status.state, status.backlog, status.in_flight, status.delivered) == ("connected", 0, 0, 95)
+        assert status.holding_back is None
+        assert status.last_delivery is not None
+
+
+async def test_the_task_tracker_knows_it() -> None:
+    async with open_spine() as spine:
+        made = Rig(spine, ScriptedUpstream(), QUICK, SendOptions())
+        task_id, task = made.sender.start()
+        assert (await spine.tasks.get_task_info(task_id)).task_type == "sync"
+        assert task.get_name() == "sync:cloud"
+
+
+async def test_the_window_opens_at_the_first_acknowledgement_and_is_kept() -> None:
+    upstream = ScriptedUpstream(max_in_flight=4)
+    upstream.gate.clear()
+    async with rig(upstream, readings=200) as r:
+        await r.until(lambda: upstream.in_flight == 1)
+        await asyncio.sleep(0.02)
+        assert len(upstream.sent) == 1, "one goes alone"
+        upstream.gate.set()
+        await r.until_settled()
+    assert upstream.in_flight_max == 4
+
+
+async def test_a_lost_link_resends_the_same_bytes_oldest_first_before_anything_new() -> None:
+    upstream = ScriptedUpstream(max_in_flight=3)
+    async with rig(upstream, readings=10) as r:
+        await r.until_settled()
+        upstream.gate.clear()
+        r.consumer.add_readings(60)
+        await r.until(lambda: upstream.in_flight == 3)
+        before = upstream.sent[1:4]
+        upstream.cut()
+        await r.until(lambda: upstream.connects == 2)
+        upstream.gate.set()
+        await r.until_settled()
+        assert upstream.sent[4:7] == before
+        assert upstream.arrived == [("soil", n) for n in range(1, 71)]
+
+
+async def test_nothing_is_acknowledged_that_the_upstream_did_not_acknowledge() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda _: RetryLater("busy")
+    async with rig(upstream, readings=30) as r:
+        await r.until(lambda: len(upstream.sent) > 5)
+        assert r.consumer.acks == []
+        assert set(upstream.sent_bounds) == {(1, 10)}, "the oldest is tried again and again, alone"
+        status = r.sender.status
+        assert status.state == "retrying"
+        assert status.oldest == 1790000001.0
+        assert status.holding_back is not None
+        assert "busy" in status.holding_back
+
+
+async def test_one_report_a_change_of_state() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda _: RetryLater("busy")
+    async with rig(upstream, readings=5) as r:
+        await r.until(lambda: len(upstream.sent) > 5)
+        assert [e.message for e in r.heard.errors] == ["busy"]
+        assert (r.heard.errors[0].layer_name, r.heard.errors[0].operation) == ("sync", "deliver")
+        upstream.always = None
+        await r.until_settled()
+        assert len(r.heard.errors) == 1
+        assert r.sender.status.state == "connected"
+
+
+async def test_a_server_that_says_when_is_not_asked_before() -> None:
+    upstream = ScriptedUpstream(lasting=False, max_in_flight=1)
+    upstream.answers.append(RetryLater("429", retry_after_s=0.3))
+    async with rig(upstream, readings=5) as r:
+        await r.until(lambda: len(upstream.sent) == 1)
+        start = asyncio.get_running_loop().time()
+        await r.until(lambda: len(upstream.sent) == 2)
+        assert 0.28 <= asyncio.get_running_loop().time() - start < 1
+
+
+async def test_too_large_is_cut_until_it_fits_and_acknowledged_as_one() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: TooLarge("413") if pack.count > 3 else None
+    async with rig(upstream, readings=10) as r:
+        await r.until_settled()
+        assert r.consumer.acks == [(1, 10)]
+        assert upstream.arrived == [("soil", n) for n in range(1, 11)]
+        assert r.letters.letters == []
+
+
+async def test_one_reading_that_alone_is_too_large_is_set_aside() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: TooLarge("413") if pack.first <= 7 <= pack.last else None
+    async with rig(upstream, readings=10) as r:
+        await r.until_settled()
+        assert r.letters.seqs == [7]
+        assert [n for _, n in upstream.arrived] == [1, 2, 3, 4, 5, 6, 8, 9, 10]
+
+
+async def test_a_pack_beyond_the_known_limit_is_cut_before_it_is_sent() -> None:
+    upstream = ScriptedUpstream(max_payload_bytes=600)
+    async with rig(upstream, batch_readings=9) as r:
+        r.consumer.add_readings(8)
+        r.consumer.add(reading("soil", 9, tags={"note": "x" * 1000}))
+        await r.until_settled()
+        assert all(len(pack.payload) <= 600 for pack in upstream.sent)
+        assert r.letters.seqs == [9]
+        assert r.consumer.acks == [(1, 9)]
+
+
+async def test_a_poison_batch_is_set_aside_whole_and_blocks_nobody() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: Rejected("400 no") if pack.first == 11 else None
+    async with rig(upstream, readings=50) as r:
+        await r.until_settled()
+        (letter,) = r.letters.letters
+        assert letter["stage"] == "upstream"
+        assert letter["upstream"] == "cloud"
+        assert letter["reason"] == "400 no"
+        assert (letter["device_id"], letter["store_id"]) == ("greenhouse-3", "5a" * 16)
+        assert letter["readings"] == [[n, reading("soil", n)] for n in range(11, 21)]
+        assert r.sender.status.dead_letters == 10
+        assert len(upstream.arrived) == 40
+        assert len(r.heard.errors) == 1
+
+
+async def test_a_record_that_is_no_reading_is_set_aside_alone() -> None:
+    async with rig(batch_readings=10) as r:
+        r.consumer.add_readings(6)
+        r.consumer.add({"source": "soil", "t": 1.0, "values": {}}, {"hello": "\ud800"})
+        r.consumer.add_readings(4)
+        await r.until_settled()
+        assert r.letters.seqs == [7, 8]
+        assert len(r.upstream.arrived) == 10
+
+
+async def test_a_dead_letter_that_cannot_be_kept_is_not_acknowledged() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: Rejected("no") if pack.first == 1 else None
+    async with rig(upstream) as r:
+        r.letters.failures = [OSError("disk full"), RuntimeError("buffer full")]
+        r.consumer.add_readings(10)
+        await r.until(lambda: not r.letters.failures)
+        assert (1, 10) not in r.consumer.acks
+        await r.until_settled()
+        assert r.letters.seqs == list(range(1, 11))
+
+
+async def test_a_wrong_address_does_not_turn_the_backlog_into_dead_letters() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda _: Rejected("422 whatever it is")
+    slow = BackoffPolicy(first_s=30, base_s=30, cap_s=300)
+    async with rig(upstream, retry=slow, readings=200) as r:
+        await r.until(lambda: r.sender.status.state == "paused")
+        await asyncio.sleep(0.05)
+        assert len(r.letters.letters) <= 3
+        assert "3 batches in a row" in (r.sender.status.holding_back or "")
+
+
+async def test_a_pause_is_told_and_ends_by_itself() -> None:
+    upstream = ScriptedUpstream()
+    upstream.answers += [Paused("401: check the credentials")] * 2
+    async with rig(upstream, readings=5) as r:
+        await r.until(lambda: r.sender.status.state == "paused")
+        assert "check the credentials" in (r.sender.status.holding_back or "")
+        await r.until_settled()
+        assert r.sender.status.state == "connected"
+
+
+async def test_connect_failures_are_retried_for_ever() -> None:
+    upstream = ScriptedUpstream()
+    upstream.connect_answers += [
+        RetryLater("refused"),
+        Paused("bad password"),
+        RetryLater("refused"),
+        LinkLost("x"),
+    ]
+    async with rig(upstream, readings=5) as r:
+        await r.until_settled()
+        assert upstream.connects == 5
+        assert [e.message for e in r.heard.errors] == ["refused", "bad password", "refused"]
+
+
+async def test_a_bug_in_an_upstream_is_reported_and_survived() -> None:
+    upstream = ScriptedUpstream()
+    upstream.answers.append(lambda _: 1 / 0)  # type: ignore[arg-type,return-value]
+    async with rig(upstream, readings=5) as r:
+        await r.until_settled()
+        assert any(e.is_critical and "division" in e.message for e in r.heard.errors)
+
+
+async def test_a_buffer_that_cannot_be_read_is_reported_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig() as r:
+        take, failures = r.consumer.take, [OSError("EIO")]
+
+        async def sick(n: int, max_bytes: int | None = None) -> Any:
+            if failures:
+                raise failures.pop()
+            return await take(n, max_bytes)
+
+        monkeypatch.setattr(r.consumer, "take", sick)
+        r.consumer.add_readings(5)
+        await r.until_settled()
+        assert any(e.is_critical for e in r.heard.errors)
+
+
+async def test_what_was_taken_is_given_back_at_the_end() -> None:
+    upstream = ScriptedUpstream()
+    upstream.gate.clear()
+    async with rig(upstream, readings=100) as r:
+        await r.until(lambda: upstream.in_flight == 1 and len(r.consumer.taken) == 5)
+        consumer = r.consumer
+    assert consumer.taken == {}
+    assert consumer.backlog == 100
+    assert not upstream.connected
+
+
+async def test_a_batch_that_comes_while_it_is_stopped_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    taking = asyncio.Event()
+    async with rig() as r:
+        take = r.consumer.take
+
+        async def slow(n: int, max_bytes: int | None = None) -> Any:
+            taking.set()
+            await asyncio.sleep(0.1)
+            return await take(n, max_bytes)
+
+        monkeypatch.setattr(r.consumer, "take", slow)
+        r.consumer.add_readings(5)
+        await taking.wait()
+        consumer = r.consumer
+    assert consumer.released == [(1, 5)]
+    assert consumer.taken == {}
+
+
+async def test_readings_linger_to_fill_a_batch() -> None:
+    async with rig(batch_readings=100, linger_s=0.3) as r:
+        for _ in range(5):
+            r.consumer.add_readings(10)
+            await asyncio.sleep(0.02)
+        await r.until_settled()
+        assert len(r.upstream.sent) == 1
+
+
+async def test_a_full_batch_does_not_linger() -> None:
+    async with rig(batch_readings=10, linger_s=3600, readings=100) as r:
+        async with asyncio.timeout(5):
+            await r.until_settled()
+
+
+async def test_draining_does_not_linger() -> None:
+    async with rig(batch_readings=100, linger_s=3600, readings=5) as r:
+        await r.until(lambda: r.sender.status.state == "connected")
+        assert await r.sender.drain(5)
+        assert r.settled
+
+
+async def test_draining_gives_up_when_delivery_fails() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda _: RetryLater("away")
+    async with rig(upstream, readings=5) as r:
+        async with asyncio.timeout(5):
+            assert not await r.sender.drain(3600)
+
+
+async def test_draining_ends_at_its_deadline() -> None:
+    upstream = ScriptedUpstream()
+    upstream.gate.clear()
+    async with rig(upstream, readings=5) as r:
+        assert not await r.sender.drain(0.1)
+
+
+outcomes = st.sampled_from([None, None, RetryLater("busy"), LinkLost("cut"), TooLarge("413"), Paused("401")])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    answers=st.lists(outcomes, max_size=15),
+    connects=st.lists(st.sampled_from([None, RetryLater("refused")]), max_size=5),
+    window=st.just(1),
+    count=st.integers(1, 80),
+)
+def test_whatever_happens_all_arrives_in_order(answers: Any, connects: Any, window: int, count: int) -> None:
+    async def run() -> None:
+        upstream = ScriptedUpstream(max_in_flight=window)
+        upstream.answers += answers
+        upstream.connect_answers += connects
+        retry = BackoffPolicy(first_s=0.001, base_s=0.001, cap_s=0.002)
+        async with rig(upstream, retry=retry, readings=count) as r:
+            await r.until_settled()
+            expected = [n for n in range(1, count + 1) if n not in r.letters.seqs]
+            assert [n for _, n in upstream.arrived] == expected
+            assert sum(last - first + 1 for first, last in r.consumer.acks) == count
+
+    asyncio.run(run())
+
+
+@settings(max_examples=30, deadline=None)
+@given(cuts=st.lists(st.integers(1, 12), max_size=6), window=st.integers(2, 5), count=st.integers(1, 120))
+def test_cuts_with_a_full_window_keep_the_order(cuts: list[int], window: int, count: int) -> None:
+    async def run() -> None:
+        upstream = ScriptedUpstream(max_in_flight=window)
+        upstream.always = lambda _: None
+        due = set(cuts)
+
+        def answer(_: Any) -> None:
+            if len(upstream.sent) in due:
+                due.discard(len(upstream.sent))
+                upstream.cut()
+
+        upstream.always = answer
+        retry = BackoffPolicy(first_s=0.001, base_s=0.001, cap_s=0.002)
+        async with rig(upstream, retry=retry, readings=count) as r:
+            await r.until_settled()
+            assert [n for _, n in upstream.arrived] == list(range(1, count + 1))
+
+    asyncio.run(run())

@@ -14,7 +14,8 @@ Guarantees:
   for a later connection.
 - A message is acknowledged only by `acknowledge`, and only on the connection that brought it. PUBACKs leave in the order
   in which the messages came, as MQTT demands (4.6.0-2), whatever the order of the calls.
-- At most `pending_max` received messages wait to be taken; then the socket is not read, and the broker waits.
+- Once `pending_max` received messages wait to be taken, the socket is not read, and the broker waits; except while a reply
+  is awaited, which comes on the same stream: then as many may wait as the Receive Maximum lets the broker send.
 - A new connection is a new object: none can be entered twice.
 
 QoS 2 is refused, because its subscriptions lose messages on a drop between PUBREC and PUBREL.
@@ -67,6 +68,8 @@ __all__ = [
 ]
 
 PENDING_MAX: Final = 1000
+FLOOD_MAX: Final = 65535
+"""So many beyond `pending_max`, more than any Receive Maximum allows, and the connection is given up."""
 HEADER_BYTES_MAX: Final = 16
 """Fixed header, topic length, packet id, length of the properties and of the content type, rounded up."""
 
@@ -166,6 +169,7 @@ class MqttConnection:
         self.maximum_packet_size = client.maximum_packet_size
         self._flight_max = min(client.receive_maximum, FLIGHT_MAX)
         self._open = not self._ended.done()
+        self._control_flow()  # a resumed session's messages may have come with CONNACK
         return self
 
     async def __aexit__(
@@ -214,6 +218,7 @@ class MqttConnection:
         Raises:
             MqttRefused: The broker refuses.
             MqttConnectionLost: The connection ended first.
+            MqttUnreachable: The broker did not answer within the time for connecting.
             ValueError: The filter or the QoS is invalid.
         """
         if qos not in (0, 1):
@@ -222,7 +227,12 @@ class MqttConnection:
             )
         client = self._usable()
         packet_id = client.send_subscribe(topic_filter, qos, retained=retained)
-        for code in await self._reply(packet_id):
+        try:
+            async with asyncio.timeout(self.options.connect_timeout_s):
+                codes = await self._reply(packet_id)
+        except TimeoutError as error:
+            raise MqttUnreachable(f"{self.options.address} does not answer to SUBSCRIBE") from error
+        for code in codes:
             if code.is_failure:
                 raise MqttRefused(code.value, str(code), f"the subscription to {topic_filter}")
             qos = min(qos, code.value)
@@ -256,9 +266,8 @@ class MqttConnection:
             finally:
                 self._taker = None
         message = self._pending.popleft()
-        client = self._client
-        if client is not None and client.paused and len(self._pending) <= self._pending_max // 2:
-            client.resume()
+        if self._client is not None and self._client.paused:
+            self._control_flow()
         return message
 
     def acknowledge(self, message: InboundMessage) -> None:
@@ -282,6 +291,16 @@ class MqttConnection:
             self._client.send_pubacks(bytes(self._pubacks))
         self._pubacks.clear()
 
+    def _control_flow(self) -> None:
+        """Read from the socket, or let the broker wait."""
+        client, waiting = self._client, len(self._pending)
+        if client is None or not self._open:
+            return
+        if self._replies or waiting <= self._pending_max // 2:
+            client.resume()
+        elif waiting >= self._pending_max:
+            client.pause()
+
     # Sending
 
     async def publish(
@@ -296,7 +315,8 @@ class MqttConnection:
     ) -> None:
         """Publish; returns at the broker's PUBACK (at QoS 0, when it is written to the socket).
 
-        A broker's PUBACK is not yet a durable one. When cancelled, the message may arrive none the less.
+        A broker's PUBACK is not yet a durable one. Some brokers answer nothing when they throttle: limit the time. When
+        cancelled, the message may arrive none the less.
 
         Args:
             topic: Without wildcards.
@@ -376,10 +396,12 @@ class MqttConnection:
     async def _reply(self, packet_id: int) -> list[ReasonCode]:
         reply: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
         self._replies[packet_id] = reply
+        self._control_flow()
         try:
             return await reply
         finally:
             self._replies.pop(packet_id, None)
+            self._control_flow()
 
     def _usable(self) -> PahoClient:
         if not self._open or self._client is None:
@@ -410,8 +432,10 @@ class MqttConnection:
         if message.qos:
             self._unacknowledged.append(inbound)
         self._pending.append(inbound)
-        if len(self._pending) >= self._pending_max and self._client is not None:
-            self._client.pause()
+        if len(self._pending) >= self._pending_max:
+            self._control_flow()
+            if len(self._pending) > self._pending_max + FLOOD_MAX:
+                raise ValueError("the broker sends more messages than it may")
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)
 

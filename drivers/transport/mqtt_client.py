@@ -319,11 +319,13 @@ class PahoClient(aiomqtt.Client):
 
     def resume(self) -> None:
         """Read again."""
+        if not self._paused:
+            return
+        self._paused = False
         sock = self._client.socket()
-        if self._paused and sock is not None:
+        if sock is not None:
             self._loop.add_reader(sock.fileno(), self._readable)
             self._loop.call_soon(self._readable)  # for what was read ahead
-        self._paused = False
 
     # Packets
 

@@ -8,8 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from buffer.consumers import Batch, Consumer, Identity, Record
 from buffer.criteria import select
@@ -21,6 +20,9 @@ from buffer.options import BufferOptions
 from buffer.waiting import DurabilityWaiters
 from collectors.interfaces import IStorageBackend
 from collectors.models import QueryCriteria, Reading, StorageLocation, StorageStatistics
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 T = TypeVar("T")
 

@@ -10,13 +10,15 @@ acknowledged.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from buffer.errors import UnknownBatch
 from buffer.journal import SmallTable
 from buffer.log import Log
 from buffer.ranges import RangeSet
-from buffer.segment import Position
+
+if TYPE_CHECKING:
+    from buffer.segment import Position
 
 _RANGES_MAX: Final = 1_000
 """How many ranges beyond the mark are kept durable; the rest would only cost duplicates."""
@@ -151,9 +153,7 @@ class Consumer:
                 following = ranges.next_low(low)
                 if following is not None:
                     bounds.append(following - 1)
-            for epoch in self._epochs:
-                if epoch.first_seq > low:
-                    bounds.append(epoch.first_seq - 1)
+            bounds += [epoch.first_seq - 1 for epoch in self._epochs if epoch.first_seq > low]
             high = min(bounds)
             self._taken.add(low, high)
             return low, high
@@ -232,10 +232,6 @@ class Consumer:
                 low = self._taken.first_missing(self._acked.first_missing(low))
                 if low == start:
                     return low <= self._log.durable_id
-
-    def has_all_of(self, first: int, last: int) -> bool:
-        """Whether every record from `first` to `last` is acknowledged."""
-        return last <= self.mark
 
     @property
     def backlog(self) -> int:
@@ -329,8 +325,9 @@ class Consumers:
             DiskFault: The disk refused; it is still there.
         """
         self._table.remove(name)
-        for known in (self._rows, self._open, self._closed_marks):
-            known.pop(name, None)  # type: ignore[attr-defined]  # three dicts of different values
+        self._rows.pop(name, None)
+        self._open.pop(name, None)
+        self._closed_marks.pop(name, None)
 
     def lowest_mark(self) -> int:
         """Up to which id all have acknowledged; 0 without consumers."""

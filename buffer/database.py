@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
 
@@ -10,12 +11,13 @@ from tinydb import TinyDB
 
 from buffer.committer import Committer
 from buffer.consumers import Consumer, Consumers, Identity
+from buffer.edit import KEEP, Edit, finish
 from buffer.encoding import checked
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
 from buffer.journal import Journal, SmallTable
 from buffer.ledger import Ledger
 from buffer.log import Log
-from buffer.naming import table_of
+from buffer.naming import directory_name, table_of
 from buffer.options import BufferOptions
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
@@ -26,6 +28,7 @@ from buffer.table import BufferStorage, BufferTable
 READINGS: Final = "readings"
 DEAD_LETTERS: Final = "dead_letters"
 FORMAT_VERSION: Final = 1
+_TOMBSTONES_MAX: Final = 1_000
 
 
 class BufferDB(TinyDB):
@@ -41,7 +44,6 @@ class BufferDB(TinyDB):
 
     table_class = BufferTable
     default_table_name = READINGS
-    default_storage_class = BufferStorage
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Open a buffer, and recover what a crash left. Never fails for what is in the files.
@@ -126,10 +128,29 @@ class BufferDB(TinyDB):
         """The random identity of this store, part of every record's key."""
         return self.epochs[-1].store_id
 
+    def edit(
+        self,
+        change: Callable[[int, dict[str, Any]], Any],
+        ids: set[int] | None = None,
+        *,
+        table: str = READINGS,
+    ) -> None:
+        """Change records of a table, all or none; see `buffer.edit`.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        self.require_open()
+        self._write_identity()
+        Edit(self.log(table), self.small_table("edits"), self.options.fs).run(change, ids)
+        self._consumers.recount()
+
     def table(self, name: str, **kwargs: Any) -> BufferTable:
         """Access to a table, made when it is first used."""
         if name not in self._tables:
             kwargs.setdefault("cache_size", 0)
+            if kwargs.pop("persist_empty", False):
+                self.small_table("tables").put(name, {"created": True})
             self._tables[name] = BufferTable(self._storage, name, **kwargs)
         table = self._tables[name]
         assert isinstance(table, BufferTable)
@@ -137,16 +158,16 @@ class BufferDB(TinyDB):
 
     def tables(self) -> set[str]:
         """The names of all tables that have or had records."""
-        return self._storage.names()
+        return self.table_names()
 
     def table_names(self) -> set[str]:
         """The names of all tables that have or had records, and were not dropped since."""
-        fs = self.options.fs
-        names = set()
-        for directory in fs.list_directory(self.path):
+        known = dict(self.small_table("tables").items())
+        names = {name for name, row in known.items() if row.get("created")}
+        for directory in self.options.fs.list_directory(self.path):
             if not directory.startswith("."):
                 log = self.log(table_of(directory))
-                if log.ever_used and self.small_table("dropped").get(log.table) != log.next_id:
+                if log.ever_used and known.get(log.table, {}).get("dropped_at") != log.next_id:
                     names.add(log.table)
         return names
 
@@ -154,7 +175,7 @@ class BufferDB(TinyDB):
         """Remove all records of a table. Ids are never reused, so the next record goes on counting."""
         if name in self.tables():
             self.table(name).truncate()
-            self.small_table("dropped").put(name, self.log(name).next_id)
+            self.small_table("tables").put(name, {"dropped_at": self.log(name).next_id})
         self._tables.pop(name, None)
 
     def drop_tables(self) -> None:
@@ -199,6 +220,9 @@ class BufferDB(TinyDB):
 
     def _open_log(self, table: str) -> Log:
         options = self.options
+        with suppress(DiskFault):  # tried again before the next change
+            directory = f"{self.path}/{directory_name(table)}"
+            finish(directory, table, self.small_table("edits"), options.fs)
         log = Log(
             options.fs,
             self.path,
@@ -323,6 +347,9 @@ class BufferDB(TinyDB):
             self.small_table("deleted").put(table, list(ranges))
             with log.lock:
                 log.deleted.add(record_id, record_id)
+            if len(ranges) > _TOMBSTONES_MAX:
+                self.edit(lambda _, __: KEEP, table=table)
+                self.small_table("deleted").remove(table)
         self._consumers.recount()
 
     # -- what the committer calls

@@ -245,8 +245,10 @@ class Journal:
             self._fs.close(handle)
 
     def _load(self) -> None:
-        """Replay the newest generation. The file itself is left alone: the first change begins a
-        new one, which also leaves behind a torn end or a damaged frame.
+        """Replay the newest generation.
+
+        The file itself is left alone: the first change begins a new one, which also leaves behind a
+        torn end or a damaged frame.
         """
         names = self._fs.list_directory(self._directory)
         generations = sorted(int(match.group(1)) for name in names if (match := _NAME.fullmatch(name)))

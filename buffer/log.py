@@ -89,7 +89,7 @@ class Log:
         self._fs = fs
         self._segment_bytes = segment_bytes
         self._pending_bytes_max = pending_bytes_max
-        self._cursor = cursor
+        self.cursor = cursor
         self._quarantine = quarantine
         self._on_loss = on_loss
         self._listeners: list[Callable[[], None]] = []
@@ -256,7 +256,7 @@ class Log:
         if active is None:
             active = self._begin_active(flight[0][0])
         before = active.bytes_written
-        active.write(flight, self._cursor())
+        active.write(flight, self.cursor())
         self.bytes_written += active.bytes_written - before
 
     def _landed(self, flight: list[tuple[int, bytes]], size: int) -> None:
@@ -310,7 +310,7 @@ class Log:
             with self.lock:
                 base = self._first_waiting()
         try:
-            active = ActiveFile(self._fs, self.directory, self.table, base, self._cursor())
+            active = ActiveFile(self._fs, self.directory, self.table, base, self.cursor())
         except OSError as error:
             self.fault = f"{self.directory}: {error}"
             raise DiskFault(f"{self.table}: no new file: {error}") from error
@@ -330,8 +330,10 @@ class Log:
         return self._chunks[0][0] if self._chunks else self.next_id
 
     def _roll(self, base: int) -> None:
-        """Seal the active file. The next one is made first: a directory without an active file
-        would look as if nothing had been handed out beyond the last sealed one.
+        """Seal the active file, having made the next one.
+
+        In this order, since a directory without an active file would look as if nothing had been
+        handed out beyond the last sealed one.
         """
         old, segment = self._active, self.segments[-1]
         assert old is not None
@@ -414,20 +416,21 @@ class Log:
                 segment.rev + 1,
                 good.records,
                 last=segment.last,
-                cursor=min(good.cursor, self._cursor()),
+                cursor=min(good.cursor, self.cursor()),
             )
             self._fs.close(create_durably(self._fs, self.directory, str(name), data))
             self.bytes_written += len(data)
             lost = segment.count - len(good.records)
             # A new object, since readers may be at work with the old one.
-            self._replace(segment, Segment(name.base, name.last, name.count, -1, name.rev, name))
+            self.replace(segment, Segment(name.base, name.last, name.count, -1, name.rev, name))
             self._quarantine.take(f"{self.directory}/{old}", f"{directory_name(self.table)}.{old}")
         if lost > 0:
             found = [loss for loss in good.losses if loss.last <= segment.last]
             for loss in found or [Loss(segment.base, segment.last, lost, "damaged")]:
                 self._on_loss(self.table, loss)
 
-    def _replace(self, old: Segment, new: Segment) -> None:
+    def replace(self, old: Segment, new: Segment) -> None:
+        """Another file took the place of a segment's."""
         with self.lock:
             self.segments[self.segments.index(old)] = new
             self._sealed_bytes = None

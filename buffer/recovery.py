@@ -14,6 +14,7 @@ as it is good.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -109,10 +110,10 @@ class Recovery:
                 self._recover_active(base, later[0] - 1 if later else None)
         found.segments.sort(key=lambda segment: segment.base)
         self._drop_empty()
-        self._set_next_id(bool(actives), bases)
+        self._set_next_id(bases, unclean=bool(actives))
         return found
 
-    def _set_next_id(self, unclean: bool, bases: list[int]) -> None:
+    def _set_next_id(self, bases: list[int], *, unclean: bool) -> None:
         found = self._found
         highest = max(
             [segment.last for segment in found.segments]
@@ -216,10 +217,8 @@ class Recovery:
     def _keep_torn(self, segment: Segment, torn: bytes) -> None:
         """A last frame that is complete but wrong may be a torn write or a bad card: keep its bytes."""
         name = f"t.torn.{segment.base:016d}.json"
-        try:
+        with suppress(FileNotFoundError):
             self._fs.unlink(f"{self._directory}/{name}")
-        except FileNotFoundError:
-            pass
         self._fs.close(create_durably(self._fs, self._directory, name, torn.rstrip(b" ")))
         self._quarantine(f"{self._directory}/{name}", f"{segment.name}.tail")
 

@@ -30,7 +30,7 @@ class DamagedSegment(Exception):
         self.segment = segment
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Segment:
     """What is known of one file without reading it."""
 

@@ -12,11 +12,12 @@ Intended differences from stock TinyDB:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
+from buffer.edit import KEEP
 from buffer.encoding import encoded
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ class BufferStorage(Storage):
 
     def read(self) -> dict[str, dict[str, Any]] | None:
         """All tables, lazily; None while there is none."""
-        return {name: Documents(self.log(name)) for name in self.names()} or None  # type: ignore[dict-item]  # a Mapping is what TinyDB reads
+        return {name: cast("dict[str, Any]", Documents(self.log(name))) for name in self.names()} or None
 
-    def write(self, data: dict[str, dict[str, Any]]) -> NoReturn:
+    def write(self, data: dict[str, dict[str, Any]]) -> NoReturn:  # noqa: ARG002 (TinyDB names it)
         """Refused: nothing here rewrites everything.
 
         Raises:
@@ -132,15 +133,15 @@ class BufferTable(Table):
                 raise ValueError(f"Document with ID {record_id} {known}")
             ids.append(record_id)
             following = record_id + 1
-        for record_id, document in zip(ids, raw, strict=True):
-            log.append_at(record_id, document)
-            self._db.arrived(len(document))
+        for record_id, text in zip(ids, raw, strict=True):
+            log.append_at(record_id, text)
+            self._db.arrived(len(text))
         return ids
 
     # -- reading
 
     def _read_table(self) -> dict[str, Mapping[Any, Any]]:
-        return Documents(self._log)  # type: ignore[return-value]  # a Mapping is what TinyDB reads
+        return cast("dict[str, Mapping[Any, Any]]", Documents(self._log))
 
     def get(  # type: ignore[override]  # one signature for TinyDB's six overloads
         self, cond: Any = None, doc_id: int | None = None, doc_ids: list[int] | None = None
@@ -161,8 +162,75 @@ class BufferTable(Table):
 
     # -- changing
 
+    def update(
+        self,
+        fields: Mapping[str, Any] | Callable[[Any], None],
+        cond: Any = None,
+        doc_ids: Iterable[int] | None = None,
+    ) -> list[int]:
+        """Change documents: all, those that match, or those of some ids; returns the ids changed."""
+        if doc_ids is not None:
+            wanted = list(doc_ids)
+            done = set(self._edit(lambda _, document: _changed(document, fields), set(wanted)))
+            return [each for each in wanted if each in done]
+        return self._edit(
+            lambda _, document: _changed(document, fields) if cond is None or cond(document) else KEEP
+        )
+
+    def update_multiple(
+        self, updates: Iterable[tuple[Mapping[str, Any] | Callable[[Any], None], Any]]
+    ) -> list[int]:
+        """Apply several updates, each to the documents that match its condition; returns the ids changed."""
+        pairs, done = list(updates), []
+
+        def change(record_id: int, document: dict[str, Any]) -> Any:
+            touched = False
+            for fields, cond in pairs:
+                if cond(document):
+                    _changed(document, fields)
+                    done.append(record_id)
+                    touched = True
+            return document if touched else KEEP
+
+        self._edit(change)
+        return done
+
+    def remove(self, cond: Any = None, doc_ids: Iterable[int] | None = None) -> list[int]:
+        """Remove the documents that match, or those of some ids; returns the ids removed."""
+        if doc_ids is not None:
+            wanted = list(doc_ids)
+            done = set(self._edit(lambda _, __: None, set(wanted)))
+            return [each for each in wanted if each in done]
+        if cond is None:
+            raise RuntimeError("Use truncate() to remove all documents")
+        return self._edit(lambda _, document: None if cond(document) else KEEP)
+
+    def truncate(self) -> None:
+        """Remove all documents. Ids go on counting."""
+        self._edit(lambda _, __: None)
+
+    def _edit(self, change: Callable[[int, dict[str, Any]], Any], ids: set[int] | None = None) -> list[int]:
+        done: list[int] = []
+
+        def noted(record_id: int, document: dict[str, Any]) -> Any:
+            result = change(record_id, document)
+            if result is not KEEP:
+                done.append(record_id)
+            return result
+
+        self._db.edit(noted, ids, table=self._name)
+        return done
+
     def _get_next_id(self) -> int:
         return self._log.next_id
 
-    def _update_table(self, updater: Callable[[dict[int, Mapping[Any, Any]]], None]) -> None:
-        raise NotImplementedError
+    def _update_table(self, updater: Callable[[dict[int, Mapping[Any, Any]]], None]) -> NoReturn:
+        raise NotImplementedError(f"no change of this table goes through a copy of it all ({updater})")
+
+
+def _changed(document: dict[str, Any], fields: Mapping[str, Any] | Callable[[Any], None]) -> dict[str, Any]:
+    if callable(fields):
+        fields(document)
+    else:
+        document.update(fields)
+    return document

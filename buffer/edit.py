@@ -1,0 +1,174 @@
+"""Changing what is stored: segments are written anew, all of them or none.
+
+1. Each segment that changes is written to a temporary file, synced.
+2. What is to replace what is written to the small table `edits`: from here on the change happens,
+   even when the power goes.
+3. The new files are renamed into place, the directory is synced, the old ones are removed.
+
+A crash before step 2 leaves temporary files, which are swept; one after it is made good at opening.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from buffer.encoding import encoded
+from buffer.errors import DiskFault
+from buffer.naming import SealedName, directory_name, parse_sealed
+from buffer.segment import DamagedSegment, Segment, parse_json, split_lines
+from buffer.writer import build_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from buffer.filesystem import FileSystem
+    from buffer.journal import SmallTable
+    from buffer.log import Log
+
+KEEP: Final = object()
+"""What a change returns for a document that stays as it is."""
+
+
+class Edit:
+    """One change of a log."""
+
+    def __init__(self, log: Log, intents: SmallTable, fs: FileSystem) -> None:
+        self._log = log
+        self._intents = intents
+        self._fs = fs
+        self._made: list[tuple[str, Segment, SealedName]] = []
+
+    def run(self, change: Callable[[int, dict[str, Any]], Any], ids: set[int] | None = None) -> None:
+        """Apply a change to every record, or to those of some ids; durable when it returns.
+
+        Args:
+            change: Gets id and document; returns KEEP, the new document, or None to remove it.
+            ids: Look at these only.
+
+        Raises:
+            DiskFault: The disk refused. Nothing changed, or everything will have at the next opening.
+            Exception: Whatever `change` raises; nothing changed.
+        """
+        log = self._log
+        with log.io:
+            finish(log.directory, log.table, self._intents, self._fs)
+            log.commit()
+            log.roll()
+            try:
+                for segment in [each for each in log.segments if each.sealed]:
+                    if ids is None or any(segment.base <= each <= segment.last for each in ids):
+                        self._rewrite(segment, change, ids)
+                self._decide()
+            except OSError as error:
+                self._forget()
+                raise DiskFault(f"{log.table}: the disk refuses a change: {error}") from error
+            except BaseException:
+                self._forget()
+                raise
+            self._swap()
+
+    def clear(self) -> None:
+        """Remove all records; durable when it returns.
+
+        Raises:
+            DiskFault: As `run`.
+        """
+        self.run(lambda _, __: None)
+
+    def _rewrite(
+        self, segment: Segment, change: Callable[[int, dict[str, Any]], Any], ids: set[int] | None
+    ) -> None:
+        records, changed = [], False
+        for record_id, raw in self._records(segment):
+            if record_id in self._log.deleted:
+                changed = True
+                continue
+            if ids is not None and record_id not in ids:
+                records.append((record_id, raw))
+                continue
+            result = change(record_id, parse_json(raw))
+            if result is KEEP:
+                records.append((record_id, raw))
+                continue
+            changed = True
+            if result is not None:
+                records.append((record_id, encoded(result)))
+        if changed:
+            self._make(segment, records)
+
+    def _records(self, segment: Segment) -> list[tuple[int, bytes]]:
+        try:
+            return split_lines(self._log.reader.raw(segment))
+        except DamagedSegment:
+            self._log.rewrite(segment)
+        sound = self._log.first_segment(segment.base)
+        assert sound is not None
+        return split_lines(self._log.reader.raw(sound))
+
+    def _make(self, segment: Segment, records: list[tuple[int, bytes]]) -> None:
+        log = self._log
+        present = next(each for each in log.segments if each.base == segment.base)
+        name, data = build_segment(
+            log.table, present.base, present.rev + 1, records, last=present.last, cursor=log.cursor()
+        )
+        temporary = f"t.{secrets.token_hex(8)}.json"
+        handle = self._fs.create(f"{log.directory}/{temporary}")
+        self._made.append((temporary, present, name))
+        try:
+            self._fs.write(handle, data, 0)
+            self._fs.sync(handle)
+        finally:
+            self._fs.close(handle)
+        log.bytes_written += len(data)
+
+    def _decide(self) -> None:
+        if self._made:
+            self._fs.sync_directory(self._log.directory)
+            steps = [[temporary, old.name, str(new)] for temporary, old, new in self._made]
+            self._intents.put(self._log.table, steps)
+
+    def _forget(self) -> None:
+        for temporary, _, _ in self._made:
+            with suppress(OSError):  # swept at the next opening
+                self._fs.unlink(f"{self._log.directory}/{temporary}")
+
+    def _swap(self) -> None:
+        log = self._log
+        if not self._made:
+            return
+        finish(log.directory, log.table, self._intents, self._fs)
+        for _, old, name in self._made:
+            log.replace(old, Segment(name.base, name.last, name.count, -1, name.rev, name))
+            with log.lock:
+                log.deleted.discard(old.base, old.last)
+        for _, _, name in self._made:
+            if not name.count:
+                empty = next(each for each in log.segments if each.base == name.base)
+                with suppress(OSError):  # an empty file does no harm
+                    log.drop(empty)
+
+
+def finish(directory: str, table: str, intents: SmallTable, fs: FileSystem) -> None:
+    """Carry out a change that was decided on; nothing when there is none.
+
+    Raises:
+        DiskFault: The disk refused; it is tried again before the next change and at the next opening.
+    """
+    steps = intents.get(table)
+    if not steps:
+        return
+    try:
+        names = set(fs.list_directory(directory))
+        for temporary, _, new in steps:
+            if temporary in names:
+                fs.rename(f"{directory}/{temporary}", f"{directory}/{new}")
+        fs.sync_directory(directory)
+        for _, old, new in steps:
+            assert parse_sealed(new) is not None
+            if old in names and old != new:
+                fs.unlink(f"{directory}/{old}")
+    except OSError as error:
+        raise DiskFault(f"{directory_name(table)}: a change could not be finished: {error}") from error
+    intents.remove(table)

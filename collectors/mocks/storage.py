@@ -291,10 +291,12 @@ async def _store(backend: IStorageBackend, registration: BackendRegistration, da
     if registration.read_only:
         raise RuntimeError("the backend is registered as read-only")
     try:
-        async with asyncio.timeout(registration.store_timeout_s):
+        async with asyncio.timeout(registration.store_timeout_s) as limit:
             return await backend.store(data)
     except TimeoutError as error:
-        raise RuntimeError("not stored in time") from error
+        if limit.expired():
+            raise RuntimeError("not stored in time") from error
+        raise
 
 
 class MockStorageLayerFactory(IStorageLayerFactory):

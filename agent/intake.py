@@ -40,8 +40,11 @@ READINGS = "readings"
 
 
 class _Record(Protocol):
-    seq: int
-    document: dict[str, Any]
+    @property
+    def seq(self) -> int: ...
+
+    @property
+    def document(self) -> dict[str, Any]: ...
 
 
 class Keeping(Protocol):

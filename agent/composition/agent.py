@@ -51,6 +51,7 @@ class Agent:
         self._buffer_backoff = Backoff(LOCAL, spine.rng)
         self._clock_watch = ClockWatch()
         self._started_at = spine.clock.now()
+        self._version = version()
         self._boot = 0
         self._senders: dict[str, Sender[Batch]] = {}
         self.device_id = device_id_of(config)
@@ -160,7 +161,7 @@ class Agent:
     async def report(self) -> StatusReport:
         """How the agent does."""
         return StatusReport(
-            version=version(),
+            version=self._version,
             device_id=self.device_id,
             pid=os.getpid(),
             started_at=self._started_at,
@@ -194,9 +195,12 @@ class Agent:
             store_id=self.buffer.store_id,
             stored=statistics.stored_count,
             usage_bytes=statistics.storage_usage_bytes,
-            dead_letters=self.buffer.count(DEAD_LETTERS),
+            dead_letters=await asyncio.to_thread(self._count_dead_letters),
             fault=self.buffer.fault,
         )
+
+    def _count_dead_letters(self) -> int:
+        return len(self.buffer.database.table(DEAD_LETTERS))
 
     def _upstream_status(self, name: str, driver: str) -> UpstreamStatus:
         status = self._senders[name].status

@@ -65,5 +65,5 @@ def open_buffer(config: AgentConfig) -> TinyDBBuffer:
         window_s=buffer.window,
         keep_delivered_s=buffer.keep_delivered,
         quota_bytes=buffer.quota,
-        when_full=buffer.full,
+        full=buffer.full,
     )

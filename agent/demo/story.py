@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from bisect import bisect_right
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from agent.demo.link import Link
@@ -24,7 +26,7 @@ from agent.status.socket import AgentNotRunningError, ask_status
 from buffer import BufferDB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from pathlib import Path
 
     from agent.demo.verdict import Key
@@ -196,17 +198,21 @@ class Story:
 
 def accepted(buffer: BufferDB) -> Iterator[tuple[Key, dict[str, Any]]]:
     """Key and document of every reading in a device's buffer."""
+    epochs = buffer.epochs
     for document in buffer.table("readings"):
-        epoch = buffer.identity_of(document.doc_id)
-        yield (epoch.device_id, epoch.store_id, document.doc_id), dict(document)
+        seq = document.doc_id
+        epoch = epochs[bisect_right(epochs, seq, key=attrgetter("first_seq")) - 1]
+        yield (epoch.device_id, epoch.store_id, seq), dict(document)
 
 
 def _rows(database: Path) -> int:
     """How many readings the receiver holds; 0 before it has made its table."""
-    with contextlib.suppress(sqlite3.OperationalError):
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            row = connection.execute("SELECT count(*) FROM readings").fetchone()
-            return int(row[0])
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,
+    ):
+        row = connection.execute("SELECT count(*) FROM readings").fetchone()
+        return int(row[0])
     return 0
 
 
@@ -220,12 +226,19 @@ async def _free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def _background(runs: list[Callable[[], Coroutine[Any, Any, None]]]) -> Any:
-    """Runs coroutines until the block ends."""
+async def _background(
+    runs: list[Callable[[], Coroutine[Any, Any, None]]],
+) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Runs coroutines until the block ends. The block's own error leaves as it is, in no group."""
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run(), name=f"demo-sensor-{place}") for place, run in enumerate(runs)]
         try:
             yield tasks
+        except Exception as error:  # noqa: BLE001 (raised again below, outside of the group)
+            failure = error
         finally:
             for task in tasks:
                 task.cancel()
+    if failure is not None:
+        raise failure

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from agent.status.report import StatusReport
 
 if TYPE_CHECKING:
@@ -79,8 +81,7 @@ async def ask_status(path: Path) -> StatusReport:
     """The report of the agent that listens on a socket.
 
     Raises:
-        AgentNotRunningError: Nobody answers there.
-        ValueError: What came back is not a report.
+        AgentNotRunningError: Nobody answers there, or not with a report.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
@@ -94,4 +95,9 @@ async def ask_status(path: Path) -> StatusReport:
         raise AgentNotRunningError(
             f"no agent answers on {path} ({reason}); is `outstation run` running with this configuration?"
         ) from error
-    return StatusReport.model_validate_json(answer)
+    try:
+        return StatusReport.model_validate_json(answer)
+    except ValidationError as error:
+        raise AgentNotRunningError(
+            f"what answers on {path} gave no report: it may be starting or stopping, or be of another version"
+        ) from error

@@ -14,7 +14,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 
 
-class PackTooLarge(ValueError):  # noqa: N818 (says what it is)
+class PackTooLarge(ValueError):
     """The pack is larger, uncompressed, than a receiver takes."""
 
 

@@ -57,11 +57,11 @@ _AS_STORED = ("boot", "up", "clock", "lane", "tags", "quality", "origin")
 _KNOWN = frozenset({"source", "t", "values", "units", *_AS_STORED})
 
 
-class NotSenML(ValueError):  # noqa: N818 (says what it is)
+class NotSenML(ValueError):
     """What was received is not a pack of readings; the text says what is wrong, and where."""
 
 
-class NotEncodable(ValueError):  # noqa: N818 (likewise)
+class NotEncodable(ValueError):
     """A stored document is not one of a reading."""
 
 

@@ -34,7 +34,7 @@ class UpstreamError(ConnectionError):
     """A pack was not acknowledged, or there is no connection. The text is for the operator."""
 
 
-class RetryLater(UpstreamError):  # noqa: N818 (named by what is to be done)
+class RetryLater(UpstreamError):
     """Time mends it: time-out, lost connection, 408, 429, 5xx. `retry_after_s` is what the server asked for."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -46,15 +46,15 @@ class LinkLost(RetryLater):
     """The connection has ended; nothing can be sent before `connect` is called again."""
 
 
-class Paused(UpstreamError):  # noqa: N818 (named by what is to be done)
+class Paused(UpstreamError):
     """The operator must act: credentials, authorisation, certificate, address. Trying often is no use."""
 
 
-class TooLarge(UpstreamError):  # noqa: N818 (named by what is to be done)
+class TooLarge(UpstreamError):
     """The other end takes it in smaller pieces."""
 
 
-class Rejected(UpstreamError):  # noqa: N818 (named by what is to be done)
+class Rejected(UpstreamError):
     """The other end will never take this pack."""
 
 

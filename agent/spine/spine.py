@@ -74,7 +74,9 @@ class Spine:
 async def open_spine(
     *, clock: Clock | None = None, rng: random.Random | None = None, close_timeout_s: float = 5.0
 ) -> AsyncIterator[Spine]:
-    """A spine with a task group of its own. On leaving, what still runs is cancelled and awaited."""
+    """A spine with a task group of its own. On leaving, what still runs is cancelled and awaited,
+    for `close_timeout_s` at most; event handlers get a second to finish, or that time if it is shorter.
+    """
     clock = clock or SystemClock()
     async with asyncio.TaskGroup() as group:
         events = EventEmitter(group)
@@ -90,4 +92,4 @@ async def open_spine(
             yield spine
         finally:
             await spine.tasks.cancel_all(close_timeout_s)
-            await events.close()
+            await events.close(min(1.0, close_timeout_s))

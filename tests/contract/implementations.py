@@ -36,7 +36,6 @@ from collectors import (
     CollectedData,
     CollectionStatus,
     EventType,
-    IDataSource,
     IErrorHandler,
     IEventEmitter,
     IMetadataParser,
@@ -48,11 +47,10 @@ from collectors import (
     SystemEvent,
     TaskStatus,
 )
-from collectors.examples import NameValueParser, Thermometer
+from collectors.examples import NameValueParser
 from collectors.mocks import (
     MockCollectionLayerFactory,
     MockCollectionManager,
-    MockDataSource,
     MockErrorHandler,
     MockEventEmitter,
     MockMetadataParser,
@@ -153,7 +151,7 @@ async def _mock_world() -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def _agent_world() -> AsyncIterator[World]:
-    async with open_spine(rng=random.Random(1)) as spine:
+    async with open_spine(rng=random.Random(1), close_timeout_s=0.1) as spine:
         world: World
 
         async def take(data: CollectedData) -> None:
@@ -177,38 +175,6 @@ async def _agent_world() -> AsyncIterator[World]:
 WORLDS: dict[str, Callable[[], AbstractAsyncContextManager[World]]] = {
     "mocks": _mock_world,
     "agent": _agent_world,
-}
-
-
-# Sources
-
-
-@dataclass
-class SourceRig:
-    """A source that is not connected yet, and the world that it measures."""
-
-    source: IDataSource
-    deliver: Callable[[], Awaitable[None]]
-    """Make the world send something, once the source is connected."""
-
-
-async def _nothing() -> None:
-    pass
-
-
-@asynccontextmanager
-async def _mock_source() -> AsyncIterator[SourceRig]:
-    yield SourceRig(MockDataSource("sensor", b'{"temperature": 21.5}', data_format="json"), _nothing)
-
-
-@asynccontextmanager
-async def _example_source() -> AsyncIterator[SourceRig]:
-    yield SourceRig(Thermometer("sensor", [21.5] * 100), _nothing)
-
-
-SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
-    "MockDataSource": _mock_source,
-    "Thermometer": _example_source,
 }
 
 

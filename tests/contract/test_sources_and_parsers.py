@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from collectors import CollectedData, ParsedMetadata
 from collectors.mocks import MockDataSource
-from tests.contract.implementations import PARSERS, PATIENCE_S, SOURCES
+from tests.contract.implementations import PARSERS, PATIENCE_S
+from tests.contract.source_rigs import SOURCES
 from tests.contract.strategies import EXAMPLES, json_values, names
 
 

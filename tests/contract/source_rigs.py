@@ -1,0 +1,88 @@
+"""Every source, mock and real, with the world that it measures."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from collectors import IDataSource, SystemClock
+from collectors.examples import Thermometer
+from collectors.mocks import MockDataSource
+from drivers.mqtt.config import MqttSourceConfig
+from drivers.mqtt.source import MqttSource
+from drivers.serial.config import SerialConfig
+from drivers.serial.source import SerialSource
+from drivers.simulated.config import SimulatedConfig
+from drivers.simulated.source import SimulatedSource
+from drivers.transport.mqtt import MqttConnection
+from drivers.transport.mqtt_options import options_from_url
+from tests.rigs.mosquitto import Mosquitto
+from tests.rigs.pty import PtySensor, SocketSensor
+
+SAMPLE = b'{"temperature": 21.5}'
+
+
+@dataclass
+class SourceRig:
+    """A source that is not connected yet, and the world that it measures."""
+
+    source: IDataSource
+    deliver: Callable[[], Awaitable[None]]
+    """Make the world send something, once the source is connected."""
+
+
+async def _nothing() -> None:
+    pass
+
+
+@asynccontextmanager
+async def _mock() -> AsyncIterator[SourceRig]:
+    yield SourceRig(MockDataSource("sensor", SAMPLE, data_format="json"), _nothing)
+
+
+@asynccontextmanager
+async def _example() -> AsyncIterator[SourceRig]:
+    yield SourceRig(Thermometer("sensor", [21.5] * 100), _nothing)
+
+
+@asynccontextmanager
+async def _simulated() -> AsyncIterator[SourceRig]:
+    config = SimulatedConfig(rate_hz=1000)
+    yield SourceRig(SimulatedSource("sensor", config, data_format="json", clock=SystemClock()), _nothing)
+
+
+@asynccontextmanager
+async def _serial() -> AsyncIterator[SourceRig]:
+    with TemporaryDirectory() as directory:
+        async with PtySensor(Path(directory)) as sensor:
+            config = SerialConfig(port=sensor.port)
+            source = SerialSource("sensor", config, data_format="json", clock=SystemClock())
+            yield SourceRig(source, lambda: sensor.write(SAMPLE + b"\n"))
+
+
+@asynccontextmanager
+async def _serial_server() -> AsyncIterator[SourceRig]:
+    async with SocketSensor() as sensor:
+        config = SerialConfig(port=sensor.port)
+        source = SerialSource("sensor", config, data_format="json", clock=SystemClock())
+        yield SourceRig(source, lambda: sensor.write(SAMPLE + b"\n"))
+
+
+@asynccontextmanager
+async def _mqtt() -> AsyncIterator[SourceRig]:
+    with Mosquitto() as broker:
+        config = MqttSourceConfig(url=broker.url, topics=["sensors/#"], client_id="device")
+        source = MqttSource("sensor", config, data_format="json", clock=SystemClock())
+        async with MqttConnection(options_from_url(broker.url, client_id="sensor")) as sensor:
+            yield SourceRig(source, lambda: sensor.publish("sensors/soil", SAMPLE))
+
+
+SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
+    "MockDataSource": _mock,
+    "Thermometer": _example,
+    "SimulatedSource": _simulated,
+    "SerialSource on a pseudo-terminal": _serial,
+    "SerialSource behind a socket": _serial_server,
+    "MqttSource": _mqtt,
+}

@@ -184,6 +184,7 @@ class Agent:
             since=link.since,
             frames=link.frames,
             dead_letters=self._intake.dead_letters[config.id],
+            second_deliveries=self._intake.recognised[config.id],
             last_data=link.last_data,
             last_error=link.last_error,
         )

@@ -17,6 +17,8 @@ class SourceStatus(BaseModel):
     since: datetime | None = None
     frames: int = 0
     dead_letters: int = 0
+    second_deliveries: int = 0
+    """Messages that came again after a cut or a kill, and were recognised as kept already."""
     last_data: datetime | None = None
     last_error: str | None = None
 

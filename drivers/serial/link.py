@@ -105,8 +105,9 @@ class SerialLink(asyncio.Protocol):
         while not self._frames:
             if self._chunks:
                 self._cut()
-                # A device that never pauses must leave turns to everything else on this loop.
-                await asyncio.sleep(0)
+                if self._chunks:
+                    # Who never has to wait must leave turns to everything else on this loop.
+                    await asyncio.sleep(0)
             elif self._lost.is_set():
                 self._finish()
             else:

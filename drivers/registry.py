@@ -1,0 +1,89 @@
+"""The drivers by name. A driver, and the libraries it needs, are imported when somebody asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from collectors.clock import Clock
+    from collectors.interfaces import IDataSource
+
+
+class SourceClass(Protocol):
+    """How every source is made."""
+
+    def __call__(self, source_id: str, config: Any, *, data_format: str, clock: Clock) -> IDataSource:
+        """A source that is not yet connected; `config` is an instance of the driver's configuration class."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """Where the parts of a driver are: `module:class`. The module of the configuration imports no library."""
+
+    config: str
+    source: str
+    summary: str
+
+
+DRIVERS: Mapping[str, Driver] = {
+    "mqtt": Driver(
+        config="drivers.mqtt.config:MqttSourceConfig",
+        source="drivers.mqtt.source:MqttSource",
+        summary="messages from an MQTT broker, acknowledged when they are durable",
+    ),
+    "serial": Driver(
+        config="drivers.serial.config:SerialConfig",
+        source="drivers.serial.source:SerialSource",
+        summary="frames from a serial port, a device or socket://",
+    ),
+    "simulated": Driver(
+        config="drivers.simulated.config:SimulatedConfig",
+        source="drivers.simulated.source:SimulatedSource",
+        summary="made-up readings at a fixed rate",
+    ),
+}
+
+
+def driver(name: str) -> Driver:
+    """The driver with this name; imports nothing.
+
+    Raises:
+        ValueError: There is none; the message lists those there are.
+    """
+    found = DRIVERS.get(name)
+    if found is None:
+        near = get_close_matches(name, DRIVERS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no driver is named {name!r}: {hint}there are {', '.join(sorted(DRIVERS))}")
+    return found
+
+
+def load_config_class(name: str) -> type[BaseModel]:
+    """The class that checks a driver's configuration; imports no library that only its source needs.
+
+    Raises:
+        ValueError: There is no such driver.
+    """
+    return cast("type[BaseModel]", _load(driver(name).config))
+
+
+def load_source_class(name: str) -> SourceClass:
+    """The class of a driver's sources; imports what it needs.
+
+    Raises:
+        ValueError: There is no such driver.
+    """
+    return cast("SourceClass", _load(driver(name).source))
+
+
+def _load(target: str) -> object:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""A simulated sensor: for trying things out, for demonstrations and for load."""

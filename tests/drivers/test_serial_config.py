@@ -1,0 +1,51 @@
+"""The configuration of a serial source."""
+
+import pytest
+from pydantic import ValidationError
+
+from drivers.serial.config import SerialConfig
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"port": "/dev/serial/by-id/usb-Arduino_Uno-if00"},
+        {"port": "/dev/ttyS0", "baudrate": 9600, "parity": "even", "stopbits": 2, "bytesize": 7},
+        {"port": "socket://192.168.1.20:4001", "terminator": "\r\n", "max_frame": 100},
+        {"port": "socket://[::1]:4001/"},
+    ],
+)
+def test_what_is_accepted(settings):
+    assert SerialConfig.model_validate(settings).is_device == settings["port"].startswith("/")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "port"),
+        (
+            {"port": "COM3"},
+            "'COM3' is no serial port: it must be a device path or socket://, such as /dev/serial/by-id",
+        ),
+        ({"port": "rfc2217://host:1"}, "is no serial port"),
+        ({"port": "socket://host"}, "must be socket://HOST:PORT and nothing more"),
+        ({"port": "socket://host:99999"}, "out of range"),
+        ({"port": "socket://host:1?logging=debug"}, "nothing more"),
+        (
+            {"port": "socket://host:1", "baudrate": 9600, "parity": "odd"},
+            "baudrate, parity: set where the port is",
+        ),
+        ({"port": "/dev/ttyS0", "baudrate": 0}, "baudrate"),
+        ({"port": "/dev/ttyS0", "parity": "N"}, "'none', 'even'"),
+        ({"port": "/dev/ttyS0", "stopbits": 1.5}, "stopbits"),
+        ({"port": "/dev/ttyS0", "terminator": ""}, "terminator"),
+        ({"port": "/dev/ttyS0", "terminator": "€"}, "characters that are not one byte each"),
+        ({"port": "/dev/ttyS0", "max_frame": 0}, "max_frame"),
+        ({"port": "/dev/ttyS0", "max_frame": 100_000}, "max_frame"),
+        ({"port": "/dev/ttyS0", "framing": "cobs"}, "'lines'"),
+        ({"port": "/dev/ttyS0", "speed": 9600}, "speed"),
+    ],
+)
+def test_what_is_refused_and_why(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        SerialConfig.model_validate(settings)

@@ -36,6 +36,8 @@ _SERIAL_HZ, _SIMULATED_HZ = 80.0, 40.0
 _TICK_S = 0.25
 _START_TIMEOUT_S = 20.0
 _DRAIN_TIMEOUT_S = 20.0
+_LAST_LINES_S = 1.0
+"""What the sensors said last is in the buffer after this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,19 +179,20 @@ class Story:
         scene.backlogs.append(scene.backlog)
 
     async def _drain(self, agent: Program) -> None:
+        """Wait until everything that was accepted when the sensors fell silent has arrived."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _DRAIN_TIMEOUT_S
-        quiet = 0
-        while loop.time() < deadline:
+        silent_s = loop.time()
+        target: int | None = None
+        while loop.time() < silent_s + _DRAIN_TIMEOUT_S and agent.running:
             self._scene.elapsed_s = loop.time() - self._started_s
             await self._look(agent)
             self._view.show(self._scene)
-            # Twice in a row: the last lines may still be on their way from the port to the buffer.
-            quiet = quiet + 1 if self._scene.backlog == 0 and self._scene.agent == "running" else 0
-            if quiet * _TICK_S > 2.0:  # noqa: PLR2004 (two commit windows)
+            if target is None and loop.time() > silent_s + _LAST_LINES_S:
+                target = self._scene.accepted
+            if target is not None and self._scene.delivered >= target:
                 return
             await asyncio.sleep(_TICK_S)
-        raise DemoError(f"the backlog did not drain in {_DRAIN_TIMEOUT_S:.0f} s:\n{agent.last_words()}")
+        raise DemoError(f"the backlog did not drain:\n{agent.last_words()}")
 
     def _judge(self) -> Verdict:
         with BufferDB(self._buffer) as buffer:

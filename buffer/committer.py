@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from buffer.errors import DiskFault
-
 GATHER_IDLE_S: Final = 0.005
 """Gathering ends when nothing new came for so long."""
 GATHER_MAX_S: Final = 0.020
@@ -37,14 +35,14 @@ class Committer:
     """Runs the thread `outstation-commit`."""
 
     def __init__(
-        self, store: Committable, *, window_s: float, report: Callable[[BaseException], None]
+        self, store: Committable, *, window_s: float, report: Callable[[Exception | None], None]
     ) -> None:
         """Make it, without starting it.
 
         Args:
             store: What is committed.
             window_s: Records wait at most so long when nobody asks for them; 0 commits at once.
-            report: Called with what went wrong, on the thread.
+            report: Called after each turn with what went wrong, None when nothing, on the thread.
         """
         self._store = store
         self._window_s = window_s
@@ -101,13 +99,13 @@ class Committer:
                 if time.monotonic() >= next_maintenance:
                     next_maintenance = time.monotonic() + _MAINTENANCE_S
                     self._store.maintain()
-            except DiskFault as fault:
+                self._report(None)
+            except Exception as error:  # noqa: BLE001 (reported below)
+                # A disk that refuses, or a defect: reported, and tried again, since a thread that
+                # ended would leave readings in memory for ever.
                 retry_s = min(_RETRY_MAX_S, max(_RETRY_FIRST_S, retry_s * 2))
                 self._rearm()
-                self._report(fault)
-            except BaseException as error:
                 self._report(error)
-                raise
 
     def _rearm(self) -> None:
         """What was to be committed still waits."""

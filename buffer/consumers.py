@@ -16,6 +16,7 @@ from buffer.errors import UnknownBatch
 from buffer.journal import SmallTable
 from buffer.log import Log
 from buffer.ranges import RangeSet
+from buffer.recovery import Recovered
 
 if TYPE_CHECKING:
     from buffer.segment import Position
@@ -289,11 +290,11 @@ class Consumers:
         self._closed_marks: dict[str, int] = {}
         self._rows: dict[str, dict[str, Any]] = dict(table.items())
 
-    def recovered(self, cursor: int, cursor_at: tuple[int, int]) -> None:
-        """Take in what the newest trailer says: all consumers it knew have acknowledged up to `cursor`."""
+    def recovered(self, found: Recovered) -> None:
+        """Take in what the newest trailer says: all consumers it knew have acknowledged up to there."""
         for row in self._rows.values():
-            if cursor_at > (row["floor"][0], row["floor"][1]):
-                row["mark"] = max(row["mark"], cursor)
+            if found.cursor_at > (row["floor"][0], row["floor"][1]):
+                row["mark"] = max(row["mark"], found.cursor)
         self._closed_marks = {name: row["mark"] for name, row in self._rows.items()}
 
     def get(self, name: str) -> Consumer:

@@ -40,6 +40,7 @@ class BufferDB(TinyDB):
         options: What it was opened with.
         epochs: Whose records these are, ascending; the last one is the present identity.
         ledger: What will never be delivered, and why.
+        notes: What was wrong at opening, for people to read.
     """
 
     table_class = BufferTable
@@ -78,6 +79,7 @@ class BufferDB(TinyDB):
         self._logs_lock = threading.RLock()
         self._journal = Journal(options.fs, f"{self.path}/.state")
         self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine")
+        self.notes: list[str] = []
         self._unrecorded: list[tuple[str, Loss]] = []
         self._state_fault: str | None = None
         self.ledger = Ledger(self.small_table("ledger"))
@@ -86,7 +88,6 @@ class BufferDB(TinyDB):
         self._storage = BufferStorage(self)
         self._tables = {}
         readings = self.log(READINGS)
-        self._consumers.recovered(readings.recovered.cursor, readings.recovered.cursor_at)
         self._load_identity(readings)
         self._retention = Retention(self, readings, self._consumers)
         self._committer = Committer(self, window_s=options.window_s, report=self._report)
@@ -232,7 +233,9 @@ class BufferDB(TinyDB):
             cursor=self._consumers.lowest_mark if table == READINGS else lambda: 0,
             quarantine=self._quarantine,
             on_loss=self._lost,
+            on_recovered=self._consumers.recovered if table == READINGS else lambda _: None,
         )
+        self.notes += log.recovered.faults
         for first, last in self.small_table("deleted").get(table) or ():
             log.deleted.add(first, last)
         for loss in log.recovered.losses:
@@ -273,6 +276,8 @@ class BufferDB(TinyDB):
         self.require_open()
         log = self.log(table)
         ids = log.append(documents, size)
+        if table in self._tables:
+            self._tables[table].clear_cache()
         self.arrived(size)
         return ids
 
@@ -384,8 +389,12 @@ class BufferDB(TinyDB):
             self.small_table("identity").put(f"{row['first_seq']}.{row['store_id']}", row)
             self._unwritten_identity = self._state_fault = None
 
-    def _report(self, error: BaseException) -> None:
-        self._state_fault = None if isinstance(error, DiskFault) else f"the committer failed: {error!r}"
+    def _report(self, error: Exception | None) -> None:
+        """On the committing thread: how its last turn went."""
+        if error is None or isinstance(error, DiskFault):
+            self._state_fault = None if error is None else str(error)
+        else:
+            self._state_fault = f"the committer failed: {error!r}"
 
     def _lost(self, table: str, loss: Loss) -> None:
         self._unrecorded.append((table, loss))

@@ -1,62 +1,30 @@
-"""One log table: records wait in memory, are committed as frames, sealed as segments, and read back.
+"""One log table: records wait in memory, are committed as frames, and sealed as segments."""
 
-Locks: `io` is held while files change, one flush in flight; `lock` guards what is in memory and is
-held for moments only, never while the disk works, so that `append` is safe on an event loop. Who
-needs both takes `io` first.
-"""
-
-import threading
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from buffer.errors import BufferClosed, BufferFull, DiskFault
 from buffer.filesystem import FileSystem
-from buffer.layout import ID_MAX, TAIL, record_ids
-from buffer.naming import directory_name
+from buffer.layout import ID_MAX, TAIL
 from buffer.quarantine import Quarantine
-from buffer.ranges import RangeSet
-from buffer.recovery import PENDING_RECORDS_MAX, Loss, Recovered, Recovery, salvage
-from buffer.segment import (
-    DamagedSegment,
-    Position,
-    Segment,
-    SegmentReader,
-    parse_json,
-    parse_lines,
-    take_lines,
-)
-from buffer.writer import ActiveFile, build_segment, create_durably
+from buffer.recovery import PENDING_RECORDS_MAX, Loss, Recovered
+from buffer.segment import Segment, parse_json
+from buffer.stored import StoredRecords
+from buffer.writer import ActiveFile
 
 COMMIT_BYTES_MAX: Final = 1 << 20
 """The most that one frame may hold, and so the most that one damaged frame may cost."""
 
 
-@dataclass(slots=True)
-class Block:
-    """What a read gave."""
-
-    records: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    complete: bool = True
-    """There is nothing more in the range that was asked for."""
-    position: Position | None = None
-    """Where to go on without searching."""
-
-
-class Log:
+class Log(StoredRecords):
     """The records of one table. Thread-safe.
 
     Attributes:
-        table: Its name.
         next_id: The id that the next record gets.
-        durable_id: Every record up to here is on disk.
         committed: How many records were committed since it was opened.
-        segments: Its files, ascending; the active one last.
-        deleted: Ids with a tombstone: on disk still, but not to be seen.
         fault: What the disk refuses now, None when nothing.
-        bytes_written: What was handed to the file system since it was opened.
+        closed: It takes no more records.
     """
 
     def __init__(
@@ -70,40 +38,38 @@ class Log:
         cursor: Callable[[], int],
         quarantine: Quarantine,
         on_loss: Callable[[str, Loss], None],
+        on_recovered: Callable[[Recovered], None] = lambda _: None,
     ) -> None:
         """Open the table and recover it.
+
+        Args:
+            fs: The file system.
+            root: The buffer's directory.
+            table: The table's name.
+            segment_bytes: The size at which a file is sealed.
+            pending_bytes_max: How much may wait in memory.
+            cursor: Up to which id all consumers have acknowledged.
+            quarantine: Takes damaged files.
+            on_loss: Is told of records that cannot be read any more.
+            on_recovered: Is told what was found, before anything new is written.
 
         Raises:
             OSError: The directory cannot be made or listed.
             ValueError: The table's name cannot be a directory's.
         """
-        self.table = table
-        self.directory = f"{root}/{directory_name(table)}"
-        self.lock = threading.Lock()
-        self.io = threading.RLock()
-        self.deleted = RangeSet()
+        super().__init__(fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss)
         self.committed = 0
         self.fault: str | None = None
-        self.bytes_written = 0
         self.closed = False
-        self._fs = fs
         self._segment_bytes = segment_bytes
         self._pending_bytes_max = pending_bytes_max
-        self.cursor = cursor
-        self._quarantine = quarantine
-        self._on_loss = on_loss
         self._listeners: list[Callable[[], None]] = []
         self._chunks: list[tuple[int, Sequence[bytes], int]] = []
         self._in_flight: list[tuple[int, bytes]] = []
         self._waiting_records = self._waiting_bytes = 0
-        self._sealed_bytes: int | None = None
-        self.reader = SegmentReader(fs, self.directory, table)
-        fs.make_directory(self.directory)
-        self.recovered = self._recover()
-        self.segments = self.recovered.segments
         self.next_id = self.recovered.next_id
-        self.durable_id = self.next_id - 1
         self._active: ActiveFile | None = None
+        on_recovered(self.recovered)
         with suppress(DiskFault):  # `fault` says so, and the first commit tries again
             self._begin_active()
             self._sweep(self.recovered.superseded)
@@ -296,6 +262,11 @@ class Log:
     # -- the active file
 
     @property
+    def active_bytes(self) -> int:
+        """What the file being written takes, written-ahead space included."""
+        return self._active.size if self._active else 0
+
+    @property
     def active_at(self) -> tuple[int, int]:
         """Base and record count of the active file: after which trailer the next one comes."""
         return (self._active.base, self._active.count) if self._active else (self.next_id, 0)
@@ -384,84 +355,7 @@ class Log:
                     base = self._first_waiting()
                 self._roll(base)
 
-    def tidy(self) -> None:
-        """Replace what failed while being written by sound files.
-
-        Raises:
-            DiskFault: The disk refuses still.
-        """
-        with self.io:
-            for segment in [each for each in self.segments if each.suspect]:
-                if segment.count == 0:
-                    continue
-                try:
-                    self.rewrite(segment)
-                except OSError as error:
-                    raise DiskFault(f"{segment.name}: {error}") from error
-
-    def rewrite(self, segment: Segment) -> None:
-        """Write the good records of a file to a new one; the file itself goes to the quarantine.
-
-        Raises:
-            OSError: The disk refused; nothing changed.
-        """
-        with self.io:
-            if segment not in self.segments:
-                return
-            old = segment.name
-            good = salvage(self._read_tolerant(old, segment), segment.base, segment.last)
-            name, data = build_segment(
-                self.table,
-                segment.base,
-                segment.rev + 1,
-                good.records,
-                last=segment.last,
-                cursor=min(good.cursor, self.cursor()),
-            )
-            self._fs.close(create_durably(self._fs, self.directory, str(name), data))
-            self.bytes_written += len(data)
-            lost = segment.count - len(good.records)
-            # A new object, since readers may be at work with the old one.
-            self.replace(segment, Segment(name.base, name.last, name.count, -1, name.rev, name))
-            self._quarantine.take(f"{self.directory}/{old}", f"{directory_name(self.table)}.{old}")
-        if lost > 0:
-            found = [loss for loss in good.losses if loss.last <= segment.last]
-            for loss in found or [Loss(segment.base, segment.last, lost, "damaged")]:
-                self._on_loss(self.table, loss)
-
-    def replace(self, old: Segment, new: Segment) -> None:
-        """Another file took the place of a segment's."""
-        with self.lock:
-            self.segments[self.segments.index(old)] = new
-            self._sealed_bytes = None
-
-    def _read_tolerant(self, name: str, segment: Segment) -> bytes:
-        """A whole file; sectors that cannot be read come as zeros."""
-        sector = 4096
-        handle = self._fs.open(f"{self.directory}/{name}")
-        try:
-            size = self._fs.size(handle)
-            if segment.suspect:
-                size = min(size, segment.end)
-            try:
-                return self._fs.read(handle, size, 0)
-            except OSError:
-                data = bytearray(size)
-                for at in range(0, size, sector):
-                    with suppress(OSError):
-                        piece = self._fs.read(handle, min(sector, size - at), at)
-                        data[at : at + len(piece)] = piece
-                return bytes(data)
-        finally:
-            self._fs.close(handle)
-
     # -- opening and closing
-
-    def _recover(self) -> Recovered:
-        def set_aside(path: str, name: str) -> None:
-            self._quarantine.take(path, f"{directory_name(self.table)}.{name}")
-
-        return Recovery(self._fs, self.directory, self.table, set_aside).run()
 
     def _sweep(self, names: list[str]) -> None:
         active = self._active
@@ -488,142 +382,6 @@ class Log:
                 if active is not None:
                     self._seal(active, self.segments[-1])
 
-    def drop(self, segment: Segment) -> None:
-        """Unlink a segment.
-
-        Raises:
-            OSError: The disk refused; the segment stays.
-        """
-        with self.io:
-            if segment not in self.segments or segment is self.segments[-1]:
-                return  # the last file carries the high-water mark
-            self._fs.unlink(f"{self.directory}/{segment.name}")
-            with self.lock:
-                self.segments.remove(segment)
-                self._sealed_bytes = None
-                self.deleted.discard(segment.base, segment.last)
-
-    # -- reading
-
-    def first_segment(self, record_id: int) -> Segment | None:
-        """The first segment that may have a record of at least this id."""
-        with self.lock:
-            at = bisect_left(self.segments, record_id, key=lambda segment: segment.last)
-            return self.segments[at] if at < len(self.segments) else None
-
-    def read(
-        self, low: int, high: int, n: int, bytes_max: int | None = None, position: Position | None = None
-    ) -> Block:
-        """Durable records from `low` to `high`, ascending; at most `n`.
-
-        Raises:
-            DiskFault: The disk cannot be read.
-        """
-        high = min(high, self.durable_id)
-        found = Block(position=position)
-        size = 0
-        while len(found.records) < n and (bytes_max is None or size < bytes_max or not found.records):
-            segment = self.first_segment(low)
-            if segment is None or segment.base > high or low > high:
-                return found
-            left = None if bytes_max is None else bytes_max - size
-            try:
-                text, found.position = self._read_lines(
-                    segment, low, n - len(found.records), left, found.position
-                )
-            except FileNotFoundError:
-                self._missing(segment)
-                continue
-            except DamagedSegment:
-                self._rewrite_damaged(segment)
-                continue
-            except OSError:
-                self._rewrite_damaged(segment)
-                continue
-            size += len(text)
-            records = parse_lines(text)
-            if not records:
-                low = segment.last + 1
-                continue
-            low = records[-1][0] + 1
-            if records[-1][0] > high:
-                records = [record for record in records if record[0] <= high]
-            found.records += [r for r in records if r[0] not in self.deleted] if self.deleted else records
-        nothing_left = low > high
-        found.complete = nothing_left
-        return found
-
-    def _read_lines(
-        self, segment: Segment, low: int, n: int, bytes_max: int | None, position: Position | None
-    ) -> tuple[bytes, Position]:
-        with self.reader.open(segment) as handle:
-            if position and (position.base, position.rev, position.next_id) == (
-                segment.base,
-                segment.rev,
-                low,
-            ):
-                offset = position.offset
-            elif low <= segment.base:
-                offset = self.reader.first_offset()
-            else:
-                offset = self.reader.seek(segment, handle, low)
-            text = self.reader.block(segment, handle, offset)
-        text, used = take_lines(text, n, bytes_max)
-        after = Position(segment.base, segment.rev, offset + used, 0)
-        last = text.rfind(b"\n")
-        if last != -1:
-            start = text.index(b'"', last) + 1
-            after.next_id = int(text[start : text.index(b'"', start)]) + 1
-        return text, after
-
-    def count(self, low: int, high: int) -> int:
-        """How many durable records there are from `low` to `high`, both included.
-
-        Raises:
-            DiskFault: The disk cannot be read.
-        """
-        if high < low:
-            return 0
-        with self.lock:
-            segments = [(segment, segment.base, segment.last, segment.count) for segment in self.segments]
-        total = 0
-        for segment, base, last, records in segments:
-            if low <= base and last <= high:
-                total += records
-            elif base <= high and low <= last:
-                try:
-                    ids = self.reader.ids(segment)
-                except FileNotFoundError:
-                    self._missing(segment)
-                    return self.count(low, high)
-                except (DamagedSegment, OSError):
-                    self._rewrite_damaged(segment)
-                    return self.count(low, high)
-                total += bisect_right(ids, high) - bisect_left(ids, low)
-        return total - self.deleted.count_within(low, high)
-
-    def _missing(self, segment: Segment) -> None:
-        """The file of a segment is not there: it was replaced meanwhile, or somebody removed it."""
-        with self.io:
-            try:
-                self._fs.close(self._fs.open(f"{self.directory}/{segment.name}"))
-            except FileNotFoundError:
-                pass
-            else:
-                return
-            with self.lock:
-                if segment not in self.segments or segment is self.segments[-1]:
-                    return
-                self.segments.remove(segment)
-        if segment.count:
-            self._on_loss(self.table, Loss(segment.base, segment.last, segment.count, "file missing"))
-
-    def _rewrite_damaged(self, segment: Segment) -> None:
-        try:
-            self.rewrite(segment)
-        except OSError as error:
-            raise DiskFault(f"{segment.name} is damaged and cannot be written anew: {error}") from error
-
     def waiting(self) -> list[tuple[int, bytes]]:
         """The records in memory only, ascending."""
         with self.lock:
@@ -631,25 +389,6 @@ class Log:
             for first, documents, _ in self._chunks:
                 records += enumerate(documents, first)
             return records
-
-    @property
-    def disk_bytes(self) -> int:
-        """What its files take on disk, written-ahead space included."""
-        with self.lock:
-            if self._sealed_bytes is None:
-                self._sealed_bytes = sum(self._size(segment) for segment in self.segments if segment.sealed)
-            return self._sealed_bytes + (self._active.size if self._active else 0)
-
-    def _size(self, segment: Segment) -> int:
-        if segment.size < 0:
-            segment.size = 0
-            with suppress(OSError):  # it is on its way out, or will be found missing when it is read
-                handle = self._fs.open(f"{self.directory}/{segment.name}")
-                try:
-                    segment.size = self._fs.size(handle)
-                finally:
-                    self._fs.close(handle)
-        return segment.size
 
     @property
     def ever_used(self) -> bool:
@@ -683,34 +422,6 @@ class Log:
                 return document
         found = self.read(record_id, record_id, 1)
         return found.records[0][1] if found.records else None
-
-    def recent(self, n: int) -> list[tuple[int, dict[str, Any]]]:
-        """The newest `n` durable records, ascending.
-
-        Raises:
-            DiskFault: The disk cannot be read.
-        """
-        with self.lock:
-            segments, high = list(reversed(self.segments)), self.durable_id
-        found: list[tuple[int, dict[str, Any]]] = []
-        for segment in segments:
-            if len(found) >= n:
-                break
-            if not segment.count:
-                continue
-            want = n - len(found)
-            first = self._nth_from_end(segment, want + self.deleted.count_within(segment.base, segment.last))
-            block = self.read(first, min(segment.last, high), segment.count)
-            found = block.records[-want:] + found
-        return found
-
-    def _nth_from_end(self, segment: Segment, n: int) -> int:
-        """The id of the n-th last record of a segment."""
-        try:
-            ids = record_ids(self.reader.newest(segment, n))
-        except (DamagedSegment, OSError):
-            return segment.base  # `read` will deal with what is wrong
-        return ids[-n] if len(ids) >= n else segment.base
 
     def stream(self, low: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
         """All records from an id up, the waiting ones too, without holding them in memory."""

@@ -143,12 +143,10 @@ class BufferTable(Table):
     def _read_table(self) -> dict[str, Mapping[Any, Any]]:
         return cast("dict[str, Mapping[Any, Any]]", Documents(self._log))
 
-    def get(  # type: ignore[override]  # one signature for TinyDB's six overloads
-        self, cond: Any = None, doc_id: int | None = None, doc_ids: list[int] | None = None
-    ) -> Any:
+    def get(self, cond: Any = None, doc_id: Any = None, doc_ids: list[int] | None = None) -> Any:
         """One document by condition or id, or several by ids."""
         if doc_id is not None:
-            found = self._log.find(int(doc_id))
+            found = self._log.find(doc_id) if isinstance(doc_id, int) else None
             return None if found is None else self.document_class(found, doc_id)
         if doc_ids is not None:
             wanted = sorted({int(each) for each in doc_ids})
@@ -219,6 +217,7 @@ class BufferTable(Table):
             return result
 
         self._db.edit(noted, ids, table=self._name)
+        self.clear_cache()
         return done
 
     def _get_next_id(self) -> int:

@@ -63,7 +63,7 @@ class Consumer(Protocol[B]):
         ...
 
     async def take(self, n: int, max_bytes: int | None = None) -> B | None:
-        """The oldest records not yet taken, at most `n` of them, or None."""
+        """The oldest records not yet taken, at most `n` of them, or None. Cancelling takes none."""
         ...
 
     def ack(self, batch: B) -> None:
@@ -74,6 +74,6 @@ class Consumer(Protocol[B]):
         """Give a taken batch back: it may be taken again."""
         ...
 
-    async def wait(self, timeout_s: float) -> object:
-        """Return when something new is durable, or after that time."""
+    async def wait(self, timeout_s: float) -> bool:
+        """Return when there may be something to take; False when the time is over first."""
         ...

@@ -426,34 +426,21 @@ class Sender(Generic[B]):
         """The next batch: at once when it would be full, else when its readings have lingered."""
         loop = asyncio.get_running_loop()
         while True:
-            while self._available() <= 0:
-                await self._consumer.wait(_IDLE_WAIT_S)
+            if not await self._consumer.wait(_IDLE_WAIT_S):
+                continue
             until_s = loop.time() + self._options.linger_s
             while self._available() < self._readings_max and not self._draining:
                 left_s = until_s - loop.time()
                 if left_s <= 0:
                     break
                 await asyncio.sleep(min(left_s, _LINGER_SLICE_S))
-            batch = await self._take()
+            batch = await self._consumer.take(self._readings_max, self._options.batch_bytes)
             if batch is not None:
                 return batch
-            await self._consumer.wait(_IDLE_WAIT_S)
+            await asyncio.sleep(_LINGER_SLICE_S)  # ids that were no readings; never spin on them
 
     def _available(self) -> int:
         return self._consumer.backlog - self._outbox.readings
-
-    async def _take(self) -> B | None:
-        """Take a batch; one that arrives when nobody waits any more is given back."""
-        taking = asyncio.create_task(
-            self._consumer.take(self._readings_max, self._options.batch_bytes), name=f"sync-take:{self.name}"
-        )
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            batch = await taking  # reading a local file: it ends soon
-            if batch is not None:
-                self._consumer.release(batch)
-            raise
 
     # State
 

@@ -74,13 +74,16 @@ class MemoryConsumer:
         self._free |= {record.seq for record in batch.records}
         self.released.append((batch.first, batch.last))
 
-    async def wait(self, timeout_s: float) -> None:
+    async def wait(self, timeout_s: float) -> bool:
+        if self._free or self._next < len(self.records):
+            return True
         self._new.clear()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._new.wait()
         except TimeoutError:
-            return
+            return False
+        return True
 
 
 class MemoryDeadLetters:

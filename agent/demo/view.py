@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.live import Live
 
 _EVENTS_SHOWN = 8
-_RATES_SHOWN = 60
+_BACKLOGS_SHOWN = 56
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -30,7 +30,7 @@ class Scene:
     accepted: int = 0
     delivered: int = 0
     backlog: int = 0
-    backlogs: deque[int] = field(default_factory=lambda: deque(maxlen=_RATES_SHOWN))
+    backlogs: deque[int] = field(default_factory=lambda: deque(maxlen=_BACKLOGS_SHOWN))
     events: deque[str] = field(default_factory=lambda: deque(maxlen=_EVENTS_SHOWN))
 
 
@@ -85,12 +85,18 @@ class PlainView:
 
 
 class LiveView:
-    """A panel on a terminal, drawn by rich."""
+    """A panel on a terminal, drawn by rich.
 
-    def __init__(self) -> None:
+    Args:
+        console: Where it is drawn; None is standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
         from rich.live import Live
 
-        self._live: Live = Live(refresh_per_second=8, transient=False)
+        self._live: Live = Live(console=console, refresh_per_second=8, transient=False)
+        self.last: RenderableType = ""
+        """What was drawn last."""
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -103,7 +109,8 @@ class LiveView:
 
     def show(self, scene: Scene) -> None:
         """Draw the panel."""
-        self._live.update(self._panel(scene))
+        self.last = self._panel(scene)
+        self._live.update(self.last)
 
     def event(self, scene: Scene, text: str) -> None:
         """Add to the events of the panel."""

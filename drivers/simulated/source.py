@@ -119,14 +119,11 @@ class SimulatedSource(IDataSource):
 
     def _measure(self) -> None:
         """Make the readings that are due, a burst at most."""
-        now, up_ns, elapsed_s = (
-            self._clock.now(),
-            self._clock.boottime_ns(),
-            self._clock.monotonic_s() - self._start_s,
-        )
+        now, up_ns = self._clock.now(), self._clock.boottime_ns()
+        monotonic_s = self._clock.monotonic_s()
         for _ in range(BURST_MAX):
-            late_s = elapsed_s - self._made / self._config.rate_hz
-            if late_s < 0:
+            late_s = self._late_s(monotonic_s)
+            if late_s < -DUE_S:
                 return
             self._due.append(
                 CollectedData(

@@ -74,8 +74,10 @@ class Spine:
 async def open_spine(
     *, clock: Clock | None = None, rng: random.Random | None = None, close_timeout_s: float = 5.0
 ) -> AsyncIterator[Spine]:
-    """A spine with a task group of its own. On leaving, what still runs is cancelled and awaited,
-    for `close_timeout_s` at most; event handlers get a second to finish, or that time if it is shorter.
+    """A spine with a task group of its own.
+
+    On leaving, what still runs is cancelled and awaited for `close_timeout_s`; event handlers get a second
+    to finish, or that time if it is shorter.
     """
     clock = clock or SystemClock()
     async with asyncio.TaskGroup() as group:

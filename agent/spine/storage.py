@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic_core import to_json
+
 from agent.spine.errors import CONFIGURATION, STORAGE
 from agent.spine.spine import Spine
-from buffer.errors import BufferFull
 from collectors.enums import EventType
 from collectors.interfaces import IStorageBackend, IStorageManager
 from collectors.models import QueryCriteria, StorageLocation, StorageStatistics, SystemEvent
@@ -134,6 +135,8 @@ class StorageManager(IStorageManager):
             await self._failed(error, "store", backend_id)
             raise
         entry.stored += 1
+        if not isinstance(entry.backend, Measured):
+            entry.stored_bytes += len(to_json(data, fallback=str))
         entry.last = location.created_at
         self._tell(EventType.STORAGE_COMPLETE, backend_id, count=1, location_id=location.location_id)
         return location
@@ -220,7 +223,12 @@ class StorageManager(IStorageManager):
         while True:  # others may be quicker to take the room, so once is not enough
             try:
                 return backend.append(documents)
-            except BufferFull:
+            except RuntimeError as error:
+                # Imported when it happens: a manager of other backends has no need of the buffer.
+                from buffer.errors import BufferFull
+
+                if not isinstance(error, BufferFull):
+                    raise
                 entry.waits += 1
                 await backend.room()
 

@@ -58,7 +58,7 @@ async def connected(port, **settings):
 
 async def until(condition):
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (most of what is waited for happens in the kernel or in a thread)
+        while not condition():
             await asyncio.sleep(0.002)
 
 
@@ -417,7 +417,7 @@ async def test_a_server_that_vanishes_is_noticed_by_keepalive(tmp_path):
 
 
 async def test_twenty_thousand_lines_a_second_and_more(pty):
-    # Measured at 140,000 with the sender in another process; here the sender shares the loop, and other
+    # 100,000 and more are measured with the sender in another process; here the sender shares the loop, and other
     # work the machine.
     line = b'{"seq":12345,"ms":123456789,"t":21.5}\n'
     clock = SystemClock()

@@ -74,7 +74,7 @@ async def serve_status(path: Path, report: Callable[[], Awaitable[StatusReport]]
             await server.serve_forever()
     finally:
         with contextlib.suppress(OSError):
-            unlink()
+            await asyncio.to_thread(unlink)
 
 
 async def ask_status(path: Path) -> StatusReport:

@@ -19,12 +19,11 @@ def test_the_demo_proves_its_point(tmp_path):
         check=False,
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
     )
-    print(result.stdout, result.stderr)
     last = result.stdout.splitlines()[-1]
     found = re.fullmatch(
         r"PROVEN: accepted (\d+), delivered (\d+), lost 0, duplicated 0, out of order 0, altered 0", last
     )
-    assert found
+    assert found, (result.stdout, result.stderr)
     assert result.returncode == 0
     assert int(found[1]) == int(found[2]) > 3000
     for event in ("is cut", "SIGKILL", "started again", "is back"):

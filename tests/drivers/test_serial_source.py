@@ -401,7 +401,7 @@ def test_missing_permission_names_the_group():
     assert f"it belongs to the group {group}" in message
 
 
-async def test_a_refused_or_silent_server_is_reported():
+async def test_a_server_that_refuses_is_reported():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         number = listener.getsockname()[1]
@@ -409,7 +409,7 @@ async def test_a_refused_or_silent_server_is_reported():
             await make(f"socket://127.0.0.1:{number}").connect()
 
 
-async def test_a_server_that_vanishes_is_noticed_by_keepalive(tmp_path):
+async def test_keepalive_is_asked_for_on_a_socket():
     async with SocketSensor() as sensor, connected(sensor.port) as source:
         link = source._link._transport.get_extra_info("socket")
         assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

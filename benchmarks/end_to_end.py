@@ -4,7 +4,7 @@
 
 MQTT sensors publish at QoS 1 to a real Mosquitto -> `python -m agent run` (MQTT source, buffer, MQTT
 upstream with ack = "receiver") -> a second Mosquitto -> `python -m agent receive` -> SQLite. The sensors
-are always a few thousand messages ahead, so the line is as fast as its slowest part; the table says how
+are always two thousand messages ahead, so the line is as fast as its slowest part; the table says how
 busy each part was. In the same run the naive agent gets the same load (see naive_agent.py).
 
 Everything runs on loopback, on free ports, in a temporary folder, and is gone afterwards. Takes about 80 s.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from agent.status.report import StatusReport
 
-_AHEAD = 5000
+_AHEAD = 2000
 """Messages that the sensors may be ahead of what the agent has kept."""
 _TICK_S = 0.1
 _DRAIN_TIMEOUT_S = 30.0

@@ -26,8 +26,7 @@ def mosquitto_version() -> str:
 
 def _cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
-        # ARM kernels name the board, and not the core, as "Model".
-        if line.lower().startswith(("model name", "model\t")):
+        if line.startswith(("model name", "Model\t")):  # ARM kernels name the board
             return line.partition(":")[2].strip()
     return platform.machine()
 

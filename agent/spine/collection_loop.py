@@ -28,9 +28,10 @@ LinkState = Literal["connecting", "connected", "failing", "stopped"]
 
 CLOSE_TIMEOUT_S = 5.0
 """A source that cannot disconnect within this time is left behind, and that is logged."""
-_FAIR_ITEMS = 64
+_FAIR_ITEMS = 16
 """After so many samples without a pause the event loop gets its turn: neither a source with a full queue nor
-a sink with room need ever wait."""
+a sink with room need ever wait. What else goes on (handing one batch to an upstream takes ten turns) is as slow
+as these turns are long."""
 
 
 @dataclass(slots=True)

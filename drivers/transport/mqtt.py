@@ -333,6 +333,8 @@ class MqttConnection:
         """
         if qos not in (0, 1):
             raise ValueError("QoS must be 0 or 1")
+        if not topic:
+            raise ValueError("the topic is empty")  # paho lets it pass in MQTT 5, for topic aliases
         properties = None
         if self.options.protocol == 5 and (content_type is not None or user_properties):  # noqa: PLR2004 (MQTT 5)
             properties = _publish_properties(content_type, user_properties)

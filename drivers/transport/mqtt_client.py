@@ -6,6 +6,7 @@ and the messages is replaced, because it (each found by reading it, and shown by
 - notices a connection that ends before CONNACK only after its time-out;
 - throws away CONNACK's flags and properties, the reason codes of PUBACK, and DUP;
 - queues messages without bound, and creates a task for each one taken;
+- waits by `asyncio.wait_for`, which in Python 3.11 may swallow a cancellation;
 - leaves a thread that opens a socket behind, when connecting is cancelled.
 
 paho 2 in turn asks the kernel for each packet's first byte, its length and its body separately, and
@@ -26,7 +27,7 @@ import socket
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -40,13 +41,17 @@ from drivers.transport.mqtt_options import TlsFiles
 from drivers.transport.mqtt_packets import PUBACK, Publish, decode_publish
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from paho.mqtt.reasoncodes import ReasonCode
 
     from drivers.transport.mqtt_options import MqttOptions
 
+T = TypeVar("T")
+
 READ_BYTES: Final = 65536
-PACKETS_PER_TURN: Final = 256
-"""Then the event loop serves others."""
+PACKETS_PER_TURN: Final = 64
+"""Then the event loop serves others, within a millisecond or so."""
 TICK_S: Final = 1.0
 CLOSE_TIMEOUT_S: Final = 1.0
 """For what is queued and for DISCONNECT, when the other side does not read."""
@@ -142,6 +147,10 @@ class PahoClient(aiomqtt.Client):
         except BaseException:
             self.abort()
             raise
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ARG002, ASYNC109 (aiomqtt's)
+        """`open` limits the time. Python 3.11's `wait_for`, in aiomqtt's, may swallow a cancellation."""
+        return await fut
 
     async def close(self) -> None:
         """Send what is queued and DISCONNECT, within a second; then the socket is closed in any case."""

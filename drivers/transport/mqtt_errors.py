@@ -19,7 +19,7 @@ class MqttError(ConnectionError):
     """Root of all errors of `drivers.transport.mqtt`."""
 
 
-class MqttUnreachable(MqttError):  # noqa: N818 (reads as what happened)
+class MqttUnreachable(MqttError):
     """No MQTT broker answered: name, route, port, TLS or time-out. Trying again may help.
 
     Attributes:
@@ -32,7 +32,7 @@ class MqttUnreachable(MqttError):  # noqa: N818 (reads as what happened)
         self.certificate = certificate
 
 
-class MqttConnectRefused(MqttError):  # noqa: N818 (reads as what happened)
+class MqttConnectRefused(MqttError):
     """The broker answered, and said no.
 
     Attributes:
@@ -54,7 +54,7 @@ class MqttConnectRefused(MqttError):  # noqa: N818 (reads as what happened)
         return self.reason_code not in AUTHORISATION_CODES | CONFIGURATION_CODES
 
 
-class MqttRefused(MqttError):  # noqa: N818 (reads as what happened)
+class MqttRefused(MqttError):
     """The broker refused one publish or one subscription; the connection goes on.
 
     Attributes:
@@ -76,7 +76,7 @@ class MqttRefused(MqttError):  # noqa: N818 (reads as what happened)
         return self.reason_code == PACKET_TOO_LARGE
 
 
-class MqttConnectionLost(MqttError):  # noqa: N818 (reads as what happened)
+class MqttConnectionLost(MqttError):
     """The connection has ended; what it had not confirmed may or may not have arrived.
 
     Attributes:

@@ -109,7 +109,8 @@ def options_from_url(url: str, **options: Any) -> MqttOptions:
         raise ValueError("the URL names no host: mqtt://host:1883")
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError("the URL must end after the port: topics are given apart")
-    found: dict[str, Any] = {"host": parts.hostname, "port": parts.port or DEFAULT_PORTS[parts.scheme]}
+    port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    found: dict[str, Any] = {"host": parts.hostname, "port": port}
     if parts.username is not None:
         found["username"] = unquote(parts.username)
     if parts.password is not None:

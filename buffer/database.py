@@ -11,7 +11,7 @@ from tinydb import TinyDB
 
 from buffer.committer import Committer
 from buffer.consumers import Consumer, Consumers, Identity
-from buffer.edit import KEEP, Edit, finish
+from buffer.edit import DELETED, KEEP, Edit, finish
 from buffer.encoding import checked
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
 from buffer.journal import Journal, SmallTable
@@ -143,7 +143,7 @@ class BufferDB(TinyDB):
         """
         self.require_open()
         self._write_identity()
-        Edit(self.log(table), self.small_table("edits"), self.options.fs).run(change, ids)
+        Edit(self.log(table), self._journal, self.options.fs).run(change, ids)
         self._consumers.recount()
 
     def table(self, name: str, **kwargs: Any) -> BufferTable:
@@ -223,7 +223,7 @@ class BufferDB(TinyDB):
         options = self.options
         with suppress(DiskFault):  # tried again before the next change
             directory = f"{self.path}/{directory_name(table)}"
-            finish(directory, table, self.small_table("edits"), options.fs)
+            finish(directory, table, self._journal, options.fs)
         log = Log(
             options.fs,
             self.path,
@@ -236,8 +236,10 @@ class BufferDB(TinyDB):
             on_recovered=self._consumers.recovered if table == READINGS else lambda _: None,
         )
         self.notes += log.recovered.faults
-        for first, last in self.small_table("deleted").get(table) or ():
-            log.deleted.add(first, last)
+        tombstones = RangeSet(self._journal.get(DELETED, table) or ())
+        for segment in log.segments:
+            for first, last in tombstones.within(segment.base, segment.last):
+                log.deleted.add(first, last)
         for loss in log.recovered.losses:
             self._lost(table, loss)
         self._logs[table] = log
@@ -349,12 +351,11 @@ class BufferDB(TinyDB):
                 self.flush()
             ranges = RangeSet(log.deleted)
             ranges.add(record_id, record_id)
-            self.small_table("deleted").put(table, list(ranges))
+            self._journal.put([(DELETED, table, list(ranges))])
             with log.lock:
                 log.deleted.add(record_id, record_id)
             if len(ranges) > _TOMBSTONES_MAX:
                 self.edit(lambda _, __: KEEP, table=table)
-                self.small_table("deleted").remove(table)
         self._consumers.recount()
 
     # -- what the committer calls

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from buffer.encoding import encoded
 from buffer.errors import DiskFault
 from buffer.naming import SealedName, directory_name, parse_sealed
+from buffer.ranges import RangeSet
 from buffer.segment import DamagedSegment, Segment, parse_json, split_lines
 from buffer.writer import build_segment
 
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from buffer.filesystem import FileSystem
-    from buffer.journal import SmallTable
+    from buffer.journal import Journal
     from buffer.log import Log
 
+EDITS: Final = "edits"
+"""The small table of changes that were decided on."""
+DELETED: Final = "deleted"
+"""The small table of tombstones, as ranges of ids."""
 KEEP: Final = object()
 """What a change returns for a document that stays as it is."""
 
@@ -34,9 +39,9 @@ KEEP: Final = object()
 class Edit:
     """One change of a log."""
 
-    def __init__(self, log: Log, intents: SmallTable, fs: FileSystem) -> None:
+    def __init__(self, log: Log, journal: Journal, fs: FileSystem) -> None:
         self._log = log
-        self._intents = intents
+        self._journal = journal
         self._fs = fs
         self._made: list[tuple[str, Segment, SealedName]] = []
 
@@ -53,7 +58,7 @@ class Edit:
         """
         log = self._log
         with log.io:
-            finish(log.directory, log.table, self._intents, self._fs)
+            finish(log.directory, log.table, self._journal, self._fs)
             log.commit()
             log.roll()
             try:
@@ -127,7 +132,7 @@ class Edit:
         if self._made:
             self._fs.sync_directory(self._log.directory)
             steps = [[temporary, old.name, str(new)] for temporary, old, new in self._made]
-            self._intents.put(self._log.table, steps)
+            self._journal.put([(EDITS, self._log.table, steps)])
 
     def _forget(self) -> None:
         for temporary, _, _ in self._made:
@@ -138,7 +143,7 @@ class Edit:
         log = self._log
         if not self._made:
             return
-        finish(log.directory, log.table, self._intents, self._fs)
+        finish(log.directory, log.table, self._journal, self._fs)
         for _, old, name in self._made:
             log.replace(old, Segment(name.base, name.last, name.count, -1, name.rev, name))
             with log.lock:
@@ -150,13 +155,13 @@ class Edit:
                     log.drop(empty)
 
 
-def finish(directory: str, table: str, intents: SmallTable, fs: FileSystem) -> None:
+def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> None:
     """Carry out a change that was decided on; nothing when there is none.
 
     Raises:
         DiskFault: The disk refused; it is tried again before the next change and at the next opening.
     """
-    steps = intents.get(table)
+    steps = journal.get(EDITS, table)
     if not steps:
         return
     try:
@@ -165,10 +170,13 @@ def finish(directory: str, table: str, intents: SmallTable, fs: FileSystem) -> N
             if temporary in names:
                 fs.rename(f"{directory}/{temporary}", f"{directory}/{new}")
         fs.sync_directory(directory)
+        tombstones = RangeSet(journal.get(DELETED, table) or ())
         for _, old, new in steps:
-            assert parse_sealed(new) is not None
+            name = parse_sealed(new)
+            assert name is not None
+            tombstones.discard(name.base, name.last)  # what they hid is gone
             if old in names and old != new:
                 fs.unlink(f"{directory}/{old}")
     except OSError as error:
         raise DiskFault(f"{directory_name(table)}: a change could not be finished: {error}") from error
-    intents.remove(table)
+    journal.put([(EDITS, table, None), (DELETED, table, list(tombstones) or None)])

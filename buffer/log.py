@@ -1,5 +1,6 @@
 """One log table: records wait in memory, are committed as frames, and sealed as segments."""
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -11,8 +12,9 @@ from buffer.quarantine import Quarantine
 from buffer.recovery import PENDING_RECORDS_MAX, Loss, Recovered
 from buffer.segment import Segment, parse_json
 from buffer.stored import StoredRecords
-from buffer.writer import ActiveFile
+from buffer.writer import PREFILL_BYTES, ActiveFile
 
+_JUMP_MAX: Final = 1 << 28
 COMMIT_BYTES_MAX: Final = 1 << 20
 """The most that one frame may hold, and so the most that one damaged frame may cost."""
 
@@ -62,6 +64,7 @@ class Log(StoredRecords):
         self.fault: str | None = None
         self.closed = False
         self._segment_bytes = segment_bytes
+        self._prefill_bytes = min(PREFILL_BYTES, segment_bytes)
         self._pending_bytes_max = pending_bytes_max
         self._listeners: list[Callable[[], None]] = []
         self._chunks: list[tuple[int, Sequence[bytes], int]] = []
@@ -70,9 +73,20 @@ class Log(StoredRecords):
         self.next_id = self.recovered.next_id
         self._active: ActiveFile | None = None
         on_recovered(self.recovered)
-        with suppress(DiskFault):  # `fault` says so, and the first commit tries again
+        try:
             self._begin_active()
-            self._sweep(self.recovered.superseded)
+        except DiskFault:  # `fault` says so, and the first commit tries again
+            self._jump()
+
+    def _jump(self) -> None:
+        """Go on with ids far away: no file can say that those from here on were handed out.
+
+        Should the process end before the disk takes anything, the next one will jump elsewhere.
+        """
+        first = self.next_id
+        self.next_id += PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
+        self.durable_id = self.next_id - 1
+        self._on_loss(self.table, Loss(first, self.durable_id, 0, "never issued"))
 
     # -- appending
 
@@ -281,7 +295,9 @@ class Log(StoredRecords):
             with self.lock:
                 base = self._first_waiting()
         try:
-            active = ActiveFile(self._fs, self.directory, self.table, base, self.cursor())
+            active = ActiveFile(
+                self._fs, self.directory, self.table, base, self.cursor(), prefill_bytes=self._prefill_bytes
+            )
         except OSError as error:
             self.fault = f"{self.directory}: {error}"
             raise DiskFault(f"{self.table}: no new file: {error}") from error
@@ -293,6 +309,7 @@ class Log(StoredRecords):
                 self.segments.pop()  # it failed before it had anything; the new file took its name
             self.segments.append(Segment(base, base - 1, 0, active.end))
         self._active = active
+        self._settle(self.recovered)
         return active
 
     def _first_waiting(self) -> int:
@@ -357,11 +374,22 @@ class Log(StoredRecords):
 
     # -- opening and closing
 
-    def _sweep(self, names: list[str]) -> None:
-        active = self._active
-        for name in names:
-            if active is None or name != self.segments[-1].name:
-                with suppress(OSError):  # the next opening sweeps again
+    def _settle(self, found: Recovered) -> None:
+        """The end of a recovery; what the disk refuses of it is done at the next opening."""
+        renames, found.renames = found.renames, []
+        aside, found.aside = found.aside, []
+        superseded, found.superseded = found.superseded, []
+        for segment, sealed in renames:
+            with suppress(OSError):
+                self._fs.rename(f"{self.directory}/{segment.name}", f"{self.directory}/{sealed}")
+                with self.lock:
+                    segment.sealed, segment.verified, segment.size = sealed, True, segment.end + len(TAIL)
+        for name in aside:
+            with suppress(OSError):
+                self.set_aside(name)
+        for name in superseded:
+            if name != self.segments[-1].name:
+                with suppress(OSError):
                     self._fs.unlink(f"{self.directory}/{name}")
 
     def close(self) -> None:

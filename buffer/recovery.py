@@ -3,11 +3,13 @@
 1. Per base the highest revision counts; older ones and temporary files are swept last.
 2. A file left active is scanned. When only its end is torn, it is cut after its last good frame,
    that frame is written once more (a page that failed to reach the disk before the crash may still
-   be in memory, marked as clean), synced, and the file gets its sealed name.
+   be in memory, marked as clean), and synced.
 3. A file with a damaged frame before its end, or with ids that the next file has as well (its last
    write failed, and was repeated there), is not touched: its good frames are written to a new file,
    and it goes to the quarantine.
 4. The next id lies past everything that may have been handed out.
+5. The new active file is made durable. Only then do old ones get their sealed names, or go: before,
+   a second crash must find what told this opening to skip ids.
 
 No step is needed for opening: what the disk refuses stays as it is, is reported, and is read as far
 as it is good.
@@ -49,8 +51,13 @@ class Recovered:
     cursor_at: tuple[int, int] = (0, 0)
     """Base and record count at the trailer that states the cursor."""
     losses: list[Loss] = field(default_factory=list)
+    renames: list[tuple[Segment, SealedName]] = field(default_factory=list)
+    """Files to get their sealed name, once the new active file is durable: until then it is their
+    old names that tell the next opening that ids were handed out beyond them."""
+    aside: list[str] = field(default_factory=list)
+    """Names to move to the quarantine then."""
     superseded: list[str] = field(default_factory=list)
-    """Names to unlink once the new active file is durable."""
+    """Names to unlink then."""
     faults: list[str] = field(default_factory=list)
     highest_possible: int = 0
     """The highest id that unreadable bytes may have held."""
@@ -67,11 +74,9 @@ class Salvage:
 
 
 class Recovery:
-    """Recovers one directory; `quarantine` takes a path and moves it out of the way."""
+    """Recovers one directory; `quarantine` takes a name and moves that file out of the way."""
 
-    def __init__(
-        self, fs: FileSystem, directory: str, table: str, quarantine: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, fs: FileSystem, directory: str, table: str, quarantine: Callable[[str], None]) -> None:
         self._fs = fs
         self._directory = directory
         self._table = table
@@ -104,7 +109,7 @@ class Recovery:
         bases = sorted({*sealed, *actives})
         for base in actives:
             if base in sealed:  # it was salvaged, and the crash came before it could be moved
-                self._set_aside(active_name(base))
+                found.aside.append(active_name(base))
             else:
                 later = [each for each in bases if each > base]
                 self._recover_active(base, later[0] - 1 if later else None)
@@ -128,13 +133,11 @@ class Recovery:
 
     def _drop_empty(self) -> None:
         """Empty segments only carry the high-water mark until the next active file does."""
-        kept = []
-        for segment in self._found.segments:
-            if segment.count or segment.suspect:
-                kept.append(segment)
-            else:
-                self._found.superseded.append(segment.name)
-        self._found.segments = kept
+        found = self._found
+        empty = [each for each in found.segments if not (each.count or each.suspect)]
+        found.superseded += [each.name for each in empty]
+        found.segments = [each for each in found.segments if each not in empty]
+        found.renames = [(segment, name) for segment, name in found.renames if segment not in empty]
 
     def _recover_active(self, base: int, last_max: int | None) -> None:
         path = f"{self._directory}/{active_name(base)}"
@@ -210,9 +213,7 @@ class Recovery:
             self._fs.close(handle)
         crc = crc32(TAIL, last.running_crc)
         name = SealedName(segment.base, 0, segment.count, crc, segment.last)
-        self._fs.rename(path, f"{self._directory}/{name}")
-        self._fs.sync_directory(self._directory)
-        segment.sealed = name
+        self._found.renames.append((segment, name))
 
     def _keep_torn(self, segment: Segment, torn: bytes) -> None:
         """A last frame that is complete but wrong may be a torn write or a bad card: keep its bytes."""
@@ -220,7 +221,7 @@ class Recovery:
         with suppress(FileNotFoundError):
             self._fs.unlink(f"{self._directory}/{name}")
         self._fs.close(create_durably(self._fs, self._directory, name, torn.rstrip(b" ")))
-        self._quarantine(f"{self._directory}/{name}", f"{segment.name}.tail")
+        self._quarantine(name)
 
     def _write_anew(self, segment: Segment, good: Salvage) -> None:
         name, data = build_segment(
@@ -229,13 +230,7 @@ class Recovery:
         old = segment.name
         self._fs.close(create_durably(self._fs, self._directory, str(name), data))
         segment.sealed, segment.rev, segment.end = name, 1, -1
-        self._set_aside(old)
-
-    def _set_aside(self, name: str) -> None:
-        try:
-            self._quarantine(f"{self._directory}/{name}", name)
-        except OSError as error:
-            self._found.faults.append(f"{name} cannot be set aside: {error}")
+        self._found.aside.append(old)
 
 
 def _last_intact(frames: list[Frame]) -> int:

@@ -89,10 +89,15 @@ class StoredRecords:
         self.durable_id = self.recovered.next_id - 1
 
     def _recover(self) -> Recovered:
-        def set_aside(path: str, name: str) -> None:
-            self._quarantine.take(path, f"{directory_name(self.table)}.{name}")
+        return Recovery(self._fs, self.directory, self.table, self.set_aside).run()
 
-        return Recovery(self._fs, self.directory, self.table, set_aside).run()
+    def set_aside(self, name: str) -> None:
+        """Move a file to the quarantine.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
+        self._quarantine.take(f"{self.directory}/{name}", f"{directory_name(self.table)}.{name}")
 
     # -- reading
 
@@ -308,7 +313,7 @@ class StoredRecords:
             lost = segment.count - len(good.records)
             # A new object, since readers may be at work with the old one.
             self.replace(segment, Segment(name.base, name.last, name.count, -1, name.rev, name))
-            self._quarantine.take(f"{self.directory}/{old}", f"{directory_name(self.table)}.{old}")
+            self.set_aside(old)
         if lost > 0:
             found = [loss for loss in good.losses if loss.last <= segment.last]
             for loss in found or [Loss(segment.base, segment.last, lost, "damaged")]:

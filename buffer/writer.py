@@ -25,7 +25,16 @@ class ActiveFile:
         bytes_written: What was handed to the file system since it was opened.
     """
 
-    def __init__(self, fs: FileSystem, directory: str, table: str, base: int, cursor: int) -> None:
+    def __init__(
+        self,
+        fs: FileSystem,
+        directory: str,
+        table: str,
+        base: int,
+        cursor: int,
+        *,
+        prefill_bytes: int = PREFILL_BYTES,
+    ) -> None:
         """Make the file: durable, with its name, before this returns."""
         self._fs = fs
         self._directory = directory
@@ -36,8 +45,9 @@ class ActiveFile:
         opening = header(table)
         trailer, self._crc = close_frame(opening, 0, records=0, cursor=cursor)
         self.end = len(opening) + len(trailer)
-        self._file_end = PREFILL_BYTES
-        data = (opening + trailer + TAIL).ljust(PREFILL_BYTES)
+        self._prefill_bytes = prefill_bytes
+        data = (opening + trailer + TAIL).ljust(prefill_bytes)
+        self._file_end = len(data)
         self._handle = create_durably(fs, directory, active_name(base), data)
         self.bytes_written += len(data)
 
@@ -57,7 +67,7 @@ class ActiveFile:
         data = content + trailer + TAIL
         if end + len(TAIL) > self._file_end:
             if len(data) <= _SMALL_COMMIT_BYTES:
-                data = data.ljust(len(data) + PREFILL_BYTES)
+                data = data.ljust(len(data) + self._prefill_bytes)
             self._file_end = start + len(data)
         self._fs.write(self._handle, data, start)
         self._fs.sync(self._handle)

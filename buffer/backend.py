@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from buffer.consumers import Batch, Consumer, Identity, Record
-from buffer.criteria import select
 from buffer.database import READINGS, BufferDB
 from buffer.encoding import checked, encoded
 from buffer.errors import BufferClosed, BufferLocked, InvalidDocument, StoreError, UnknownRecord
 from buffer.journal import SmallTable
 from buffer.options import BufferOptions
 from buffer.waiting import DurabilityWaiters
+from collectors.criteria import select
 from collectors.interfaces import IStorageBackend
 from collectors.models import QueryCriteria, Reading, StorageLocation, StorageStatistics
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 T = TypeVar("T")
+
+
+def _location(record_id: int) -> str:
+    return f"{READINGS}/{record_id}"
 
 
 class TinyDBBuffer(IStorageBackend):
@@ -112,20 +116,20 @@ class TinyDBBuffer(IStorageBackend):
         self._last_stored = now
         return StorageLocation(
             backend_id=self._backend_id,
-            location_id=f"{READINGS}/{record_id}",
+            location_id=_location(record_id),
             path=f"{self._path}/{READINGS}#{record_id}",
             created_at=now,
         )
 
     async def query(self, criteria: QueryCriteria) -> list[Any]:
-        """The readings that match, as dictionaries; see `buffer.criteria` for the filters.
+        """The readings that match, as dictionaries; see `collectors.criteria` for the filters.
 
         Raises:
             ConnectionError: Not connected.
             ValueError: The criteria make no sense.
         """
         log = self._database.log(READINGS)
-        found = await self._read(lambda: select(log.stream(), criteria))
+        found = await self._read(lambda: select(log.stream(), criteria, location=_location))
         return [document for _, document in found]
 
     async def delete(self, location_id: str) -> None:

@@ -64,6 +64,10 @@ class _Entry:
 
     backend: IStorageBackend
     registration: BackendRegistration
+    appending: Appending | None
+    """The backend, if it takes documents in bulk. Asked once: asking a protocol costs microseconds."""
+    measured: Measured | None
+    """The backend, if it knows its own statistics."""
     stored: int = 0
     stored_bytes: int = 0
     last: datetime | None = None
@@ -98,7 +102,12 @@ class StorageManager(IStorageManager):
         except ValueError as error:
             await self._spine.errors.report(error, layer=CONFIGURATION, operation="register_backend")
             raise
-        self._entries[backend_id] = _Entry(backend, registration)
+        self._entries[backend_id] = _Entry(
+            backend,
+            registration,
+            appending=backend if isinstance(backend, Appending) else None,
+            measured=backend if isinstance(backend, Measured) else None,
+        )
         return backend_id
 
     async def unregister_backend(self, backend_id: str) -> None:
@@ -135,7 +144,7 @@ class StorageManager(IStorageManager):
             await self._failed(error, "store", backend_id)
             raise
         entry.stored += 1
-        if not isinstance(entry.backend, Measured):
+        if entry.measured is None:
             entry.stored_bytes += len(to_json(data, fallback=str))
         entry.last = location.created_at
         self._tell(EventType.STORAGE_COMPLETE, backend_id, count=1, location_id=location.location_id)
@@ -163,8 +172,8 @@ class StorageManager(IStorageManager):
             RuntimeError: It is read-only, or cannot take them for another reason than want of room.
         """
         entry = self._entry(backend_id)
-        backend = entry.backend
-        if not isinstance(backend, Appending):
+        backend = entry.appending
+        if backend is None:
             raise TypeError(f"backend {backend_id!r} does not take documents in bulk")
         events = self._spine.events
         if events.has_subscribers(EventType.STORAGE_START):
@@ -202,8 +211,8 @@ class StorageManager(IStorageManager):
             KeyError: There is no such backend.
         """
         entry = self._entry(backend_id)
-        if isinstance(entry.backend, Measured):
-            return await entry.backend.statistics()
+        if entry.measured is not None:
+            return await entry.measured.statistics()
         return StorageStatistics(
             backend_id=backend_id,
             stored_count=entry.stored,

@@ -6,11 +6,15 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from collectors.criteria import select
 from collectors.enums import ErrorType, EventType, TaskStatus
 from collectors.interfaces import IStorageBackend, IStorageLayerFactory, IStorageManager
 from collectors.mocks.crosscutting import Surroundings
 from collectors.mocks.faults import Faults
-from collectors.models import QueryCriteria, StorageLocation, StorageStatistics
+from collectors.models import QueryCriteria, Reading, StorageLocation, StorageStatistics
 from collectors.registration import BackendRegistration, check_backend
 
 
@@ -30,7 +34,7 @@ class MockStorageBackend(Faults, IStorageBackend):
         self._last: datetime | None = None
 
     @property
-    def items(self) -> list[Any]:
+    def items(self) -> list[dict[str, Any]]:
         """What is stored, in the order it came."""
         return [json.loads(text) for text in self._items.values()]
 
@@ -53,7 +57,7 @@ class MockStorageBackend(Faults, IStorageBackend):
         self.connected = False
 
     async def store(self, data: Any) -> StorageLocation:
-        """Store one item: anything that JSON can hold, except null.
+        """Store one item: a JSON object, a Reading or another model.
 
         Raises:
             ConnectionError: The backend is not connected.
@@ -62,8 +66,12 @@ class MockStorageBackend(Faults, IStorageBackend):
         """
         self._enter("store")
         self._connected()
-        if data is None:
-            raise ValueError("nothing to store")
+        if isinstance(data, Reading):
+            data = data.to_document()
+        elif isinstance(data, BaseModel):
+            data = data.model_dump(mode="json")
+        if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+            raise ValueError(f"only JSON objects can be stored, not {data!r}")
         try:
             text = json.dumps(data, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
@@ -79,25 +87,16 @@ class MockStorageBackend(Faults, IStorageBackend):
         )
 
     async def query(self, criteria: QueryCriteria) -> list[Any]:
-        """The items whose fields equal the filters; `location_id` finds by location.
-
-        Items without the field to sort by come last.
+        """The items that match; see `collectors.criteria` for the filters.
 
         Raises:
             ConnectionError: The backend is not connected.
-            ValueError: The values to sort by cannot be compared.
+            ValueError: The criteria make no sense.
         """
         self._enter("query")
         self._connected()
-        found = [
-            item
-            for location_id, item in zip(self._items, self.items, strict=True)
-            if all(_field(item, location_id, key) == value for key, value in criteria.filters.items())
-        ]
-        if criteria.sort_by is not None:
-            found = _sorted(found, criteria.sort_by)
-        first = criteria.offset or 0
-        return found[first:] if criteria.limit is None else found[first : first + criteria.limit]
+        records = zip(self._items, self.items, strict=True)
+        return [item for _, item in select(records, criteria)]
 
     async def delete(self, location_id: str) -> None:
         """Delete one item.
@@ -127,24 +126,6 @@ class MockStorageBackend(Faults, IStorageBackend):
     def _connected(self) -> None:
         if not self.connected:
             raise ConnectionError(f"backend {self.backend_id!r} is not connected")
-
-
-_ABSENT = object()
-
-
-def _field(item: Any, location_id: str, key: str) -> Any:
-    if isinstance(item, dict) and key in item:
-        return item[key]
-    return location_id if key == "location_id" else _ABSENT
-
-
-def _sorted(items: list[Any], key: str) -> list[Any]:
-    having = [item for item in items if isinstance(item, dict) and key in item]
-    lacking = [item for item in items if not (isinstance(item, dict) and key in item)]
-    try:
-        return sorted(having, key=lambda item: item[key]) + lacking
-    except TypeError as error:
-        raise ValueError(f"cannot sort by {key!r}: {error}") from error
 
 
 class MockStorageManager(Faults, IStorageManager):
@@ -213,7 +194,7 @@ class MockStorageManager(Faults, IStorageManager):
         self.stored.append(location)
         statistics = self._statistics[backend_id]
         statistics.stored_count += 1
-        statistics.storage_usage_bytes += len(json.dumps(data))
+        statistics.storage_usage_bytes += len(to_json(data, fallback=str))
         statistics.last_storage_time = location.created_at
         await self.surroundings.tell(
             EventType.STORAGE_COMPLETE,

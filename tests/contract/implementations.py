@@ -32,6 +32,7 @@ from agent.spine import (
     TaskTracker,
     open_spine,
 )
+from buffer import TinyDBBuffer
 from collectors import (
     CollectedData,
     CollectionStatus,
@@ -186,8 +187,14 @@ async def _mock_backend(_directory: Path) -> AsyncIterator[IStorageBackend]:
     yield MockStorageBackend("store")
 
 
+@asynccontextmanager
+async def _buffer(directory: Path) -> AsyncIterator[IStorageBackend]:
+    yield TinyDBBuffer("store", directory / "buffer", device_id="device", machine_id="machine")
+
+
 BACKENDS: dict[str, Callable[[Path], AbstractAsyncContextManager[IStorageBackend]]] = {
     "MockStorageBackend": _mock_backend,
+    "TinyDBBuffer": _buffer,
 }
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from collectors.mocks import MockDataSource, MockProcessor, MockStorageBackend
 from tests.contract.implementations import BACKENDS, WORLDS, open_backend
-from tests.contract.strategies import EXAMPLES, documents
+from tests.contract.strategies import EXAMPLES, FEWER, documents
 
 worlds = pytest.mark.parametrize("world_name", WORLDS)
 
@@ -66,7 +66,7 @@ async def test_15_statistics_of_each_step(world_name, outcomes):
 
 @worlds
 @pytest.mark.parametrize("backend_name", BACKENDS)
-@EXAMPLES
+@FEWER
 @given(items=st.lists(st.none() | documents, max_size=6))
 async def test_16_statistics_of_a_backend(world_name, backend_name, items):
     async with WORLDS[world_name]() as world, open_backend(backend_name) as backend:

@@ -1,20 +1,25 @@
-"""Queries: which documents a `QueryCriteria` means. Pure.
+"""Queries: which documents a `QueryCriteria` means, for every storage backend alike. Pure.
 
 A filter names a field, nested ones with dots (`values.temperature`), and what it must be: a value,
 or an object of comparisons that must all hold:
 
     {"source": "soil"}                          equal
     {"values.temperature": {"$gt": 20}}         $eq $ne $gt $gte $lt $lte $in $exists
+
+`location_id` finds a document by where it is stored, unless the document has a field of that name itself.
 """
 
 import heapq
 from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from collectors.models import QueryCriteria
 
+Key = TypeVar("Key")
+
+LOCATION_ID: Final = "location_id"
 _MISSING: Final = object()
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "$eq": eq,
@@ -101,18 +106,29 @@ def sort_key(value: Any) -> tuple[int, Any]:
 
 
 def select(
-    records: Iterable[tuple[int, dict[str, Any]]], criteria: QueryCriteria
-) -> list[tuple[int, dict[str, Any]]]:
+    records: Iterable[tuple[Key, dict[str, Any]]],
+    criteria: QueryCriteria,
+    *,
+    location: Callable[[Key], str] = str,
+) -> list[tuple[Key, dict[str, Any]]]:
     """The records that match, sorted, without the first `offset`, at most `limit`.
 
     Holds no more than `offset + limit` records in memory when a limit is given. Without `sort_by`
-    the order is that of the ids; a leading `-` sorts downwards.
+    the order is that of the records; a leading `-` sorts downwards.
+
+    Args:
+        records: Documents with their keys in the backend.
+        criteria: Which, and in which order.
+        location: The location id of a key.
 
     Raises:
         ValueError: A filter makes no sense.
     """
     matches = compile_filters(criteria.filters)
-    found = (record for record in records if matches(record[1]))
+    if LOCATION_ID in criteria.filters:
+        found = (record for record in records if matches({LOCATION_ID: location(record[0]), **record[1]}))
+    else:
+        found = (record for record in records if matches(record[1]))
     offset = criteria.offset or 0
     stop = None if criteria.limit is None else offset + criteria.limit
     if criteria.sort_by is None:
@@ -120,7 +136,7 @@ def select(
     path, descending = criteria.sort_by, criteria.sort_by.startswith("-")
     path = path[1:] if descending else path
 
-    def key(record: tuple[int, dict[str, Any]]) -> tuple[int, Any]:
+    def key(record: tuple[Key, dict[str, Any]]) -> tuple[int, Any]:
         return sort_key(lookup(record[1], path))
 
     if stop is None:

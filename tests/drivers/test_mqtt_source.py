@@ -1,0 +1,339 @@
+"""MQTT as a source: acknowledged when safe, redelivered and recognisable when not."""
+
+import asyncio
+import hashlib
+import random
+
+import pytest
+
+from collectors.clock import SystemClock
+from collectors.interfaces import Acknowledging, IDataSource
+from collectors.metadata_keys import ACK_TOKEN, NEW_SESSION, ORIGIN, REDELIVERED, TAGS, UP_NS
+from collectors.models import CollectedData, Origin
+from drivers.mqtt.config import MqttSourceConfig
+from drivers.mqtt.source import MqttSource
+from drivers.transport.mqtt import MqttConnection, options_from_url
+from tests.rigs.mosquitto import BrokerSettings, Mosquitto
+from tests.rigs.proxy import ChaosProxy
+
+PROTOCOLS = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+
+
+@pytest.fixture
+def broker():
+    with Mosquitto() as running:
+        yield running
+
+
+def make(broker, **settings):
+    config = {
+        "url": broker.url,
+        "topics": ["sensors/#"],
+        "client_id": "device/s",
+        "connect_timeout_s": 5,
+    } | settings
+    return MqttSource("s", MqttSourceConfig(**config), data_format="json", clock=SystemClock())
+
+
+async def publish(broker, *payloads, topic="sensors/a", **options):
+    async with MqttConnection(options_from_url(broker.url)) as publisher:
+        for payload in payloads:
+            await publisher.publish(topic, payload, **options)
+
+
+async def take(source, count):
+    return [await source.collect() for _ in range(count)]
+
+
+def acknowledge(source, items):
+    for item in items:
+        source.acknowledge(item.metadata[ACK_TOKEN])
+
+
+def payloads(items):
+    return [item.raw_data for item in items]
+
+
+@PROTOCOLS
+async def test_an_item_says_all_that_is_known(broker, protocol):
+    source = make(broker, protocol=protocol)
+    assert isinstance(source, IDataSource)
+    assert isinstance(source, Acknowledging)
+    before = SystemClock()
+    start, up = before.now(), before.boottime_ns()
+    await source.connect()
+    await publish(broker, b'{"t":1}')
+    item = await source.collect()
+    await source.disconnect()
+    assert (item.source_id, item.data_format, item.collection_method) == ("s", "json", "mqtt")
+    assert item.raw_data == b'{"t":1}'
+    assert start <= item.timestamp <= SystemClock().now()
+    assert up <= item.metadata[UP_NS] <= SystemClock().boottime_ns()
+    assert item.metadata[TAGS] == {"topic": "sensors/a"}
+    assert REDELIVERED not in item.metadata
+    digest = hashlib.blake2b(b'sensors/a\0{"t":1}', digest_size=8).hexdigest()
+    assert item.metadata[ORIGIN] == Origin(client="device/s", packet=1, payload_hash=digest)
+    # It skips validation; it would have passed.
+    assert CollectedData(**dict(item)) == item
+    assert hash(item.metadata[ACK_TOKEN])
+
+
+@PROTOCOLS
+async def test_only_what_is_not_acknowledged_comes_again(broker, protocol):
+    source = make(broker, protocol=protocol)
+    await source.connect()
+    assert source.session_present is False
+    await publish(broker, b"0", b"1", b"2", b"3")
+    first = await take(source, 4)
+    assert [item.metadata.get(NEW_SESSION) for item in first] == [True, None, None, None]
+    acknowledge(source, first[:2])
+    await source.disconnect()
+
+    await source.connect()
+    assert source.session_present is True
+    again = await take(source, 2)
+    assert payloads(again) == [b"2", b"3"]
+    assert all(item.metadata[REDELIVERED] for item in again)
+    assert all(NEW_SESSION not in item.metadata for item in again)
+    assert [item.metadata[ORIGIN] for item in again] == [item.metadata[ORIGIN] for item in first[2:]]
+    acknowledge(source, first[2:])  # of the old connection: nothing
+    acknowledge(source, again[:1])
+    await source.disconnect()
+
+    await source.connect()
+    assert payloads(await take(source, 1)) == [b"3"]
+    await source.disconnect()
+
+
+async def test_a_new_process_takes_up_the_session(broker):
+    source = make(broker)
+    await source.connect()
+    await source.disconnect()
+    await publish(broker, b"0", b"1")
+    successor = make(broker)
+    await successor.connect()
+    assert payloads(await take(successor, 2)) == [b"0", b"1"]
+    await successor.disconnect()
+
+
+async def test_without_session_nothing_is_kept(broker):
+    source = make(broker, session_expiry_s=0)
+    await source.connect()
+    await source.disconnect()
+    await publish(broker, b"lost")
+    await source.connect()
+    assert source.session_present is False
+    await publish(broker, b"new")
+    assert payloads(await take(source, 1)) == [b"new"]
+    await source.disconnect()
+
+
+async def test_qos_0_needs_no_acknowledgement(broker):
+    source = make(broker, qos=0)
+    await source.connect()
+    await publish(broker, b"0")
+    (item,) = await take(source, 1)
+    assert ACK_TOKEN not in item.metadata
+    assert ORIGIN not in item.metadata
+    await source.disconnect()
+
+
+async def test_a_broker_that_grants_less_is_reported(caplog):
+    with Mosquitto(BrokerSettings(lines=("max_qos 0",))) as broker:
+        source = make(broker)
+        await source.connect()
+        await source.disconnect()
+    assert "grants QoS 0 for sensors/#" in caplog.text
+
+
+@PROTOCOLS
+async def test_stored_messages_are_left_out_by_default(broker, protocol):
+    await publish(broker, b"old", retain=True)
+    source = make(broker, protocol=protocol)
+    await source.connect()
+    await publish(broker, b"new")
+    assert payloads(await take(source, 1)) == [b"new"]
+    assert source.unwanted == (0 if protocol == "5" else 1)
+    await source.disconnect()
+
+
+async def test_stored_messages_are_taken_when_asked_for(broker):
+    await publish(broker, b"old", retain=True)
+    source = make(broker, retained=True)
+    await source.connect()
+    assert payloads(await take(source, 1)) == [b"old"]
+    await source.disconnect()
+
+
+async def test_subscriptions_of_an_earlier_configuration_no_longer_count(broker):
+    earlier = make(broker, topics=["old/#", "sensors/#"])
+    await earlier.connect()
+    await earlier.disconnect()
+    await publish(broker, b"0", b"1", topic="old/a")
+    await publish(broker, b"2")
+    source = make(broker)
+    await source.connect()
+    assert payloads(await take(source, 1)) == [b"2"]
+    assert source.unwanted == 2
+    await source.disconnect()
+    await source.connect()
+    assert payloads(await take(source, 1)) == [b"2"]  # the two were acknowledged
+    await source.disconnect()
+
+
+async def test_a_shared_subscription(broker):
+    source = make(broker, topics=["$share/group/sensors/+"])
+    await source.connect()
+    await publish(broker, b"0")
+    assert payloads(await take(source, 1)) == [b"0"]
+    await source.disconnect()
+
+
+async def test_several_topics(broker):
+    source = make(broker, topics=["a/+/x", "b/#"])
+    await source.connect()
+    await publish(broker, b"0", topic="a/1/x")
+    await publish(broker, b"no", topic="a/1/y")
+    await publish(broker, b"1", topic="b")
+    assert payloads(await take(source, 2)) == [b"0", b"1"]
+    await source.disconnect()
+
+
+# The life of a source
+
+
+def test_it_needs_a_name_that_stays():
+    config = MqttSourceConfig(url="mqtt://localhost", topics=["a"])
+    with pytest.raises(ValueError, match="client_id"):
+        MqttSource("s", config, data_format="json", clock=SystemClock())
+
+
+async def test_disconnect_without_connect_is_harmless(broker):
+    source = make(broker)
+    await source.disconnect()
+    await source.disconnect()
+
+
+async def test_not_connected_is_a_connection_error(broker):
+    source = make(broker)
+    with pytest.raises(ConnectionError):
+        await source.collect()
+    with pytest.raises(ConnectionError):
+        await anext(source.collect_stream())
+
+
+async def test_a_failed_connect_leaves_nothing(broker):
+    source = make(broker)
+    broker.kill()
+    with pytest.raises(ConnectionError):
+        await source.connect()
+    assert not source.connected
+    await source.disconnect()
+    broker.start()
+    await source.connect()
+    assert source.connected
+    await source.connect()  # harmless
+    await source.disconnect()
+    assert not source.connected
+
+
+async def test_disconnect_ends_a_stream(broker):
+    source = make(broker)
+    await source.connect()
+    waiting = asyncio.ensure_future(anext(source.collect_stream()))
+    await asyncio.sleep(0)
+    await source.disconnect()
+    with pytest.raises(ConnectionError):
+        await waiting
+
+
+async def test_a_lost_connection_ends_a_stream(broker):
+    source = make(broker)
+    await source.connect()
+    waiting = asyncio.ensure_future(anext(source.collect_stream()))
+    await asyncio.sleep(0)
+    broker.kill()
+    with pytest.raises(ConnectionError):
+        await waiting
+    await source.disconnect()
+
+
+async def test_cancelling_collect_loses_nothing(broker):
+    source = make(broker)
+    await source.connect()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await source.collect()
+    await publish(broker, b"0")
+    assert payloads(await take(source, 1)) == [b"0"]
+    await source.disconnect()
+
+
+# Together: no message is lost however often the link is cut
+
+
+@PROTOCOLS
+async def test_cuts_cost_duplicates_and_no_message(broker, protocol):
+    """A store that remembers origins, a link that is cut at random, messages all the while."""
+    total, rng = 2000, random.Random(7)
+    stored, index, recognised = [], {}, 0
+    async with ChaosProxy(("127.0.0.1", broker.port)) as proxy:
+        source = make(broker, url=f"mqtt://127.0.0.1:{proxy.port}", protocol=protocol)
+        await source.connect()
+        publishing = asyncio.ensure_future(publish(broker, *(b"%d" % number for number in range(total))))
+        unsafe = []
+        while len(stored) < total:
+            if proxy.weather["down"].cut_after_bytes is None:
+                proxy.set_weather("down", cut_after_bytes=rng.randrange(1, 20_000))
+            try:
+                item = await source.collect()
+            except ConnectionError:
+                unsafe.clear()  # their tokens died
+                proxy.heal()
+                await source.connect()
+                continue
+            origin = item.metadata[ORIGIN]
+            if item.metadata.get(REDELIVERED) and index.get(origin.packet) == origin.payload_hash:
+                recognised += 1
+            else:
+                stored.append(item.raw_data)
+                index[origin.packet] = origin.payload_hash
+            unsafe.append(item)
+            if rng.random() < 0.3 or len(unsafe) >= 15:  # a commit
+                acknowledge(source, unsafe)
+                unsafe.clear()
+        await publishing
+        await source.disconnect()
+    assert stored == [b"%d" % number for number in range(total)]
+    assert proxy.connections > 3
+    assert recognised > 0
+
+
+@pytest.mark.slow
+async def test_receiving_and_acknowledging_is_cheap():
+    """10,000 messages a second are asked for; benchmarks/mqtt_throughput.py says what there is."""
+    total = 20_000
+    with Mosquitto(BrokerSettings(max_inflight_messages=1000)) as broker:
+        source = make(broker)
+        await source.connect()
+        await source.disconnect()
+        async with MqttConnection(options_from_url(broker.url)) as publisher:
+            numbers = iter(range(total))
+
+            async def publish_some():
+                for number in numbers:
+                    await publisher.publish("sensors/a", b'{"temperature":21.5,"n":%d}' % number)
+
+            await asyncio.gather(*(publish_some() for _ in range(100)))
+        await source.connect()
+        clock = SystemClock()
+        start = clock.monotonic_s()
+        count = 0
+        async for item in source.collect_stream():
+            source.acknowledge(item.metadata[ACK_TOKEN])
+            count += 1
+            if count == total:
+                break
+        rate = total / (clock.monotonic_s() - start)
+        await source.disconnect()
+    assert rate > 10_000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent.composition import Agent
 from agent.spine.errors import LogErrorHandler
 from agent.spine.spine import open_spine
-from buffer import BufferLocked
+from buffer import BufferLocked, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SETTLE_S = 1.0
+# Together with half a second for stuck threads (`agent.cli.run`) these stay below five seconds.
+_SETTLE_S = 0.8
 """For committing and acknowledging what has come in."""
-_DISCONNECT_S = 0.8
+_DISCONNECT_S = 0.6
 """For saying goodbye to the sources."""
-_DRAIN_S = 1.8
+_FLUSH_S = 0.4
+"""For committing what came in meanwhile."""
+_DRAIN_S = 1.4
 """For delivering; what is left waits."""
+_CLOSE_S = 0.6
+"""For closing the buffer."""
 
 
 class StartError(RuntimeError):
@@ -47,7 +52,7 @@ async def run_agent(config: AgentConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_spine(close_timeout_s=1.0) as spine:
+    async with open_spine(close_timeout_s=0.3) as spine:
         spine.errors.add_handler(LogErrorHandler(spine.clock))
         agent = Agent(config, spine)
         if not await _open_buffer(agent, stop):
@@ -84,20 +89,22 @@ async def _open_buffer(agent: Agent, stop: asyncio.Event) -> bool:
 
 async def _shut_down(agent: Agent) -> None:
     _log.info("stopping: committing what has come in")
-    await _within(_SETTLE_S, agent.settle())
-    await _within(_DISCONNECT_S, agent.disconnect_sources())
-    await agent.buffer.flush()
-    await _within(_DRAIN_S, agent.drain(_DRAIN_S))
+    await _within(_SETTLE_S, "commit and acknowledge", agent.settle())
+    await _within(_DISCONNECT_S, "disconnect the sources", agent.disconnect_sources())
+    await _within(_FLUSH_S, "commit the rest", agent.buffer.flush())
+    await _within(_DRAIN_S, "deliver", agent.drain(_DRAIN_S))
     await agent.stop()
-    await agent.buffer.disconnect()
     left = agent.backlog()
+    await _within(_CLOSE_S, "close the buffer", agent.buffer.disconnect())
     _log.info("stopped; %s", f"{left} readings wait in the buffer" if left else "everything is delivered")
 
 
-async def _within(timeout_s: float, work: Coroutine[Any, Any, object]) -> None:
-    """Do something for so long at most; what is not done by then is safe to leave."""
+async def _within(timeout_s: float, what: str, work: Coroutine[Any, Any, object]) -> None:
+    """Do something for so long at most; what is not done by then is safe to leave, and said."""
     try:
         async with asyncio.timeout(timeout_s):
             await work
     except TimeoutError:
-        _log.debug("not done within %.1f s: %r", timeout_s, work)
+        _log.warning("stopping: could not %s within %.1f s", what, timeout_s)
+    except (StoreError, OSError) as error:
+        _log.warning("stopping: could not %s: %s", what, error)

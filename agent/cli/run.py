@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from agent import logs
@@ -15,7 +16,9 @@ from agent.runtime import StartError, run_agent
 if TYPE_CHECKING:
     import argparse
 
-_log = logging.getLogger(__name__)
+    from agent.config import AgentConfig
+
+_STUCK_THREAD_S = 0.5
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -25,8 +28,17 @@ def main(arguments: argparse.Namespace) -> int:
         return WRONG_CONFIGURATION
     logs.configure(arguments.log_level or config.agent.log_level)
     try:
-        asyncio.run(run_agent(config))
+        asyncio.run(_run(config))
     except StartError as error:
         print(error, file=sys.stderr)
         return FAILED
     return DONE
+
+
+async def _run(config: AgentConfig) -> None:
+    await run_agent(config)
+    # The buffer is closed; what may be left is a thread stuck in a driver's close(), which asyncio would
+    # wait for without end. Nobody needs it any more.
+    last_resort = threading.Timer(_STUCK_THREAD_S, os._exit, (DONE,))
+    last_resort.daemon = True
+    last_resort.start()

@@ -21,6 +21,7 @@ from agent.sync.dead_letters import BufferDeadLetters
 from agent.sync.registry import create_sender
 from agent.timekeeping import ClockWatch, count_boot
 from agent.version import version
+from buffer import StoreError
 from collectors.interfaces import Acknowledging
 from drivers.codecs import CODECS, codec
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _PLAIN = "plain"
 """The pipeline of sources that no [[pipeline]] names: it only decodes."""
 
-_STOP_TIMEOUT_S = 1.0
+_STOP_TIMEOUT_S = 0.4
 
 
 class Agent:
@@ -85,11 +86,11 @@ class Agent:
 
     async def start(self) -> None:
         """Start everything. The buffer is connected before."""
-        self._boot = await count_boot(self.buffer.state("device_state"))
+        self._boot = await self._count_boot()
         await self._clock_watch.look()
         await self._storage.register_backend(self.buffer, {})
         await self._make_pipelines()
-        await self._intake.load()
+        await self._load_redeliveries()
         supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
         supervise(self._spine, "clock", "watch", self._clock_watch.run, layer=COLLECTION)
         supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
@@ -97,6 +98,21 @@ class Agent:
             self._start_sender(upstream)
         for source in self._config.source:
             await self._start_source(source)
+
+    async def _count_boot(self) -> int:
+        """Which boot this is; unknown (0) on a disk that takes nothing."""
+        try:
+            return await count_boot(self.buffer.state("device_state"))
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="count_boot", critical=True)
+            return 0
+
+    async def _load_redeliveries(self) -> None:
+        """A disk that cannot be read costs duplicates, no start."""
+        try:
+            await self._intake.load()
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="load_origins", critical=True)
 
     async def _make_pipelines(self) -> None:
         tags = {source.id: source.tags for source in self._config.source if source.tags}

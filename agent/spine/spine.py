@@ -77,9 +77,10 @@ async def open_spine(
     """A spine with a task group of its own.
 
     On leaving, what still runs is cancelled and awaited for `close_timeout_s`; event handlers get a second
-    to finish, or that time if it is shorter.
+    to finish, or that time if it is shorter. What the block itself raises leaves as it is, in no group.
     """
     clock = clock or SystemClock()
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         events = EventEmitter(group)
         spine = Spine(
@@ -92,6 +93,10 @@ async def open_spine(
         )
         try:
             yield spine
+        except Exception as error:  # noqa: BLE001 (raised again below, outside of the group)
+            failure = error
         finally:
             await spine.tasks.cancel_all(close_timeout_s)
             await events.close(min(1.0, close_timeout_s))
+    if failure is not None:
+        raise failure

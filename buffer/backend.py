@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from buffer.consumers import Batch, Consumer, Identity, Record
-from buffer.database import READINGS, BufferDB
+from buffer.database import DEAD_LETTERS, READINGS, BufferDB
 from buffer.encoding import checked, encoded
 from buffer.errors import BufferClosed, BufferLocked, InvalidDocument, StoreError, UnknownRecord
 from buffer.journal import SmallTable
@@ -71,13 +71,23 @@ class TinyDBBuffer(IStorageBackend):
             return
         BufferOptions(**self._options)
         try:
-            db = await asyncio.to_thread(BufferDB, self._path, **self._options)
+            db = await asyncio.to_thread(self._opened)
         except BufferLocked:
             raise
         except OSError as error:
             raise ConnectionError(f"the buffer at {self._path} cannot be opened: {error}") from error
         self._db = db
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outstation-read")
+
+    def _opened(self) -> BufferDB:
+        """In a thread: the buffer with every log that is appended to from the event loop."""
+        db = BufferDB(self._path, **self._options)
+        try:
+            db.log(DEAD_LETTERS)
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     async def disconnect(self) -> None:
         """Commit what waits, and close. Harmless after a failed or missing connect.

@@ -75,6 +75,7 @@ class Consumer:
         self.floor: tuple[int, int] = (state["floor"][0], state["floor"][1])
         """Trailers up to this one were written without regard to this consumer."""
         self._acked = RangeSet((low, high) for low, high in state["ranges"])
+        self._acked.discard(0, self.mark)  # a trailer may be ahead of the row
         self._taken = RangeSet()
         self._covers: dict[tuple[int, int], tuple[int, int]] = {}
         self._counts: dict[tuple[int, int], int] = {}
@@ -311,6 +312,9 @@ class Consumers:
             row = self._rows.get(name)
             if row is None:
                 row = {"mark": 0, "ranges": [], "floor": list(log.active_at)}
+                # First here: should the disk refuse, the row may be on it all the same, and trailers
+                # from now on must not claim more than this consumer has acknowledged.
+                self._closed_marks[name] = 0
                 self._table.put(name, row)
                 self._rows[name] = row
             return self._open.setdefault(name, Consumer(name, log, self._epochs, row))

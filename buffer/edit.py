@@ -60,9 +60,14 @@ class Edit:
         with log.io:
             finish(log.directory, log.table, self._journal, self._fs)
             log.commit()
+            log.require_active()
             log.roll()
+            log.tidy()
+            stored = [each for each in log.segments if each.count]
+            if not all(each.sealed for each in stored):
+                raise DiskFault(f"{log.table}: a segment could not be sealed")
             try:
-                for segment in [each for each in log.segments if each.sealed]:
+                for segment in stored:
                     if ids is None or any(segment.base <= each <= segment.last for each in ids):
                         self._rewrite(segment, change, ids)
                 self._decide()

@@ -81,12 +81,10 @@ class Log(StoredRecords):
     def _jump(self) -> None:
         """Go on with ids far away: no file can say that those from here on were handed out.
 
-        Should the process end before the disk takes anything, the next one will jump elsewhere.
+        Should the process end before the disk takes anything, the next one will jump elsewhere; so
+        `durable_id`, behind which nothing new may ever come, must not jump along.
         """
-        first = self.next_id
         self.next_id += PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
-        self.durable_id = self.next_id - 1
-        self._on_loss(self.table, Loss(first, self.durable_id, 0, "never issued"))
 
     # -- appending
 
@@ -311,6 +309,27 @@ class Log(StoredRecords):
         self._active = active
         self._settle(self.recovered)
         return active
+
+    def require_active(self) -> None:
+        """Make sure that the directory has an active file, which says what was handed out.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        with self.io:
+            if self._active is None:
+                self._begin_active()
+
+    def tidy(self) -> None:
+        """Replace files that failed while they were written by sound ones.
+
+        Raises:
+            DiskFault: The disk refuses still.
+        """
+        if any(segment.suspect and segment.count for segment in self.segments):
+            with self.io:
+                self.require_active()  # the failed one may be all that says so yet
+                self.replace_suspects()
 
     def _first_waiting(self) -> int:
         if self._in_flight:

@@ -158,7 +158,8 @@ class Recovery:
         self._note_unreadable(base, data, good)
         segment = self._as_found(base, good)
         try:
-            if tidy and not clipped and good.frames and good.frames[0].intact:
+            beyond = self._found.highest_possible > segment.last + PENDING_RECORDS_MAX
+            if tidy and not clipped and not beyond and good.frames and good.frames[0].intact:
                 self._cut_and_seal(segment, data, good)
             else:
                 self._write_anew(segment, good)

@@ -15,7 +15,7 @@ from typing import Any
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
 from buffer.layout import record_ids
-from buffer.naming import directory_name
+from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
 from buffer.recovery import Loss, Recovered, Recovery, salvage
@@ -210,9 +210,21 @@ class StoredRecords:
             with self.lock:
                 if segment not in self.segments or segment is self.segments[-1]:
                     return
+            newer = self._newest_file(segment.base)
+            if newer is not None:
+                self.replace(segment, newer)
+                return
+            with self.lock:
                 self.segments.remove(segment)
+                self._sealed_bytes = None
         if segment.count:
             self._on_loss(self.table, Loss(segment.base, segment.last, segment.count, "file missing"))
+
+    def _newest_file(self, base: int) -> Segment | None:
+        """What the directory has for a base: a change may have been carried out only in part."""
+        names = [parse_sealed(name) for name in self._fs.list_directory(self.directory)]
+        found = max((n for n in names if n and n.base == base), key=lambda name: name.rev, default=None)
+        return None if found is None else Segment(found.base, found.last, found.count, -1, found.rev, found)
 
     def _rewrite_damaged(self, segment: Segment) -> None:
         try:
@@ -274,7 +286,7 @@ class StoredRecords:
 
     # -- changing
 
-    def tidy(self) -> None:
+    def replace_suspects(self) -> None:
         """Replace what failed while being written by sound files.
 
         Raises:

@@ -71,6 +71,7 @@ class Station:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self._said = 0
 
     def __enter__(self) -> Self:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="outstation-benchmark-")))
@@ -101,8 +102,9 @@ class Station:
         assert pipe is not None
         begun_s = time.monotonic()
         for count in range(round(seconds * hz / 2)):
-            os.write(self._controller, payload(count) + b"\n")
-            pipe.write(b"%d\n" % (count + 1))
+            self._said += 1
+            os.write(self._controller, payload(self._said) + b"\n")
+            pipe.write(b"%d\n" % self._said)
             pipe.flush()
             if until():
                 return

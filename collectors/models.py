@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -209,13 +210,20 @@ def _finite(value: float) -> float:
     return value
 
 
+def _no_integer(value: object) -> object:
+    """An integer that is too large for its own place in the union would become a rounded float here."""
+    if isinstance(value, int):
+        raise ValueError("must be an integer of 64 bits, or a float")
+    return value
+
+
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 """The integers that every JSON reader, SQL database and wire format on the way can hold."""
 
 Value = (
     StrictBool
     | Annotated[StrictInt, Field(ge=INT_MIN, le=INT_MAX)]
-    | Annotated[StrictFloat, AfterValidator(_finite)]
+    | Annotated[StrictFloat, BeforeValidator(_no_integer), Field(allow_inf_nan=False)]
     | StrictStr
 )
 """What a metric may be: a finite number, a truth value or a text."""
@@ -295,8 +303,9 @@ class Reading(Model):
         if isinstance(quality, dict):
             fields["quality"] = {
                 name: {"flag": entry[0], "reason": entry[1]}
-                for name, entry in quality.items()
                 if isinstance(entry, list) and len(entry) == 2  # noqa: PLR2004 (flag and reason)
+                else entry
+                for name, entry in quality.items()
             }
         origin = fields.get("origin")
         if isinstance(origin, list) and len(origin) == 3:  # noqa: PLR2004 (client, packet, hash)

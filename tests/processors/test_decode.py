@@ -1,0 +1,118 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import to_json
+
+from agent.processors.decode import Decode
+from collectors import ClockQuality, CollectedData, Lane, Origin
+from drivers.codecs import codec
+
+WHEN = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+
+
+def sample(raw_data=b'{"temperature": 21.5}', data_format="json", **metadata):
+    return CollectedData(
+        source_id="soil",
+        timestamp=WHEN,
+        data_format=data_format,
+        collection_method="serial",
+        raw_data=raw_data,
+        metadata=metadata,
+    )
+
+
+async def test_frame_becomes_a_reading():
+    origin = Origin(client="device", packet=7, payload_hash="ab")
+    decode = Decode(codec, boot=3, clock_quality=lambda: ClockQuality.ESTIMATED)
+    data = sample(b'{"temperature": 21.5, "wet": true}', up_ns=99, tags={"topic": "a/b"}, origin=origin)
+    result = await decode.process(data)
+    [reading] = result.processed_data
+    assert result.success
+    assert result.processing_time > 0
+    assert reading.source == "soil"
+    assert reading.t == WHEN.timestamp()
+    assert reading.values == {"temperature": 21.5, "wet": True}
+    assert (reading.boot, reading.up, reading.clock) == (3, 99, ClockQuality.ESTIMATED)
+    assert (reading.tags, reading.origin, reading.lane) == ({"topic": "a/b"}, origin, Lane.NORMAL)
+
+
+class Timed:
+    """What a codec gives whose frames carry their own time."""
+
+    def __init__(self, value=1.0):
+        self.values = {"temperature": value}
+        self.t = 5.0
+        self.units = {"temperature": "Cel"}
+
+
+async def test_time_of_the_sensor_itself_stays():
+    decode = Decode(lambda _: lambda _raw: [Timed()], clock_quality=lambda: ClockQuality.ESTIMATED)
+    [reading] = (await decode.process(sample())).processed_data
+    assert (reading.t, reading.clock, reading.units) == (5.0, ClockQuality.SYNCED, {"temperature": "Cel"})
+
+
+async def test_frame_may_hold_several_readings_or_none():
+    decode = Decode(lambda _: lambda raw: [Timed()] * len(raw))
+    assert len((await decode.process(sample(b"123"))).processed_data) == 3
+    empty = await decode.process(sample(b""))
+    assert empty.success
+    assert empty.processed_data == []
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (sample(b"{"), "JSON"),
+        (sample(b'{"a": NaN}'), "NaN"),
+        (sample(data_format="morse"), "no codec is named 'morse'"),
+        (sample(frame_error="no terminator within 4096 bytes"), "not a frame: no terminator"),
+    ],
+)
+async def test_what_cannot_be_decoded_says_why(data, reason):
+    result = await Decode(codec).process(data)
+    assert not result.success
+    assert reason.lower() in result.error.lower()
+
+
+async def test_codec_that_gives_nonsense_is_caught():
+    result = await Decode(lambda _: lambda _raw: [Timed(float("inf"))]).process(sample())
+    assert not result.success
+    assert "finite" in result.error
+
+
+async def test_codec_is_looked_up_once():
+    asked = []
+
+    def find(name):
+        asked.append(name)
+        return codec(name)
+
+    decode = Decode(find)
+    for _ in range(3):
+        assert (await decode.process(sample())).success
+    assert asked == ["json"]
+
+
+async def test_only_samples_are_taken():
+    with pytest.raises(ValueError, match="CollectedData"):
+        await Decode(codec).process([1])
+
+
+values = st.dictionaries(
+    st.text(min_size=1, max_size=5).filter(lambda name: "." not in name),
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(values)
+async def test_what_was_measured_is_what_comes_out(measured):
+    result = await Decode(codec).process(sample(to_json(measured)))
+    [reading] = result.processed_data
+    assert reading.values == measured

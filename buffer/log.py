@@ -424,10 +424,16 @@ class Log(StoredRecords):
                 self.closed = True
             try:
                 self.commit()
+            except DiskFault:
+                # Not sealed: that it was not is what tells the next opening to skip ids.
+                if self._active is not None:
+                    self._let_go(self._active)
+                raise
+            else:
+                if self._active is not None:
+                    self._seal(self._active, self.segments[-1])
             finally:
-                active, self._active = self._active, None
-                if active is not None:
-                    self._seal(active, self.segments[-1])
+                self._active = None
 
     def waiting(self) -> list[tuple[int, bytes]]:
         """The records in memory only, ascending."""

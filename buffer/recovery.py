@@ -104,6 +104,9 @@ class Recovery:
                 actives.append(base)
             elif is_temporary(name):
                 found.superseded.append(name)
+        for base in set(actives) & set(sealed):
+            if not sealed[base].count:  # it only carried the high-water mark until the active one came
+                found.superseded.append(str(sealed.pop(base)))
         for base, parsed in sealed.items():
             found.segments.append(Segment(base, parsed.last, parsed.count, -1, parsed.rev, parsed))
         bases = sorted({*sealed, *actives})

@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -41,12 +40,13 @@ from drivers.transport.mqtt_errors import (
     MqttRefused,
     MqttUnreachable,
 )
+from drivers.transport.mqtt_flight import Flight
+from drivers.transport.mqtt_message import InboundMessage
 from drivers.transport.mqtt_options import FLIGHT_MAX, MqttOptions, TlsFiles, options_from_url
 from drivers.transport.mqtt_packets import encode_puback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
     from types import TracebackType
 
     from paho.mqtt.reasoncodes import ReasonCode
@@ -72,29 +72,6 @@ FLOOD_MAX: Final = 65535
 """So many beyond `pending_max`, more than any Receive Maximum allows, and the connection is given up."""
 HEADER_BYTES_MAX: Final = 16
 """Fixed header, topic length, packet id, length of the properties and of the content type, rounded up."""
-
-
-@dataclass(slots=True, eq=False)
-class InboundMessage:
-    """A message as it came; hashable by identity, so that it serves as a token."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    """It was stored by the broker before we subscribed."""
-    dup: bool
-    """The broker may have delivered it before (on an earlier connection of this session)."""
-    packet_id: int
-    """0 at QoS 0."""
-    content_type: str | None
-    user_properties: tuple[tuple[str, str], ...]
-    received_at: datetime
-    """Wall clock at its arrival, UTC."""
-    up_ns: int
-    """CLOCK_BOOTTIME at its arrival."""
-    connection: MqttConnection | None = field(repr=False)
-    """Which connection brought it; None when there is nothing (more) to acknowledge."""
 
 
 class MessageStream:
@@ -145,12 +122,9 @@ class MqttConnection:
         self._taker: asyncio.Future[None] | None = None
         self._unacknowledged: deque[InboundMessage] = deque()
         self._pubacks = bytearray()
-        # Towards the broker: who waits for which packet id, and who waits to send.
+        # Towards the broker: who waits for which answer, and who may send.
         self._replies: dict[int, asyncio.Future[list[ReasonCode]]] = {}
-        self._flight: set[int] = set()
-        self._flight_max = FLIGHT_MAX
-        self._granted = 0
-        self._senders: deque[asyncio.Future[None]] = deque()
+        self._flight = Flight(FLIGHT_MAX)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -167,7 +141,7 @@ class MqttConnection:
         self.session_present = client.session_present
         self.receive_maximum = client.receive_maximum
         self.maximum_packet_size = client.maximum_packet_size
-        self._flight_max = min(client.receive_maximum, FLIGHT_MAX)
+        self._flight = Flight(min(client.receive_maximum, FLIGHT_MAX))
         self._open = not self._ended.done()
         self._control_flow()  # a resumed session's messages may have come with CONNACK
         return self
@@ -338,21 +312,19 @@ class MqttConnection:
         properties = None
         if self.options.protocol == 5 and (content_type is not None or user_properties):  # noqa: PLR2004 (MQTT 5)
             properties = _publish_properties(content_type, user_properties)
-        client = self._usable()
+        self._usable()
         self._check_size(topic, payload, properties)
         if qos:
-            await self._slot()
+            await self._flight.acquire()
         try:
             client = self._usable()
             packet_id = client.send_publish(topic, payload, qos, retain=retain, properties=properties)
         except BaseException:
             if qos:
-                self._granted -= 1
-                self._grant()
+                self._flight.release()
             raise
         if qos:
-            self._granted -= 1
-            self._flight.add(packet_id)
+            self._flight.departed(packet_id)
         (code,) = await self._reply(packet_id)
         if code.is_failure:
             raise MqttRefused(code.value, str(code), f"a message to {topic}")
@@ -368,32 +340,6 @@ class MqttConnection:
         if size > limit:
             subject = f"a message of {size} bytes to {topic}, beyond its limit of {limit}"
             raise MqttRefused(PACKET_TOO_LARGE, "Packet too large", subject)
-
-    async def _slot(self) -> None:
-        """Wait for leave to send one QoS 1 publish; first come, first served."""
-        if self._free() > 0 and not self._senders and not self._granted:
-            self._granted += 1
-            return
-        sender: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._senders.append(sender)
-        self._grant()
-        try:
-            await sender
-        except asyncio.CancelledError:
-            if sender.done() and not sender.cancelled() and sender.exception() is None:
-                self._granted -= 1
-            self._grant()
-            raise
-
-    def _free(self) -> int:
-        return self._flight_max - len(self._flight) - self._granted
-
-    def _grant(self) -> None:
-        while self._senders and self._free() > 0:
-            sender = self._senders.popleft()
-            if not sender.done():
-                self._granted += 1
-                sender.set_result(None)
 
     async def _reply(self, packet_id: int) -> list[ReasonCode]:
         reply: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
@@ -443,11 +389,10 @@ class MqttConnection:
 
     def on_reply(self, packet_id: int, codes: list[ReasonCode]) -> None:
         """PUBACK or SUBACK came, or a QoS 0 message was written (called by `PahoClient`)."""
-        self._flight.discard(packet_id)
+        self._flight.answered(packet_id)
         reply = self._replies.get(packet_id)
         if reply is not None and not reply.done():
             reply.set_result(codes)
-        self._grant()
 
     def on_end(self, error: MqttConnectionLost | None) -> None:
         """The connection is over (called by `PahoClient`)."""
@@ -456,11 +401,10 @@ class MqttConnection:
         if not self._ended.done():
             self._ended.set_result(None)
         text, code = (str(error), error.reason_code) if error else ("the connection was closed", None)
-        waiters: list[asyncio.Future[Any]] = [*self._replies.values(), *self._senders]
-        for waiting in waiters:
-            if not waiting.done():
-                waiting.set_exception(MqttConnectionLost(text, reason_code=code))
-        self._senders.clear()
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(MqttConnectionLost(text, reason_code=code))
+        self._flight.fail(MqttConnectionLost(text, reason_code=code))
         self._unacknowledged.clear()
         if error is None:
             self._pending.clear()  # nobody takes them; QoS 1 comes again

@@ -11,11 +11,11 @@ and the messages is replaced, because it (each found by reading it, and shown by
 
 paho 2 in turn asks the kernel for each packet's first byte, its length and its body separately, and
 builds a lock and a condition variable for each message: `_receive` reads in blocks, and `_on_packet_publish`
-decodes by ourselves. It also leaks a socket whose TLS handshake fails: `_create_socket`.
+decodes by ourselves. It also leaks a socket whose TLS handshake fails: `open_socket`.
 
 Both are pinned below their next major version; the tests in tests/drivers fail when a hook no longer holds.
 
-One object is one connection. Everything but `_client_connect` and `_create_socket` runs on the event loop.
+One object is one connection. Everything but `_client_connect` and `open_socket` runs on the event loop.
 """
 # ruff: noqa: SLF001 (hooking paho's private parts is what this module is for; it is the only one that does)
 
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 import threading
 import time
@@ -37,8 +36,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from drivers.transport.mqtt_errors import MqttConnectionLost, MqttConnectRefused, MqttUnreachable
-from drivers.transport.mqtt_options import TlsFiles
 from drivers.transport.mqtt_packets import PUBACK, Publish, decode_publish
+from drivers.transport.mqtt_socket import open_socket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -116,7 +115,7 @@ class PahoClient(aiomqtt.Client):
         client = self._client
         client.disable_logger()  # every failure is an exception here; paho would log it once more
         client.manual_ack_set(on=True)
-        client._create_socket = self._create_socket  # type: ignore[method-assign]
+        client._create_socket = lambda: open_socket(options)  # type: ignore[method-assign]
         client._sock_recv = self._receive  # type: ignore[method-assign, assignment]
         client._handle_publish = self._on_packet_publish  # type: ignore[method-assign]
 
@@ -190,21 +189,6 @@ class PahoClient(aiomqtt.Client):
             else:
                 self._attached = True
                 self._loop.call_soon_threadsafe(self._attach)
-
-    def _create_socket(self) -> socket.socket:
-        """In a thread, instead of paho's."""
-        options = self._options
-        tls = options.tls.context() if isinstance(options.tls, TlsFiles) else options.tls
-        sock = socket.create_connection((options.host, options.port), options.connect_timeout_s)
-        try:
-            # Small packets go at once: else a PUBACK may wait 40 ms for the peer's TCP acknowledgement.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is not None:
-                return tls.wrap_socket(sock, server_hostname=options.host)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _attach(self) -> None:
         """On the event loop: take over the socket from the thread."""

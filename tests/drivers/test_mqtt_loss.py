@@ -300,7 +300,7 @@ async def test_the_broker_dies_and_comes_back():
 async def test_the_broker_says_why_it_ends_the_connection():
     async def take_over(reader, writer):
         await read_packet(reader)
-        writer.write(CONNACK_5 + b"\xe0\x02\x8e\x00")
+        writer.write(CONNACK_5 + b"\xe0\x07\x8e\x05\x1f\x00\x02by")
 
     async with scripted_broker(take_over) as port, at(port) as receiver:
         with pytest.raises(MqttConnectionLost, match="0x8e") as loss:

@@ -284,7 +284,7 @@ async def test_cuts_cost_duplicates_and_no_message(broker, protocol):
         unsafe = []
         while len(stored) < total:
             if proxy.weather["down"].cut_after_bytes is None:
-                proxy.set_weather("down", cut_after_bytes=rng.randrange(1, 20_000))
+                proxy.set_weather("down", cut_after_bytes=rng.randrange(1, 4_000))
             try:
                 item = await source.collect()
             except ConnectionError:

@@ -95,10 +95,10 @@ class ChaosProxy:
         if self._server is None:
             return
         self._server.close()
-        self.reset_all()
-        for handler in self._handlers:
-            handler.cancel()
-        await asyncio.gather(*self._handlers, return_exceptions=True)
+        self.heal()  # nobody waits in a black hole any more
+        while self._handlers:
+            self.reset_all()  # again, for one that was just connecting
+            await asyncio.wait(self._handlers, timeout=0.02)
         await self._server.wait_closed()
         self._server = None
 

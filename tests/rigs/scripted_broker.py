@@ -40,18 +40,18 @@ def publish(topic: str, payload: bytes, packet_id: int) -> bytes:
 @asynccontextmanager
 async def scripted_broker(script: Script) -> AsyncIterator[int]:
     """Runs `script` for each connection; gives the port. The connection ends with the script."""
-    running: set[asyncio.Task[None]] = set()
+    running: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        running.add(task)
+        running[task] = writer
         try:
             await script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client has gone, as many a test wants it to
         finally:
-            running.discard(task)
+            del running[task]
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -59,7 +59,9 @@ async def scripted_broker(script: Script) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        for writer in running.values():
+            writer.transport.abort()  # whoever reads sees the end
+        if running:
+            _, stuck = await asyncio.wait(running, timeout=1)
+            assert not stuck, "a script waits for something else than its client"
         await server.wait_closed()

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from agent.config.units import DurationS, SizeBytes, parse_duration
 from agent.spine.backoff import BackoffPolicy
-from agent.sync.sender import SendOptions
+from agent.sync.feeder import SendOptions
 
 Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400, allow_inf_nan=False)]
 """A time in seconds that may be zero, at most a day."""

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from agent.sync.batches import B
-from agent.sync.upstream import LinkLost
+from agent.sync.upstream import LinkLost, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.sync.packing import Parcel
     from agent.sync.upstream import UpstreamError
+
+
+LOSSES_MAX = 3
+"""After so many lost connections a pack is cut."""
+LOSSES_OF_ONE_MAX = 10
+"""After so many a single reading is set aside; with the back-off's defaults that takes half an hour."""
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +40,10 @@ class Item(Generic[B]):
     is_piece: bool = False
     """It was cut from a parcel that the other end found too large."""
     in_flight: bool = False
+    alone: bool = False
+    """Nothing else was in flight with it."""
+    losses: int = 0
+    """How often in a row the connection ended while it was in flight, alone."""
     delivered: bool = False
     error: UpstreamError | None = None
     """What the last attempt came to, until it is dealt with."""
@@ -43,11 +53,17 @@ class Item(Generic[B]):
         """Whether there is something to deal with before it may be sent (again)."""
         return not self.in_flight and (self.delivered or self.error is not None or bool(self.parcel.fault))
 
-    def forget_link(self) -> None:
-        """The connection is gone, and what it did to this parcel with it: it may be sent again."""
-        self.in_flight = False
-        if isinstance(self.error, LinkLost):
-            self.error = None
+    def link_lost(self) -> None:
+        """The connection is gone: the parcel may be sent again, unless it is what broke it."""
+        concerned = self.in_flight or isinstance(self.error, LinkLost)
+        if not concerned or self.delivered:
+            return
+        self.in_flight, self.error = False, None
+        self.losses += self.alone
+        if self.losses >= (LOSSES_MAX if len(self.parcel.records) > 1 else LOSSES_OF_ONE_MAX):
+            self.error = TooLarge(
+                f"the connection ended {self.losses} times in a row while it was being sent"
+            )
 
 
 class Outbox(Generic[B]):
@@ -80,6 +96,11 @@ class Outbox(Generic[B]):
         taken = _Taken(batch, len(parcels))
         self._items += [Item(parcel, taken) for parcel in parcels]
         self.readings += len(batch.records)
+
+    def link_lost(self) -> None:
+        """The connection is gone, and with it what was in flight."""
+        for item in self._items:
+            item.link_lost()
 
     def next_waiting(self) -> Item[B] | None:
         """The oldest parcel that is not being sent and of which no outcome is left to deal with."""

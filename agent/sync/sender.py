@@ -14,74 +14,39 @@ Rules:
 5. What the other end will never take is set aside and blocks nobody. When that happens to several in a row,
    the fault is more likely the address or the format: each further one costs a back-off first, so that a
    mistake in the configuration cannot turn a whole backlog into dead letters quickly.
-6. Everything is bounded: one pack more than the window is prepared, each wait has an end.
+6. A pack at which the connection breaks again and again, alone, is cut as if it were too large: some brokers end
+   the connection instead of saying why. A single reading that does so ten times is set aside.
+7. Everything is bounded: one pack more than the window is prepared, each wait has an end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import SYNC, describe
 from agent.sync.batches import B, Consumer
 from agent.sync.dead_letters import DeadLetterBox, undelivered
+from agent.sync.feeder import Feeder, SendOptions
 from agent.sync.outbox import Item, Outbox
-from agent.sync.packing import Packer, Parcel, parcels
+from agent.sync.status import SenderStatus
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge, Upstream, UpstreamError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from agent.spine.spine import Spine
+    from agent.sync.packing import Packer
 
 _log = logging.getLogger(__name__)
 
 REJECTED_IN_A_ROW_MAX = 3
 RETRY_AFTER_MAX_S = 3600.0
 """A server that asks for more is asked again after this time: readings may have waited long enough."""
-_THREAD_READINGS_MIN = 50
-"""Larger batches are encoded off the loop (at 4 us a reading, 50 keep it 0.2 ms)."""
-_GROWTH = 20
-"""After a pack that was too large, batches grow again by a twentieth an acknowledgement."""
-_IDLE_WAIT_S = 1.0
-_LINGER_SLICE_S = 0.25
-"""How soon a lingering sender notices that it should drain."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendOptions:
-    """How readings are gathered into batches."""
-
-    batch_readings: int = 1000
-    batch_bytes: int = 48 * 1024
-    """Bytes of stored documents in a batch. A pack is smaller when compressed (6 to 8 bytes a value)."""
-    linger_s: float = 1.0
-    """How long readings may gather before a batch that is not full is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class SenderStatus:
-    """How delivery to one upstream does."""
-
-    name: str
-    state: str
-    """stopped, connecting, connected, retrying (time mends it) or paused (the operator must act)."""
-    since: datetime
-    backlog: int
-    in_flight: int
-    """Readings that are taken from the buffer and not yet acknowledged."""
-    delivered: int
-    dead_letters: int
-    """Readings set aside."""
-    last_delivery: datetime | None
-    last_error: str | None
-    oldest: float | None
-    """When the oldest reading on its way was measured (seconds UTC)."""
-    holding_back: str | None
-    """Why the backlog is not being delivered now, in one line; None while it is."""
+_STATE_LOOK_S = 0.25
+"""How often a draining sender looks whether delivery still works."""
 
 
 class Sender(Generic[B]):
@@ -114,19 +79,15 @@ class Sender(Generic[B]):
         self._consumer = consumer
         self._upstream = upstream
         self._spine = spine
-        self._packer = packer
         self._backoff = Backoff(retry, spine.rng)
         self._dead_letters = dead_letters
-        self._options = options
         self._outbox: Outbox[B] = Outbox()
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
+        self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options)
         self._settled = asyncio.Event()
         self._window = 1
         self._hold_until_s = 0.0
-        self._readings_max = options.batch_readings
         self._rejected_in_a_row = 0
-        self._draining = False
         self._linked = False
         self._state = "stopped"
         self._since = spine.clock.now()
@@ -185,7 +146,7 @@ class Sender(Generic[B]):
 
         Gives up as soon as delivery fails: a shutdown should not wait for a server that is away.
         """
-        self._draining = True
+        self._feeder.hurry = True
         try:
             async with asyncio.timeout(deadline_s):
                 while self._consumer.backlog:
@@ -193,14 +154,14 @@ class Sender(Generic[B]):
                         return False
                     self._settled.clear()
                     try:
-                        async with asyncio.timeout(_LINGER_SLICE_S):
+                        async with asyncio.timeout(_STATE_LOOK_S):
                             await self._settled.wait()
                     except TimeoutError:
                         continue  # look at the state again
         except TimeoutError:
             return not self._consumer.backlog
         finally:
-            self._draining = False
+            self._feeder.hurry = False
         return True
 
     # One connection
@@ -219,7 +180,8 @@ class Sender(Generic[B]):
                 self._recovered()
             async with asyncio.TaskGroup() as group:
                 lost = group.create_task(self._watch(), name=f"sync-watch:{self.name}")
-                feeder = group.create_task(self._feed(), name=f"sync-feed:{self.name}")
+                feed = self._feeder.run(lambda: self._upstream.max_in_flight + 1)
+                feeder = group.create_task(feed, name=f"sync-feed:{self.name}")
                 try:
                     error = await self._pump(group, sends, lost)
                 finally:
@@ -228,8 +190,7 @@ class Sender(Generic[B]):
         finally:
             self._linked = False
             await self._upstream.disconnect()
-            for item in self._outbox:
-                item.forget_link()
+            self._outbox.link_lost()
         raise error
 
     async def _watch(self) -> None:
@@ -264,7 +225,7 @@ class Sender(Generic[B]):
             item = self._outbox.next_waiting()
             if item is None or item.parcel.pack is None:
                 return
-            item.in_flight = True
+            item.in_flight, item.alone = True, window == 1
             task = group.create_task(self._send(item), name=f"sync-send:{self.name}:{item.parcel.pack.first}")
             sends.add(task)
             task.add_done_callback(sends.discard)
@@ -281,15 +242,17 @@ class Sender(Generic[B]):
             await self._spine.errors.report(
                 error, layer=SYNC, operation="send", critical=True, upstream=self.name
             )
-        finally:
-            item.in_flight = False
-            self._wake.set()
+        item.in_flight = False  # when cancelled, the connection is gone: `link_lost` sees to it
+        self._wake.set()
 
     # Outcomes
 
     async def _deal_with(self, item: Item[B]) -> UpstreamError | None:
         """Act on what became of one parcel; returns the error when the parcel stays where it is."""
-        error, item.error = item.error, None
+        error = item.error
+        if isinstance(error, LinkLost):
+            return error  # stays with the parcel until the connection is closed
+        item.error = None
         if item.delivered:
             self._accepted(item)
         elif item.parcel.fault:
@@ -298,9 +261,9 @@ class Sender(Generic[B]):
             pack = item.parcel.pack
             if pack is None or pack.count == 1:
                 return await self._put_aside(item, f"one reading alone is too large: {error}")
-            pieces = await self._pack(pack.device_id, pack.store_id, item.parcel, halve=True)
+            pieces = await self._feeder.pack(pack.device_id, pack.store_id, item.parcel.records, halve=True)
             self._outbox.replace(item, pieces)
-            self._readings_max = pack.count // 2
+            self._feeder.shrink(pack.count // 2)
             self._wake.set()
         elif isinstance(error, Rejected):
             self._rejected_in_a_row += 1
@@ -310,8 +273,7 @@ class Sender(Generic[B]):
                 await self._hold(Paused(f"{count} batches in a row were refused for good: {error}"))
             return unheard
         elif error is not None:
-            if not isinstance(error, LinkLost):
-                await self._hold(error)
+            await self._hold(error)
             return error
         return None
 
@@ -321,8 +283,7 @@ class Sender(Generic[B]):
             self._backoff.established(now.monotonic_s())
         self._window = self._upstream.max_in_flight
         self._rejected_in_a_row = 0
-        grown = self._readings_max + 1 + self._readings_max // _GROWTH
-        self._readings_max = min(self._options.batch_readings, grown)
+        self._feeder.grow()
         self._delivered += len(item.parcel.records)
         self._last_delivery = now.now()
         self._settle(item)
@@ -332,7 +293,7 @@ class Sender(Generic[B]):
         batch = self._outbox.settle(item)
         if batch is not None:
             self._consumer.ack(batch)
-        self._room.set()
+        self._feeder.made_room()
         self._settled.set()
         self._wake.set()
 
@@ -395,52 +356,6 @@ class Sender(Generic[B]):
             _log.info("sync: %s delivers again", self.name)
         self._error = None
         self._enter("connected")
-
-    # Batches
-
-    async def _feed(self) -> None:
-        """Keep one pack more prepared than may be in flight."""
-        while True:
-            while len(self._outbox) > self._upstream.max_in_flight:
-                self._room.clear()
-                await self._room.wait()
-            batch = await self._next_batch()
-            try:
-                whole = Parcel(batch.records, None)
-                pieces = await self._pack(batch.device_id, batch.store_id, whole)
-            except BaseException:
-                self._consumer.release(batch)
-                raise
-            self._outbox.add(batch, pieces)
-            self._wake.set()
-
-    async def _pack(
-        self, device_id: str, store_id: str, parcel: Parcel, *, halve: bool = False
-    ) -> list[Parcel]:
-        records = parcel.records
-        if len(records) < _THREAD_READINGS_MIN:
-            return parcels(self._packer, device_id, store_id, records, halve=halve)
-        return await asyncio.to_thread(parcels, self._packer, device_id, store_id, records, halve=halve)
-
-    async def _next_batch(self) -> B:
-        """The next batch: at once when it would be full, else when its readings have lingered."""
-        loop = asyncio.get_running_loop()
-        while True:
-            if not await self._consumer.wait(_IDLE_WAIT_S):
-                continue
-            until_s = loop.time() + self._options.linger_s
-            while self._available() < self._readings_max and not self._draining:
-                left_s = until_s - loop.time()
-                if left_s <= 0:
-                    break
-                await asyncio.sleep(min(left_s, _LINGER_SLICE_S))
-            batch = await self._consumer.take(self._readings_max, self._options.batch_bytes)
-            if batch is not None:
-                return batch
-            await asyncio.sleep(_LINGER_SLICE_S)  # ids that were no readings; never spin on them
-
-    def _available(self) -> int:
-        return self._consumer.backlog - self._outbox.readings
 
     # State
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from agent.spine.backoff import BackoffPolicy
 from agent.spine.spine import Spine, open_spine
+from agent.sync.feeder import SendOptions
 from agent.sync.packing import Packer
-from agent.sync.sender import Sender, SendOptions
+from agent.sync.sender import Sender
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge
 from collectors.interfaces import IErrorHandler
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters, reading
@@ -256,6 +257,27 @@ async def test_a_wrong_address_does_not_turn_the_backlog_into_dead_letters() -> 
         await asyncio.sleep(0.05)
         assert len(r.letters.letters) <= 3
         assert "3 batches in a row" in (r.sender.status.holding_back or "")
+
+
+async def test_a_pack_that_breaks_the_connection_is_cut_and_in_the_end_set_aside() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: LinkLost("gone") if pack.first <= 7 <= pack.last else None
+    retry = BackoffPolicy(first_s=0.001, base_s=0.001, cap_s=0.002)
+    async with rig(upstream, retry=retry, readings=40) as r:
+        await r.until_settled()
+        assert r.letters.seqs == [7]
+        assert "the connection ended 10 times" in r.letters.letters[0]["reason"]
+        assert len(upstream.arrived) == 39
+
+
+async def test_a_connection_that_breaks_now_and_then_cuts_nothing() -> None:
+    upstream = ScriptedUpstream(max_in_flight=1)
+    upstream.answers += [LinkLost("gone"), LinkLost("gone"), None, None] * 5
+    retry = BackoffPolicy(first_s=0.001, base_s=0.001, cap_s=0.002)
+    async with rig(upstream, retry=retry, readings=200) as r:
+        await r.until_settled()
+        assert {pack.count for pack in upstream.sent} == {10}
+        assert [n for _, n in upstream.arrived] == list(range(1, 201))
 
 
 async def test_a_pause_is_told_and_ends_by_itself() -> None:

@@ -18,7 +18,7 @@ class RangeOptions(StepOptions):
     high: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """The highest value that is good."""
     alarm: bool = False
-    """Send a reading that is out of range in the alarm lane: before all others."""
+    """Put a reading that is out of range in the alarm lane, which travels with it to the receiver."""
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _CERT_NOT_YET_VALID = 9
 """X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL: here, most likely our own clock."""
+_NO_MATCHING_SUBSCRIBERS = 0x10
 _TOPIC_NAME_INVALID = 0x90
 _PAYLOAD_FORMAT_INVALID = 0x99
 
@@ -66,6 +67,7 @@ class MqttUpstream:
         self._topic = readings_topic(device_id)
         self._clock = clock
         self._connection: MqttConnection | None = None
+        self._told_unheard = False
         self._waiting: dict[_Key, tuple[Pack, asyncio.Future[None]]] = {}
 
     @property
@@ -155,7 +157,7 @@ class MqttUpstream:
         encoding = pack.content_encoding
         try:
             async with asyncio.timeout(self._options.ack_timeout):
-                await connection.publish(
+                code = await connection.publish(
                     self._topic,
                     pack.payload,
                     content_type=pack.content_type,
@@ -167,6 +169,15 @@ class MqttUpstream:
             raise LinkLost(f"{self.name}: {error}") from error
         except TimeoutError as error:
             raise LinkLost(f"{self.name}: no PUBACK within {self._options.ack_timeout:g} s") from error
+
+        if code == _NO_MATCHING_SUBSCRIBERS and self._options.ack == "broker" and not self._told_unheard:
+            self._told_unheard = True
+            _log.warning(
+                "sync: %s acknowledges, but says that nobody subscribes to %s: unless it passes readings on by"
+                " rules of its own, it throws them away",
+                self.name,
+                self._topic,
+            )
 
     def _on_acknowledgement(self, payload: bytes) -> None:
         try:

@@ -286,7 +286,7 @@ class MqttConnection:
         retain: bool = False,
         content_type: str | None = None,
         user_properties: Iterable[tuple[str, str]] = (),
-    ) -> None:
+    ) -> int:
         """Publish; returns at the broker's PUBACK (at QoS 0, when it is written to the socket).
 
         A broker's PUBACK is not yet a durable one. Some brokers answer nothing when they throttle: limit the time. When
@@ -299,6 +299,9 @@ class MqttConnection:
             retain: The broker keeps it for later subscribers.
             content_type: MIME type (MQTT 5; left out on 3.1.1).
             user_properties: Names and values (MQTT 5; left out on 3.1.1).
+
+        Returns:
+            The broker's reason code: 0, or 0x10 when it has no subscriber for it and says so (MQTT 5).
 
         Raises:
             MqttRefused: The broker refused it (MQTT 5), or it is larger than the broker takes.
@@ -328,6 +331,7 @@ class MqttConnection:
         (code,) = await self._reply(packet_id)
         if code.is_failure:
             raise MqttRefused(code.value, str(code), f"a message to {topic}")
+        return int(code.value)
 
     def _check_size(self, topic: str, payload: bytes, properties: Properties | None) -> None:
         """A packet beyond the broker's limit makes it end the connection, so it must not leave."""

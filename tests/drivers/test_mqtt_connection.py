@@ -269,6 +269,25 @@ async def test_a_slow_consumer_makes_the_broker_wait(broker, protocol):
         assert numbers(await take(receiver, 2000)) == list(range(2000))
 
 
+async def test_a_packet_larger_than_we_take_is_left_out_by_the_broker(broker):
+    async with connection(broker, packet_bytes_max=1000) as receiver, connection(broker) as publisher:
+        await receiver.subscribe("a", 1)
+        await publisher.publish("a", bytes(1000))
+        await publisher.publish("a", b"small")
+        assert (await receiver.receive()).payload == b"small"
+
+
+async def test_on_mqtt_3_it_ends_the_connection_before_it_fills_the_memory(broker):
+    async with (
+        connection(broker, packet_bytes_max=1000, protocol=4) as receiver,
+        connection(broker) as publisher,
+    ):
+        await receiver.subscribe("a", 1)
+        await publisher.publish("a", bytes(1000))
+        with pytest.raises(MqttConnectionLost, match="beyond 1000"):
+            await receiver.receive()
+
+
 async def test_a_paused_connection_is_kept_alive(broker):
     async with connection(broker, pending_max=1, keepalive_s=1) as receiver:
         await receiver.subscribe("a/#", 1)
@@ -475,6 +494,6 @@ async def test_nothing_blocks_the_event_loop(broker):
     with blockbuster_ctx():
         async with connection(broker) as both:
             await both.subscribe("a", 1)
-            for message in await asyncio.gather(*(both.publish("a", b"x") for _ in range(20))):
+            for code in await asyncio.gather(*(both.publish("a", b"x") for _ in range(20))):
                 assert message is None
             await take_and_acknowledge(both, 20)

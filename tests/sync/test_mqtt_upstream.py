@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from agent.sync import http_upstream
 from agent.sync.acknowledgement import ack_topic, device_of, digest, readings_topic
 from agent.sync.config import MqttUpstreamOptions
 from agent.sync.mqtt_upstream import MqttUpstream
 from agent.sync.packing import Packer
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge
 from collectors.clock import SystemClock
-from drivers.transport.mqtt import MqttConnection, options_from_url
+from drivers.transport.mqtt import MqttConnection, MqttUnreachable, options_from_url
 from tests.rigs.certificates import make_certificates
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.proxy import ChaosProxy
@@ -130,6 +134,15 @@ async def test_packs_leave_in_the_order_of_the_calls(broker: Mosquitto) -> None:
     assert [message and message.payload for message in arrived] == [item.payload for item in packs]
 
 
+async def test_a_broker_without_a_subscriber_is_told_of_once(
+    broker: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with upstream(broker.url, ack="broker") as u:
+        await u.send(pack())
+        await u.send(pack(21))
+    assert caplog.text.count("nobody subscribes to outstation/greenhouse-3/readings") == 1
+
+
 async def test_a_publish_that_the_broker_forbids_pauses() -> None:
     with Mosquitto(BrokerSettings(acl="topic read #\n")) as broker:
         async with upstream(broker.url, ack="broker") as u:
@@ -209,6 +222,21 @@ async def test_mutual_tls(tmp_path: Path) -> None:
             await u.send(pack())
         with pytest.raises(Paused, match="not trusted"):
             await MqttUpstream(MqttUpstreamOptions(url=broker.url), DEVICE, SystemClock()).connect()
+
+
+@pytest.mark.parametrize(("code", "kind"), [(9, RetryLater), (10, Paused), (20, Paused)])
+def test_a_certificate_that_is_not_valid_yet_is_our_clocks_affair(
+    code: int, kind: type[UpstreamError]
+) -> None:
+    cause = ssl.SSLCertVerificationError("certificate verify failed")
+    cause.verify_code = code
+    over_mqtt = MqttUnreachable("x", certificate=True)
+    over_mqtt.__cause__ = cause
+    made = MqttUpstream(MqttUpstreamOptions(url="mqtts://host"), DEVICE, SystemClock())
+    assert type(made._connect_error(over_mqtt)) is kind
+    key = ConnectionKey("host", 443, True, True, None, None, None)
+    over_http = aiohttp.ClientConnectorCertificateError(key, cause)
+    assert type(http_upstream._certificate_error("x", over_http)) is kind
 
 
 @pytest.mark.parametrize("device", ["greenhouse-3", "a/b", "+", "#", "50 %", "ä", "$SYS"])

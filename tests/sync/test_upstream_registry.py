@@ -1,0 +1,55 @@
+"""Upstreams by name; what one needs is not imported for another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.sync import registry
+from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, UpstreamOptions
+from collectors.clock import SystemClock
+
+if TYPE_CHECKING:
+    from agent.sync.upstream import Upstream
+
+
+def test_names_and_options() -> None:
+    assert {"http", "mqtt"} == registry.UPSTREAMS
+    assert registry.load_options_class("http") is HttpUpstreamOptions
+    assert registry.load_options_class("mqtt") is MqttUpstreamOptions
+    with pytest.raises(KeyError):
+        registry.load_options_class("carrier pigeon")
+
+
+def test_each_makes_its_own_upstream() -> None:
+    made: list[Upstream] = [
+        registry.create_upstream(HttpUpstreamOptions(url="http://host/x"), "d", SystemClock()),
+        registry.create_upstream(
+            MqttUpstreamOptions(url="mqtts://me@host", username="me"), "d", SystemClock()
+        ),
+    ]
+    assert [upstream.name for upstream in made] == ["http://host/x", "mqtts://host"]
+    assert [upstream.lasting for upstream in made] == [False, True]
+    with pytest.raises(TypeError, match="no upstream takes UpstreamOptions"):
+        registry.create_upstream(UpstreamOptions(url="x"), "d", SystemClock())
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        (
+            "import agent.sync.registry as r; r.load_options_class('mqtt')(url='mqtt://h')",
+            "aiohttp paho aiomqtt",
+        ),
+        ("import agent.sync.mqtt_upstream", "aiohttp"),
+        ("import agent.sync.http_upstream", "paho aiomqtt"),
+        ("import agent.receiver.service", "aiohttp paho aiomqtt"),
+    ],
+)
+def test_nobody_pays_for_what_he_does_not_use(code: str, absent: str) -> None:
+    check = f"{code}; import sys; print([m for m in '{absent}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent import logs
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
+from agent.memory import share_one_arena
 from agent.runtime import StartError, run_agent
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _STUCK_THREAD_S = 0.5
 
 def main(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
+    share_one_arena()
     config = load(arguments.config)
     if config is None:
         return WRONG_CONFIGURATION

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.spine.spine import Spine
     from agent.sync.sender import Sender
     from buffer import Batch
+    from collectors.interfaces import IDataSource
     from collectors.models import CollectedData
 
 _PLAIN = "plain"
@@ -67,7 +68,7 @@ class Agent:
             storage=self._storage,
             buffer=self.buffer,
             backend_id=BACKEND_ID,
-            pipeline_of=self._pipeline_of,
+            pipeline_of={source.id: self._pipeline_of(source.id) for source in config.source}.__getitem__,
         )
 
     async def _take_in(self, data: CollectedData) -> None:
@@ -90,13 +91,15 @@ class Agent:
         await self._clock_watch.look()
         await self._storage.register_backend(self.buffer, {})
         await self._make_pipelines()
-        await self._load_redeliveries()
+        sources = [create_source(self._config, source, self._spine.clock) for source in self._config.source]
+        if any(isinstance(source, Acknowledging) for source in sources):
+            await self._load_redeliveries()
         supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
         supervise(self._spine, "clock", "watch", self._clock_watch.run, layer=COLLECTION)
         supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
         for upstream in self._config.upstream:
             self._start_sender(upstream)
-        for source in self._config.source:
+        for source in sources:
             await self._start_source(source)
 
     async def _count_boot(self) -> int:
@@ -125,12 +128,11 @@ class Agent:
             for order, step in enumerate(pipeline_config.step, start=1):
                 await pipeline.add_step(create_processor(step.processor, step.options), order)
 
-    async def _start_source(self, config: SourceConfig) -> None:
-        source = create_source(self._config, config, self._spine.clock)
+    async def _start_source(self, source: IDataSource) -> None:
         if isinstance(source, Acknowledging):
-            self._intake.acknowledge_to(config.id, source)
+            self._intake.acknowledge_to(source.get_source_id(), source)
         await self._collection.register_source(source, {"when_stream_ends": "reconnect"})
-        await self._collection.start_collection(config.id)
+        await self._collection.start_collection(source.get_source_id())
 
     def _start_sender(self, config: UpstreamConfig) -> None:
         sender = create_sender(

@@ -165,9 +165,7 @@ class MqttSource(IDataSource):
         metadata: dict[str, Any] = {UP_NS: message.up_ns, TAGS: {"topic": message.topic}}
         if message.qos:
             digest = blake2b(message.topic.encode() + b"\0" + message.payload, digest_size=HASH_BYTES)
-            # Neither model is validated: every field is as it must be by construction,
-            # and checking costs as much as receiving.
-            metadata[ORIGIN] = Origin.model_construct(
+            metadata[ORIGIN] = Origin(
                 client=self._client_id, packet=message.packet_id, payload_hash=digest.hexdigest()
             )
             metadata[ACK_TOKEN] = message
@@ -176,7 +174,7 @@ class MqttSource(IDataSource):
             if self._tell_new_session:
                 self._tell_new_session = False
                 metadata[NEW_SESSION] = True
-        return CollectedData.model_construct(
+        return CollectedData(
             source_id=self._source_id,
             timestamp=message.received_at,
             data_format=self._data_format,

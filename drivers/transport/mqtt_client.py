@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 READ_BYTES: Final = 65536
-PACKETS_PER_TURN: Final = 64
-"""Then the event loop serves others, within a millisecond or so."""
+TURN_S: Final = 0.001
+"""So long packets are handled before the event loop serves others."""
 TICK_S: Final = 1.0
 CLOSE_TIMEOUT_S: Final = 1.0
 """For what is queued and for DISCONNECT, when the other side does not read."""
@@ -92,6 +92,7 @@ class PahoClient(aiomqtt.Client):
         self._ended = False
         self._paused = False
         self._failure: OSError | None = None
+        self._complaint: str | None = None
         self._chunk: bytes = b""
         self._chunk_at = 0
         self._writer_fd: int | None = None
@@ -214,7 +215,8 @@ class PahoClient(aiomqtt.Client):
     def _readable(self) -> None:
         client = self._client
         try:
-            for _ in range(PACKETS_PER_TURN):
+            until = time.monotonic() + TURN_S
+            while time.monotonic() < until:
                 if self._ended or self._paused:
                     return
                 client.loop_read()
@@ -233,6 +235,9 @@ class PahoClient(aiomqtt.Client):
     def _receive(self, size: int) -> bytes:
         """Instead of paho's `_sock_recv`: the same, from a block read ahead."""
         start = self._chunk_at
+        if size > self._options.packet_bytes_max:
+            self._complaint = f"sent a packet of {size} bytes, beyond {self._options.packet_bytes_max}"
+            raise ConnectionError(self._complaint)
         if start == len(self._chunk):
             self._chunk, self._chunk_at = b"", 0
             block = paho.Client._sock_recv(self._client, READ_BYTES)
@@ -407,7 +412,7 @@ class PahoClient(aiomqtt.Client):
             self._end(MqttConnectionLost(said, reason_code=reason_code.value))
         elif reason_code.is_failure:
             silent = str(reason_code) == "Keep alive timeout"
-            what = "fell silent" if silent else "closed the connection"
+            what = self._complaint or ("fell silent" if silent else "closed the connection")
             self._end(MqttConnectionLost(f"{address} {what}"))
         elif not self._disconnected.done():
             self._disconnected.set_result(None)
@@ -436,6 +441,7 @@ class PahoClient(aiomqtt.Client):
 def _connect_properties(options: MqttOptions) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's
     properties.ReceiveMaximum = options.receive_maximum
+    properties.MaximumPacketSize = options.packet_bytes_max
     if options.session_expiry_s:
         properties.SessionExpiryInterval = options.session_expiry_s
     return properties

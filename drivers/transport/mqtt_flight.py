@@ -35,9 +35,11 @@ class Flight:
         if self._free() > 0 and not self._waiting and not self._granted:
             self._granted += 1  # at once, so that the order of calls is the order on the wire
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
         self._waiting.append(place)
-        self._grant()
+        # Not at once: those who were granted a place before, and have not run since, depart before us.
+        loop.call_soon(self._grant)
         try:
             await place
         except asyncio.CancelledError:

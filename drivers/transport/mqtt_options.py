@@ -58,6 +58,8 @@ class MqttOptions:
         session_expiry_s: How long the broker keeps the session after a disconnect, in seconds
             (MQTT 3.1.1 knows only 'not at all', 0, and 'for ever', above 0).
         receive_maximum: How many QoS 1 messages the broker may leave unacknowledged on us.
+        packet_bytes_max: The largest packet we take, in bytes. MQTT 5: the broker leaves larger messages out. 3.1.1 has no
+            way to say so: a larger one ends the connection.
         connect_timeout_s: For name, TCP, TLS and CONNACK together, in seconds.
     """
 
@@ -72,6 +74,7 @@ class MqttOptions:
     clean_start: bool = True
     session_expiry_s: int = 0
     receive_maximum: int = 100
+    packet_bytes_max: int = 4 << 20
     connect_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:

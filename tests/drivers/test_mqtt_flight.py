@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.transport.mqtt_flight import Flight
@@ -42,6 +42,7 @@ class Air:
         await asyncio.sleep(0)
 
 
+@settings(max_examples=200)
 @given(st.integers(1, 4), steps)
 def test_places_are_bounded_and_given_in_order(limit, actions):
     async def run():

@@ -495,5 +495,5 @@ async def test_nothing_blocks_the_event_loop(broker):
         async with connection(broker) as both:
             await both.subscribe("a", 1)
             for code in await asyncio.gather(*(both.publish("a", b"x") for _ in range(20))):
-                assert message is None
+                assert code == 0
             await take_and_acknowledge(both, 20)

@@ -234,7 +234,9 @@ def test_a_certificate_that_is_not_valid_yet_is_our_clocks_affair(
     over_mqtt.__cause__ = cause
     made = MqttUpstream(MqttUpstreamOptions(url="mqtts://host"), DEVICE, SystemClock())
     assert type(made._connect_error(over_mqtt)) is kind
-    key = ConnectionKey("host", 443, True, True, None, None, None)
+    key = ConnectionKey(
+        "host", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+    )
     over_http = aiohttp.ClientConnectorCertificateError(key, cause)
     assert type(http_upstream._certificate_error("x", over_http)) is kind
 

@@ -227,6 +227,19 @@ class TinyDBBuffer(IStorageBackend):
         log = self._database.log(table)
         return [Record(*record) for record in await self._read(lambda: log.recent(n))]
 
+    async def visit_recent(
+        self, n: int, visit: Callable[[int, dict[str, Any]], None], *, table: str = READINGS
+    ) -> None:
+        """Call `visit(id, document)` in a thread for the newest `n` durable records, ascending.
+
+        Holds a few of them in memory at a time. Where some were deleted, a few older ones may come before them.
+
+        Raises:
+            DiskFault: The disk cannot be read.
+        """
+        log = self._database.log(table)
+        await self._read(lambda: log.visit_recent(n, visit))
+
     def state(self, name: str) -> "StateTable":
         """A small durable table: keys to JSON objects."""
         return StateTable(self._database.small_table(name))

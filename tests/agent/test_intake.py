@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic_core import from_json
 
@@ -19,12 +18,6 @@ from collectors.clock import SystemClock
 from collectors.interfaces import IProcessor, IStorageBackend
 from collectors.models import CollectedData, Origin, ProcessingResult
 from drivers.codecs import codec
-
-
-@dataclass
-class Record:
-    seq: int
-    document: dict[str, Any]
 
 
 @dataclass
@@ -59,9 +52,9 @@ class MemoryBuffer(IStorageBackend):
             self.durable[table] = len(self.tables[table])
             self.changed.notify_all()
 
-    async def recent(self, n, *, table="readings"):
-        rows = [Record(seq, from_json(row)) for seq, row in enumerate(self.tables[table], start=1)]
-        return rows[-n:]
+    async def visit_recent(self, n, visit, *, table="readings"):
+        for seq, row in list(enumerate(self.tables[table], start=1))[-n:]:
+            visit(seq, from_json(row))
 
     async def connect(self): ...
     async def disconnect(self): ...

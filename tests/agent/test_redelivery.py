@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.redelivery import RedeliveryIndex
+from agent.redelivery import CAPACITY, Kept, RedeliveryIndex
 from collectors.models import Origin
 
 
@@ -36,16 +36,32 @@ def test_a_client_whose_session_is_gone_is_forgotten():
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from("abc")), max_size=200), st.integers(1, 20))
-def test_it_stays_bounded_and_keeps_the_newest(deliveries, capacity):
+def test_what_is_newer_than_so_many_deliveries_is_found_and_nothing_else(deliveries, capacity):
     index = RedeliveryIndex(capacity)
-    for last_id, (packet, payload_hash) in enumerate(deliveries):
-        index.remember(origin(packet, payload_hash), "readings", last_id)
-    assert len(index) <= capacity
     newest: dict[int, tuple[str, int]] = {}
-    for last_id, (packet, payload_hash) in enumerate(deliveries):
-        newest.pop(packet, None)
+    for last_id, (packet, payload_hash) in enumerate(deliveries, start=1):
+        index.remember(origin(packet, payload_hash), "readings", last_id)
         newest[packet] = (payload_hash, last_id)
-    for packet, (payload_hash, last_id) in list(newest.items())[-capacity:]:
+    for packet in range(1, 41):
+        payload_hash, last_id = newest.get(packet, ("a", 0))
         kept = index.find(origin(packet, payload_hash))
-        assert kept is not None
-        assert kept.last_id == last_id
+        assert index.find(origin(packet, "d")) is None
+        if last_id > len(deliveries) - capacity and last_id:
+            assert kept == Kept("readings", last_id)
+        else:
+            assert kept is None
+
+
+def test_every_packet_id_in_flight_is_known():
+    index = RedeliveryIndex()
+    for packet in range(1, CAPACITY + 1):
+        index.remember(origin(packet), "readings", packet)
+    assert all(index.find(origin(packet)) == Kept("readings", packet) for packet in range(1, CAPACITY + 1))
+
+
+def test_ids_of_forty_bits_and_several_tables_are_told_apart():
+    index = RedeliveryIndex()
+    index.remember(origin(1), "readings", 2**40 - 1)
+    index.remember(origin(65535), "dead_letters", 5)
+    assert index.find(origin(1)) == Kept("readings", 2**40 - 1)
+    assert index.find(origin(65535)) == Kept("dead_letters", 5)

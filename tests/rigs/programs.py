@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -210,3 +211,11 @@ def receiver_program(folder: Path, url: str) -> Program:
     """`outstation receive` from a URL into `cloud.sqlite` in a folder."""
     database = folder / "cloud.sqlite"
     return Program("receive", "--from", url, "--into", f"sqlite:///{database}", log=folder / "receiver.log")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,100 @@
+"""The receiver is killed again and again while it writes: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.rigs import cloud, stored
+from tests.rigs.mosquitto import BrokerSettings, Mosquitto
+from tests.rigs.programs import AgentProgram, free_port, receiver_program, seed_of, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = """\
+[device]
+id = "journey-pi"
+
+[[source]]
+id = "counter"
+driver = "simulated"
+rate_hz = 500
+signals = [{{ name = "n", kind = "counter" }}]
+
+[buffer]
+path = "buffer"
+
+[[upstream]]
+name = "cloud"
+{upstream}
+linger = "50 ms"
+batch_readings = 50
+
+[upstream.retry]
+first = "200 ms"
+base = "100 ms"
+cap = "500 ms"
+stable = "1 s"
+"""
+KILLS = 4
+
+
+@pytest.mark.parametrize("driver", ["mqtt", "http"])
+async def test_a_receiver_that_is_killed_loses_and_doubles_nothing(tmp_path: Path, driver: str):
+    rng = random.Random(seed_of(f"test_receiver_killed[{driver}]"))
+    with Mosquitto(BrokerSettings()) as broker:
+        url = broker.url if driver == "mqtt" else f"http://127.0.0.1:{free_port()}"
+        options = {
+            "mqtt": f'driver = "mqtt"\nurl = "{url}"\nack = "receiver"\nack_timeout = "5 s"',
+            "http": f'driver = "http"\nurl = "{url}/readings"',
+        }
+        database = tmp_path / "cloud.sqlite"
+        config = CONFIG.format(upstream=options[driver])
+        with receiver_program(tmp_path, url) as receiver, AgentProgram(tmp_path, config) as agent:
+            receiver.start()
+            await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
+            agent.start()
+            for _ in range(KILLS):
+                before = cloud.count(database)
+                await until(lambda before=before: cloud.count(database) > before + 100, "readings arrive")
+                await asyncio.sleep(rng.uniform(0, 0.4))
+                receiver.kill()
+                await asyncio.sleep(rng.uniform(0, 0.5))
+                receiver.start()
+            before = cloud.count(database)
+            await until(lambda: cloud.count(database) > before + 500, "the backlog drains")
+            assert (await agent.stop())[0] == 0
+            on_device = stored.documents(agent.buffer)
+            if cloud.count(database) < len(on_device):  # it may have stopped in one of the retries
+                agent.start()
+                await until(lambda: cloud.count(database) >= len(on_device), "the rest arrives")
+                assert (await agent.stop())[0] == 0
+                on_device = stored.documents(agent.buffer)
+            assert (await receiver.stop())[0] == 0
+    arrived = cloud.rows(database)
+    first_life = [row.document["values"]["n"] for row in arrived]
+    assert [row.seq for row in arrived] == list(on_device)
+    assert not cloud.disordered(arrived)
+    for row in arrived:
+        assert row.document["values"] == on_device[row.seq]["values"]
+    assert first_life[:1000] == list(range(1000))
+
+
+async def test_a_reading_counts_as_delivered_only_when_the_receiver_has_committed_it(tmp_path: Path):
+    with Mosquitto() as broker:
+        options = f'driver = "mqtt"\nurl = "{broker.url}"\nack = "receiver"\nack_timeout = "1 s"'
+        with (
+            receiver_program(tmp_path, broker.url) as receiver,
+            AgentProgram(tmp_path, CONFIG.format(upstream=options)) as agent,
+        ):
+            agent.start()
+            report = await agent.until(lambda r: r.upstreams[0].last_error, "nobody acknowledges")
+            assert report.upstreams[0].delivered == 0
+            assert "is `outstation receive` running?" in report.summary()
+            receiver.start()
+            report = await agent.until(lambda r: r.upstreams[0].delivered, "somebody acknowledges")
+            assert cloud.count(tmp_path / "cloud.sqlite") >= report.upstreams[0].delivered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, UpstreamOptions
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from agent.sync.dead_letters import DeadLetterBox
     from agent.sync.upstream import Upstream
     from collectors.clock import Clock
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS: dict[str, type[UpstreamOptions]] = {"http": HttpUpstreamOptions, "mqtt": MqttUpstreamOptions}
 
@@ -63,6 +66,8 @@ def create_sender(
         ImportError: What the upstream needs is not installed.
     """
     upstream = create_upstream(options, device_id, spine.clock)
+    if options.plain_over_network:
+        _log.warning("sync: %s: readings and credentials go unencrypted to %s", name, upstream.name)
     return Sender(
         name,
         consumer,

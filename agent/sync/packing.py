@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 GZIP_READINGS_MIN = 10
 """Below, gzip's 18 bytes and a short history save nothing worth having."""
-_GZIP_LEVEL = 1
-"""On packs of 100 SenML readings level 6 takes 3 times as long and saves 1 % more."""
+_GZIP_LEVEL = 6
+"""100 readings of five noisy metrics: 35 bytes and 1.8 us a reading; level 1 makes 45 bytes in 0.5 us."""
 _GZIP_WBITS = 31
 
 

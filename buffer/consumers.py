@@ -187,7 +187,7 @@ class Consumer:
                 self._forget_backlog()
             elif self._backlog is not None:
                 self._backlog -= known
-            self._acked.add(low, high)
+            self._acked.add(max(low, self.mark + 1), high)
             self._advance()
 
     def release(self, batch: Batch) -> None:

@@ -58,7 +58,7 @@ class Edit:
         """
         log = self._log
         with log.io:
-            finish(log.directory, log.table, self._journal, self._fs)
+            self._carry_out()  # what an earlier change left undone
             log.commit()
             log.require_active()
             log.roll()
@@ -77,7 +77,7 @@ class Edit:
             except BaseException:
                 self._forget()
                 raise
-            self._swap()
+            self._carry_out()
 
     def clear(self) -> None:
         """Remove all records; durable when it returns.
@@ -144,44 +144,46 @@ class Edit:
             with suppress(OSError):  # swept at the next opening
                 self._fs.unlink(f"{self._log.directory}/{temporary}")
 
-    def _swap(self) -> None:
+    def _carry_out(self) -> None:
+        """Do what was decided, on disk and then in memory."""
         log = self._log
-        if not self._made:
-            return
-        finish(log.directory, log.table, self._journal, self._fs)
-        for _, old, name in self._made:
-            log.replace(old, Segment(name.base, name.last, name.count, -1, name.rev, name))
+        for name in finish(log.directory, log.table, self._journal, self._fs):
+            new = Segment(name.base, name.last, name.count, -1, name.rev, name)
+            for old in [each for each in log.segments if each.base == name.base]:
+                log.replace(old, new)
             with log.lock:
-                log.deleted.discard(old.base, old.last)
-        for _, _, name in self._made:
+                log.deleted.discard(name.base, name.last)
             if not name.count:
-                empty = next(each for each in log.segments if each.base == name.base)
                 with suppress(OSError):  # an empty file does no harm
-                    log.drop(empty)
+                    log.drop(new)
 
 
-def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> None:
-    """Carry out a change that was decided on; nothing when there is none.
+def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list[SealedName]:
+    """Carry out on disk a change that was decided on; nothing when there is none.
+
+    Returns:
+        The names of the new files.
 
     Raises:
         DiskFault: The disk refused; it is tried again before the next change and at the next opening.
     """
     steps = journal.get(EDITS, table)
     if not steps:
-        return
+        return []
     try:
         names = set(fs.list_directory(directory))
         for temporary, _, new in steps:
             if temporary in names:
                 fs.rename(f"{directory}/{temporary}", f"{directory}/{new}")
         fs.sync_directory(directory)
-        tombstones = RangeSet(journal.get(DELETED, table) or ())
         for _, old, new in steps:
-            name = parse_sealed(new)
-            assert name is not None
-            tombstones.discard(name.base, name.last)  # what they hid is gone
             if old in names and old != new:
                 fs.unlink(f"{directory}/{old}")
     except OSError as error:
         raise DiskFault(f"{directory_name(table)}: a change could not be finished: {error}") from error
+    done = [name for _, _, new in steps if (name := parse_sealed(new)) is not None]
+    tombstones = RangeSet(journal.get(DELETED, table) or ())
+    for name in done:
+        tombstones.discard(name.base, name.last)  # what they hid is gone
     journal.put([(EDITS, table, None), (DELETED, table, list(tombstones) or None)])
+    return done

@@ -172,11 +172,28 @@ def _trailer_ends(data: bytes, *, strict: bool) -> list[int]:
         # A record's last byte may have been turned into white space, or the newline after it.
         followed = data[run.end() : run.end() + 1] == b"\n"
         ends.add(run.end() if followed else run.start() + TRAILER_BYTES)
-    if not strict:
-        at = data.find(b"\n", TRAILER_BYTES)
-        while at != -1:
-            white = TRAILER_BYTES - len(data[at - TRAILER_BYTES : at].translate(None, b"\t\r"))
-            if white >= _TRAILER_WHITE_MIN:
-                ends.add(at)
-            at = data.find(b"\n", at + 1)
-    return sorted(ends)
+    if strict:
+        return sorted(ends)
+    at = data.find(b"\n", TRAILER_BYTES)
+    while at != -1:
+        if _whiteness(data, at) >= _TRAILER_WHITE_MIN:
+            ends.add(at)
+        at = data.find(b"\n", at + 1)
+    return _apart(data, sorted(ends))
+
+
+def _whiteness(data: bytes, end: int) -> int:
+    """How many of the bytes where a trailer would be are TAB or CR."""
+    return TRAILER_BYTES - len(data[end - TRAILER_BYTES : end].translate(None, b"\t\r"))
+
+
+def _apart(data: bytes, ends: list[int]) -> list[int]:
+    """Of ends too close for a trailer each, the likeliest: damage can look like another newline."""
+    chosen: list[int] = []
+    for end in ends:
+        if chosen and end - chosen[-1] < TRAILER_BYTES:
+            if _whiteness(data, end) >= _whiteness(data, chosen[-1]):
+                chosen[-1] = end
+        else:
+            chosen.append(end)
+    return chosen

@@ -90,20 +90,7 @@ class Recovery:
             OSError: The directory cannot even be listed.
         """
         found = self._found
-        sealed: dict[int, SealedName] = {}
-        actives: list[int] = []
-        for name in sorted(self._fs.list_directory(self._directory)):
-            parsed, base = parse_sealed(name), parse_active(name)
-            if parsed is not None:
-                older = sealed.get(parsed.base)
-                if older is not None:
-                    older, parsed = sorted((older, parsed), key=lambda each: each.rev)
-                    found.superseded.append(str(older))
-                sealed[parsed.base] = parsed
-            elif base is not None:
-                actives.append(base)
-            elif is_temporary(name):
-                found.superseded.append(name)
+        sealed, actives = self._list()
         for base in set(actives) & set(sealed):
             if not sealed[base].count:  # it only carried the high-water mark until the active one came
                 found.superseded.append(str(sealed.pop(base)))
@@ -120,6 +107,24 @@ class Recovery:
         self._drop_empty()
         self._set_next_id(bases, unclean=bool(actives))
         return found
+
+    def _list(self) -> tuple[dict[int, SealedName], list[int]]:
+        """The newest sealed name of each base, and the bases of active files."""
+        sealed: dict[int, SealedName] = {}
+        actives: list[int] = []
+        for name in sorted(self._fs.list_directory(self._directory)):
+            parsed, base = parse_sealed(name), parse_active(name)
+            if parsed is not None:
+                older = sealed.get(parsed.base)
+                if older is not None:
+                    older, parsed = sorted((older, parsed), key=lambda each: each.rev)
+                    self._found.superseded.append(str(older))
+                sealed[parsed.base] = parsed
+            elif base is not None:
+                actives.append(base)
+            elif is_temporary(name):
+                self._found.superseded.append(name)
+        return sealed, actives
 
     def _set_next_id(self, bases: list[int], *, unclean: bool) -> None:
         found = self._found
@@ -269,13 +274,14 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
                 losses.append(Loss(first, found[0][0] - 1 if found else first, missing, "damaged"))
         known, lost = frame.trailer.records, 0
         records += found
-    if lost:
-        first = records[-1][0] + 1 if records else base
+    last_good = _last_intact(frames)
+    unread = len(record_ids(data[frames[last_good].end if last_good >= 0 else 0 :]))
+    if lost:  # the trailer may know better, unless it was hit itself
         stated = frames[-1].trailer.records - known
-        ids = record_ids(data[frames[-1].start : frames[-1].end])
-        count = stated if 0 < stated <= PENDING_RECORDS_MAX else len(ids)
-        if count:
-            losses.append(Loss(first, first + count - 1, count, "damaged or torn at the end"))
+        unread = max(unread, stated if stated <= 2 * unread + 1 else 0)
+    if unread:  # whether they were ever durable nobody can tell any more
+        first = records[-1][0] + 1 if records else base
+        losses.append(Loss(first, first + unread - 1, unread, "damaged or torn at the end"))
     if last_max is not None:
         records = [record for record in records if record[0] <= last_max]
         losses = [loss for loss in losses if loss.first <= last_max]

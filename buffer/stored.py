@@ -127,19 +127,17 @@ class StoredRecords:
                 return found
             left = None if bytes_max is None else bytes_max - size
             try:
-                text, found.position = self._read_lines(
-                    segment, low, n - len(found.records), left, found.position
-                )
+                text, position = self._read_lines(segment, low, n - len(found.records), left, found.position)
             except FileNotFoundError:
                 self._missing(segment)
                 continue
-            except DamagedSegment:
+            except (DamagedSegment, OSError):
                 self._rewrite_damaged(segment)
                 continue
-            except OSError:
-                self._rewrite_damaged(segment)
-                continue
+            if left is not None and found.records and len(text) > left:
+                break  # the next record alone is too much
             size += len(text)
+            found.position = position
             records = parse_lines(text)
             if not records:
                 low = segment.last + 1
@@ -148,8 +146,7 @@ class StoredRecords:
             if records[-1][0] > high:
                 records = [record for record in records if record[0] <= high]
             found.records += [r for r in records if r[0] not in self.deleted] if self.deleted else records
-        nothing_left = low > high
-        found.complete = nothing_left
+        found.complete = low > high
         return found
 
     def _read_lines(

@@ -172,9 +172,7 @@ class Life:
         else:
             for each in some:
                 before = json.loads(self.handed_out[each])
-                self.handed_out[each] = json.dumps(
-                    {**before, "edited": mark}, separators=(",", ":")
-                ).encode()
+                self.handed_out[each] = json.dumps({**before, "edited": mark}, separators=(",", ":")).encode()
                 self.in_doubt.pop(each)
         self.note_durable()
 

@@ -1,0 +1,198 @@
+"""Taking, acknowledging, releasing: exactly the batch that is named."""
+
+import shutil
+
+import pytest
+
+from buffer import Batch, BufferDB, BufferLocked, UnknownBatch, UnknownRecord
+
+
+def opened(path, **options):
+    options = {"threaded": False, "segment_bytes": 4096, "device_id": "d", **options}
+    return BufferDB(path, **options)
+
+
+def fill(db, n, start=0):
+    ids = db.insert_json([b'{"n":%d,"pad":"%s"}' % (start + at, b"x" * 40) for at in range(n)])
+    db.flush()
+    return ids
+
+
+def drain(consumer, n=50):
+    got = []
+    while (batch := consumer.take(n)) is not None:
+        got += [record.seq for record in batch.records]
+        consumer.ack(batch)
+    return got
+
+
+def test_only_durable_records_are_given(tmp_path):
+    with opened(tmp_path) as db:
+        consumer = db.consumer("cloud")
+        db.insert_json([b"{}"])
+        assert consumer.take(10) is None
+        assert not consumer.ready
+        db.flush()
+        assert len(consumer.take(10)) == 1
+
+
+def test_batches_are_acknowledged_one_by_one_in_any_order(tmp_path):
+    with opened(tmp_path) as db:
+        fill(db, 100)
+        consumer = db.consumer("cloud")
+        one, two, three = (consumer.take(30) for _ in range(3))
+        assert [(batch.first, batch.last, len(batch)) for batch in (one, two, three)] == [
+            (1, 30, 30),
+            (31, 60, 30),
+            (61, 90, 30),
+        ]
+        consumer.ack(three)
+        consumer.ack(one)
+        consumer.ack(one)
+        assert (consumer.mark, consumer.backlog, consumer.taken) == (30, 40, 1)
+        consumer.release(two)
+        consumer.release(two)
+        again = consumer.take(100)
+        assert (again.first, again.last) == (31, 60)
+        consumer.ack(again)
+        assert consumer.mark == 90
+        assert drain(consumer) == list(range(91, 101))
+        assert consumer.backlog == 0
+
+
+def test_an_acknowledgement_of_something_else_is_refused(tmp_path):
+    with opened(tmp_path) as db:
+        fill(db, 10)
+        consumer = db.consumer("cloud")
+        batch = consumer.take(5)
+        with pytest.raises(UnknownBatch):
+            consumer.ack(Batch("d", "0" * 32, batch.first, batch.last, batch.records))
+        with pytest.raises(UnknownBatch):
+            consumer.ack(Batch("d", batch.store_id, 1, 99, ()))
+        assert consumer.mark == 0
+
+
+def test_a_batch_is_bounded_by_bytes_but_never_empty(tmp_path):
+    with opened(tmp_path) as db:
+        fill(db, 20)
+        consumer = db.consumer("cloud")
+        assert len(consumer.take(20, max_bytes=300)) == 4
+        assert len(consumer.take(20, max_bytes=1)) == 1
+
+
+def test_consumers_are_apart_and_survive(tmp_path):
+    with opened(tmp_path) as db:
+        fill(db, 60)
+        assert len(drain(db.consumer("one"))) == 60
+        batch = db.consumer("two").take(20)
+        db.consumer("two").ack(batch)
+    with opened(tmp_path) as db:
+        assert db.consumer("one").backlog == 0
+        assert db.consumer("two").backlog == 40
+        assert drain(db.consumer("two")) == list(range(21, 61))
+        assert db.consumers() == ["one", "two"]
+        db.forget_consumer("two")
+        assert db.consumers() == ["one"]
+
+
+def copy_as_after_a_kill(db, target):
+    """What is on disk now, as another process would find it."""
+    shutil.copytree(db.path, target)
+    return opened(target)
+
+
+def test_the_mark_rides_in_the_next_trailer(tmp_path):
+    with opened(tmp_path / "a") as db:
+        consumer = db.consumer("cloud")
+        fill(db, 30)
+        consumer.ack(consumer.take(20))
+        fill(db, 1)
+        with copy_as_after_a_kill(db, tmp_path / "b") as killed:
+            assert killed.consumer("cloud").mark == 20
+            assert killed.consumer("cloud").backlog == 11
+
+
+def test_a_new_consumer_gets_the_oldest_whatever_others_did(tmp_path):
+    with opened(tmp_path / "a") as db:
+        fill(db, 30)
+        drain(db.consumer("old"))
+        fill(db, 1)
+        db.consumer("new")
+        with copy_as_after_a_kill(db, tmp_path / "b") as killed:
+            assert killed.consumer("old").mark == 30
+            assert len(drain(killed.consumer("new"))) == 31
+
+
+def test_a_kill_costs_ids_but_never_reuses_one(tmp_path):
+    with opened(tmp_path / "a") as db:
+        fill(db, 5)
+        pending = db.insert_json([b"{}"] * 3)
+        with copy_as_after_a_kill(db, tmp_path / "b") as killed:
+            consumer = killed.consumer("cloud")
+            assert drain(consumer) == [1, 2, 3, 4, 5]
+            first = killed.insert({})
+            assert first > pending[-1]
+            killed.flush()
+            assert drain(consumer) == [first]
+            ((_, entry),) = killed.ledger.items()
+            assert (entry["first"], entry["last"], entry["why"]) == (6, first - 1, "never issued")
+
+
+def test_a_moved_card_gets_a_new_identity_and_keeps_the_old_one_for_its_records(tmp_path):
+    with opened(tmp_path, machine_id="a") as db:
+        fill(db, 10)
+        old = db.store_id
+    with opened(tmp_path, machine_id="b") as db:
+        assert db.store_id != old
+        fill(db, 10)
+        consumer = db.consumer("cloud")
+        first, second = consumer.take(100), consumer.take(100)
+        assert (first.store_id, first.first, first.last) == (old, 1, 10)
+        assert (second.store_id, second.first, second.last) == (db.store_id, 11, 20)
+        new = db.store_id
+    with opened(tmp_path, machine_id="b") as db:
+        assert db.store_id == new
+        assert [epoch.first_seq for epoch in db.epochs] == [1, 11]
+
+
+def test_deleted_and_removed_records_are_not_given(tmp_path):
+    with opened(tmp_path) as db:
+        fill(db, 20)
+        db.delete(3)
+        with pytest.raises(UnknownRecord):
+            db.delete(3)
+        db.remove(doc_ids=[5, 6])
+        consumer = db.consumer("cloud")
+        assert consumer.backlog == 17
+        assert drain(consumer) == [each for each in range(1, 21) if each not in {3, 5, 6}]
+        assert consumer.backlog == 0
+    with opened(tmp_path) as db:
+        assert len(db) == 17
+
+
+def test_many_deletions_are_purged(tmp_path):
+    with opened(tmp_path, segment_bytes=1 << 20) as db:
+        fill(db, 2100)
+        for record_id in range(1, 2100, 2):
+            db.delete(record_id)
+        assert len(db.log("readings").deleted) < 100
+        assert len(db) == 1050
+    with opened(tmp_path) as db:
+        assert len(db) == 1050
+
+
+def test_a_second_process_is_told(tmp_path):
+    with opened(tmp_path), pytest.raises(BufferLocked, match="another process"):
+        opened(tmp_path)
+    opened(tmp_path).close()
+
+
+def test_recent_and_threads_window(tmp_path):
+    with BufferDB(tmp_path, segment_bytes=4096, window_s=0.01) as db:
+        last = db.insert_json([b'{"n":%d}' % at for at in range(500)])[-1]
+        db.wait_durable(last)
+        assert [seq for seq, _ in db.log("readings").recent(3)] == [last - 2, last - 1, last]
+        assert len(db.log("readings").recent(10_000)) == 500
+        more = db.insert({"n": 1})
+        db.wait_durable(more)
+        assert db.durable_id() == more

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-RETRY = BackoffPolicy(first_s=1.0, base_s=0.5, cap_s=30.0, stable_s=10.0)
+RETRY = BackoffPolicy(first_s=1.0, base_s=0.5, cap_s=5.0, stable_s=10.0)
 """One receiver harms nobody by coming back soon, and a fleet waits for it."""
 SESSION_EXPIRY_S = 7 * 86400
 """How long the broker keeps packs for a receiver that is away."""

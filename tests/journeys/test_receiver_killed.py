@@ -43,7 +43,7 @@ stable = "1 s"
 KILLS = 4
 
 
-@pytest.mark.parametrize("driver", ["mqtt", "http"])
+@pytest.mark.parametrize("driver", ["mqtt", pytest.param("http", marks=pytest.mark.slow)])
 async def test_a_receiver_that_is_killed_loses_and_doubles_nothing(tmp_path: Path, driver: str):
     rng = random.Random(seed_of(f"test_receiver_killed[{driver}]"))
     with Mosquitto(BrokerSettings()) as broker:

@@ -154,6 +154,7 @@ async def test_sigterm_commits_and_ends_in_time_whatever_hangs(tmp_path: Path, o
             told_at = time.time()
             status, took_s = await agent.stop()
             counting.cancel()
+        print(f"{other_side.__name__}: stopped within {took_s:.2f} s")  # noqa: T201 (a figure, shown by -s)
         assert status == 0, agent.log
         assert took_s < STOP_S, agent.log
         assert "stopped; " in agent.log

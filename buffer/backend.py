@@ -179,7 +179,7 @@ class TinyDBBuffer(IStorageBackend):
         """
         log = self._database.log(table)
         if not log.has_room():
-            await self._waiters_of(table).until(log.has_room)
+            await self._waiters_of(table).until(log.has_room, hurry=True)
 
     async def wait_durable(self, last_id: int, *, table: str = READINGS) -> None:
         """Return when every record up to this id is on disk; starts an early commit.

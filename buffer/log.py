@@ -128,16 +128,17 @@ class Log(StoredRecords):
             self._waiting_bytes += size
 
     def has_room(self) -> bool:
-        """Whether `append` of something small would be accepted."""
+        """Whether `append` would be accepted, whatever its size (up to half the bound of records)."""
         return (
-            self._waiting_bytes < self._pending_bytes_max and self._waiting_records < PENDING_RECORDS_MAX // 2
+            self._waiting_bytes <= self._pending_bytes_max // 2
+            and self._waiting_records <= PENDING_RECORDS_MAX // 2
         )
 
     def _require_room(self, records: int, size: int) -> None:
         if self.closed:
             raise BufferClosed("the buffer is closed")
         if self._waiting_records + records > PENDING_RECORDS_MAX or (
-            self._waiting_records and self._waiting_bytes + size > self._pending_bytes_max
+            self._waiting_bytes + size > self._pending_bytes_max and not self.has_room()
         ):
             reason = f" ({self.fault})" if self.fault else ""
             raise BufferFull(

@@ -12,17 +12,20 @@ Intended differences from stock TinyDB:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
 from buffer.edit import KEEP
 from buffer.encoding import encoded
+from buffer.errors import BufferFull
 
 if TYPE_CHECKING:
     from buffer.database import BufferDB
     from buffer.log import Log
+
+_CHUNK_RECORDS: Final = 8192
 
 
 class Documents(Mapping[str, dict[str, Any]]):
@@ -110,13 +113,23 @@ class BufferTable(Table):
         raw = [encoded(document) for document in taken]
         db = self._db
         if any(isinstance(document, Document) for document in taken):
-            ids = self._insert_with_ids(taken, raw)
+            given = self._insert_with_ids(taken, raw)
             db.flush()
-            return ids
-        ids = list(db.append_checked(raw, sum(map(len, raw)), table=self._name))
+            return given
+        ids: list[int] = []
+        for start in range(0, len(raw), _CHUNK_RECORDS):
+            ids += self._append(raw[start : start + _CHUNK_RECORDS])
         if db.options.sync == "each":
             db.flush()
         return ids
+
+    def _append(self, raw: list[bytes]) -> range:
+        size = sum(map(len, raw))
+        try:
+            return self._db.append_checked(raw, size, table=self._name)
+        except BufferFull:
+            self._db.flush()  # who inserts one after the other can wait for the disk
+            return self._db.append_checked(raw, size, table=self._name)
 
     def _insert_with_ids(self, documents: list[Mapping[str, Any]], raw: list[bytes]) -> list[int]:
         """Some have ids of their own; these must all be free before the first is inserted."""

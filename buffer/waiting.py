@@ -63,8 +63,12 @@ class DurabilityWaiters:
             return
         await future
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool], *, hurry: bool = False) -> None:
         """Return when a condition holds that commits can bring about.
+
+        Args:
+            condition: Looked at after each commit.
+            hurry: Begin a commit early.
 
         Raises:
             BufferClosed: The buffer was closed first.
@@ -72,6 +76,8 @@ class DurabilityWaiters:
         self._require_open()
         future = self._loop.create_future()
         self._conditions.append((condition, future))
+        if hurry:
+            self._hurry()
         if not condition():
             await future
         else:

@@ -14,6 +14,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from agent.composition import Agent
+from agent.memory import spare_what_is_loaded
 from agent.spine.errors import LogErrorHandler
 from agent.spine.spine import open_spine
 from buffer import BufferLocked, StoreError
@@ -59,6 +60,7 @@ async def run_agent(config: AgentConfig) -> None:
             return
         try:
             await agent.start()
+            spare_what_is_loaded()
             _log.info("%s collects from %d sources", agent.device_id, len(config.source))
             await stop.wait()
         finally:

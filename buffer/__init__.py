@@ -1,7 +1,8 @@
 """The store-and-forward buffer: a TinyDB made for flash."""
 
-from buffer.backend import AsyncConsumer, StateTable, TinyDBBuffer
-from buffer.consumers import Batch, Consumer, Identity, Record
+from buffer.aio import AsyncConsumer, StateTable
+from buffer.backend import TinyDBBuffer
+from buffer.consumers import Batch, Consumer, Record
 from buffer.database import BufferDB
 from buffer.errors import (
     BufferClosed,
@@ -13,6 +14,7 @@ from buffer.errors import (
     UnknownBatch,
     UnknownRecord,
 )
+from buffer.identity import Identity
 from buffer.options import BufferOptions
 
 __all__ = [

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from buffer.consumers import Batch, Consumer, Identity, Record
+from buffer.aio import AsyncConsumer, StateTable
+from buffer.consumers import Record
 from buffer.database import DEAD_LETTERS, READINGS, BufferDB
 from buffer.encoding import checked, encoded
 from buffer.errors import BufferClosed, BufferLocked, InvalidDocument, StoreError, UnknownRecord
-from buffer.journal import SmallTable
+from buffer.identity import Identity
 from buffer.options import BufferOptions
 from buffer.waiting import DurabilityWaiters
 from collectors.criteria import select
@@ -205,7 +206,7 @@ class TinyDBBuffer(IStorageBackend):
 
     # -- reading
 
-    def consumer(self, name: str) -> "AsyncConsumer":
+    def consumer(self, name: str) -> AsyncConsumer:
         """The consumer of this name; a new one begins with the oldest record there is.
 
         A new name is made durable at once (one small fsync), so do this at start-up.
@@ -215,7 +216,9 @@ class TinyDBBuffer(IStorageBackend):
             BufferClosed: Not connected.
         """
         if name not in self._consumers:
-            self._consumers[name] = AsyncConsumer(self._database.consumer(name), self)
+            self._consumers[name] = AsyncConsumer(
+                self._database.consumer(name), self._read, lambda: self._waiters_of(READINGS)
+            )
         return self._consumers[name]
 
     async def recent(self, n: int, *, table: str = READINGS) -> list[Record]:
@@ -240,7 +243,7 @@ class TinyDBBuffer(IStorageBackend):
         log = self._database.log(table)
         await self._read(lambda: log.visit_recent(n, visit))
 
-    def state(self, name: str) -> "StateTable":
+    def state(self, name: str) -> StateTable:
         """A small durable table: keys to JSON objects."""
         return StateTable(self._database.small_table(name))
 
@@ -315,118 +318,3 @@ class TinyDBBuffer(IStorageBackend):
             return encoded(data)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidDocument(f"this cannot be stored as JSON: {error}") from error
-
-
-class AsyncConsumer:
-    """A consumer for asyncio. Made by `TinyDBBuffer.consumer`."""
-
-    def __init__(self, consumer: Consumer, buffer: TinyDBBuffer) -> None:
-        self._consumer = consumer
-        self._buffer = buffer
-        self._closed = False
-
-    @property
-    def name(self) -> str:
-        """Its name; its state is kept under it."""
-        return self._consumer.name
-
-    async def take(self, n: int, max_bytes: int | None = None) -> Batch | None:
-        """The oldest durable records not acknowledged or taken; None when there are none.
-
-        Raises:
-            DiskFault: The disk cannot be read.
-            BufferClosed: Not connected.
-        """
-        if not self._consumer.ready:
-            return None
-        taking = asyncio.ensure_future(self._buffer._read(lambda: self._consumer.take(n, max_bytes)))  # noqa: SLF001 (one class in two faces)
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            taking.add_done_callback(self._give_back)
-            raise
-
-    def _give_back(self, taking: "asyncio.Future[Batch | None]") -> None:
-        """Nobody waits for this batch any more."""
-        if not taking.cancelled() and taking.exception() is None:
-            batch = taking.result()
-            if batch is not None:
-                self._consumer.release(batch)
-
-    def ack(self, batch: Batch) -> None:
-        """The batch arrived: exactly its records are never taken again. Harmless when repeated.
-
-        Raises:
-            UnknownBatch: The batch is not of this store.
-        """
-        self._consumer.ack(batch)
-
-    def release(self, batch: Batch) -> None:
-        """The batch did not arrive: its records may be taken again. Harmless when repeated."""
-        self._consumer.release(batch)
-
-    @property
-    def backlog(self) -> int:
-        """How many durable records it has not acknowledged."""
-        return self._consumer.backlog
-
-    async def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until there may be something to take; False when the time is over first.
-
-        Raises:
-            BufferClosed: The buffer was closed meanwhile.
-        """
-        if self._consumer.ready:
-            return True
-        waiters = self._buffer._waiters_of(READINGS)  # noqa: SLF001 (one class in two faces)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await waiters.until(lambda: self._consumer.ready)
-        except TimeoutError:
-            return False
-        return True
-
-
-class StateTable:
-    """A small durable table for asyncio. Made by `TinyDBBuffer.state`."""
-
-    def __init__(self, table: SmallTable) -> None:
-        self._table = table
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def get(self, key: str) -> Any:
-        """The row of a key, None when there is none."""
-        return self._table.get(key)
-
-    def items(self) -> list[tuple[str, Any]]:
-        """All rows."""
-        return self._table.items()
-
-    async def put(self, key: str, value: Any) -> None:
-        """Set a row; durable on return.
-
-        Raises:
-            DiskFault: The disk refuses; the row is as it was.
-            BufferClosed: The buffer is closed.
-        """
-        await asyncio.to_thread(self._table.put, key, value)
-
-    async def put_all(self, rows: dict[str, Any]) -> None:
-        """Set several rows (None removes one), all or none; durable on return.
-
-        Raises:
-            DiskFault: The disk refuses; the rows are as they were.
-            BufferClosed: The buffer is closed.
-        """
-        await asyncio.to_thread(self._table.put_all, rows)
-
-    async def remove(self, key: str) -> None:
-        """Remove a row; durable on return. Fine when there is none.
-
-        Raises:
-            DiskFault: The disk refuses; the row is still there.
-            BufferClosed: The buffer is closed.
-        """
-        await asyncio.to_thread(self._table.remove, key)

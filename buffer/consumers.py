@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from buffer.errors import UnknownBatch
+from buffer.identity import Identity
 from buffer.journal import SmallTable
 from buffer.log import Log
 from buffer.ranges import RangeSet
@@ -45,16 +46,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.records)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Whose records these are, from `first_seq` up to the next identity."""
-
-    first_seq: int
-    device_id: str
-    store_id: str
-    machine: str
 
 
 class Consumer:

@@ -4,16 +4,16 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from secrets import token_hex
 from typing import Any, Final
 
 from tinydb import TinyDB
 
 from buffer.committer import Committer
-from buffer.consumers import Consumer, Consumers, Identity
+from buffer.consumers import Consumer, Consumers
 from buffer.edit import DELETED, KEEP, Edit, finish
 from buffer.encoding import checked
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
+from buffer.identity import Identities, Identity
 from buffer.journal import Journal, SmallTable
 from buffer.ledger import Ledger
 from buffer.log import Log
@@ -38,7 +38,6 @@ class BufferDB(TinyDB):
 
     Attributes:
         options: What it was opened with.
-        epochs: Whose records these are, ascending; the last one is the present identity.
         ledger: What will never be delivered, and why.
         notes: What was wrong at opening, for people to read.
     """
@@ -83,12 +82,14 @@ class BufferDB(TinyDB):
         self._unrecorded: list[tuple[str, Loss]] = []
         self._state_fault: str | None = None
         self.ledger = Ledger(self.small_table("ledger"))
-        self.epochs: list[Identity] = []
-        self._consumers = Consumers(lambda: self.log(READINGS), self.small_table("consumers"), self.epochs)
+        self._identities = Identities(self.small_table("identity"), options.device_id, options.machine_id)
+        self._consumers = Consumers(
+            lambda: self.log(READINGS), self.small_table("consumers"), self._identities.epochs
+        )
         self._storage = BufferStorage(self)
         self._tables = {}
         readings = self.log(READINGS)
-        self._load_identity(readings)
+        self._identities.begin(readings.next_id)
         self._retention = Retention(self, readings, self._consumers)
         self._committer = Committer(self, window_s=options.window_s, report=self._report)
         self._opened = True
@@ -96,38 +97,17 @@ class BufferDB(TinyDB):
         if options.threaded:
             self._committer.start()
 
-    def _load_identity(self, readings: Log) -> None:
-        options, table = self.options, self.small_table("identity")
-        self.epochs += sorted(
-            (Identity(**row) for _, row in table.items()), key=lambda epoch: epoch.first_seq
-        )
-        present = self.epochs[-1] if self.epochs else None
-        if present and (present.device_id, present.machine) == (options.device_id, options.machine_id):
-            return
-        first = readings.next_id if present else 1
-        epoch = Identity(first, options.device_id, token_hex(16), options.machine_id)
-        row = {
-            "first_seq": epoch.first_seq,
-            "device_id": epoch.device_id,
-            "store_id": epoch.store_id,
-            "machine": epoch.machine,
-        }
-        try:
-            table.put(f"{epoch.first_seq}.{epoch.store_id}", row)
-        except DiskFault as fault:
-            # Nothing can become durable either, until the disk recovers; then it is written first.
-            self._state_fault = str(fault)
-            self._unwritten_identity = row
-        self.epochs[:] = [each for each in self.epochs if each.first_seq < first] + [epoch]
-
-    _unwritten_identity: dict[str, Any] | None = None
-
     # -- TinyDB's own
 
     @property
     def store_id(self) -> str:
         """The random identity of this store, part of every record's key."""
         return self.epochs[-1].store_id
+
+    @property
+    def epochs(self) -> list[Identity]:
+        """Whose records these are, ascending; the last one is the present identity."""
+        return self._identities.epochs
 
     def edit(
         self,
@@ -142,7 +122,7 @@ class BufferDB(TinyDB):
             DiskFault: The disk refused.
         """
         self.require_open()
-        self._write_identity()
+        self._identities.write()
         Edit(self.log(table), self._journal, self.options.fs).run(change, ids)
         self._consumers.recount()
 
@@ -195,7 +175,11 @@ class BufferDB(TinyDB):
         self._opened = False
         self._committer.stop()
         failure: DiskFault | None = None
-        for step in (self._write_identity, *(log.close for log in self._all_logs()), self._consumers.persist):
+        for step in (
+            self._identities.write,
+            *(log.close for log in self._all_logs()),
+            self._consumers.persist,
+        ):
             try:
                 step()
             except DiskFault as fault:
@@ -366,7 +350,7 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
-        self._write_identity()
+        self._identities.write()
         for log in self._all_logs():
             self._retention.commit(log)
         if self._unrecorded:
@@ -382,13 +366,6 @@ class BufferDB(TinyDB):
             log.tidy()
         self._consumers.persist()
         self._retention.trim()
-
-    def _write_identity(self) -> None:
-        """No record becomes durable before its identity is."""
-        row = self._unwritten_identity
-        if row is not None:
-            self.small_table("identity").put(f"{row['first_seq']}.{row['store_id']}", row)
-            self._unwritten_identity = self._state_fault = None
 
     def _report(self, error: Exception | None) -> None:
         """On the committing thread: how its last turn went."""

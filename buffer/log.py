@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from buffer.errors import BufferClosed, BufferFull, DiskFault
+from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
 from buffer.layout import ID_MAX, TAIL
+from buffer.pending import Pending
 from buffer.quarantine import Quarantine
 from buffer.recovery import PENDING_RECORDS_MAX, Loss, Recovered
 from buffer.segment import Segment, parse_json
@@ -15,18 +16,14 @@ from buffer.stored import StoredRecords
 from buffer.writer import PREFILL_BYTES, ActiveFile
 
 _JUMP_MAX: Final = 1 << 28
-COMMIT_BYTES_MAX: Final = 1 << 20
-"""The most that one frame may hold, and so the most that one damaged frame may cost."""
 
 
 class Log(StoredRecords):
     """The records of one table. Thread-safe.
 
     Attributes:
-        next_id: The id that the next record gets.
         committed: How many records were committed since it was opened.
         fault: What the disk refuses now, None when nothing.
-        closed: It takes no more records.
     """
 
     def __init__(
@@ -62,15 +59,10 @@ class Log(StoredRecords):
         super().__init__(fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss)
         self.committed = 0
         self.fault: str | None = None
-        self.closed = False
         self._segment_bytes = segment_bytes
         self._prefill_bytes = min(PREFILL_BYTES, segment_bytes)
-        self._pending_bytes_max = pending_bytes_max
         self._listeners: list[Callable[[], None]] = []
-        self._chunks: list[tuple[int, Sequence[bytes], int]] = []
-        self._in_flight: list[tuple[int, bytes]] = []
-        self._waiting_records = self._waiting_bytes = 0
-        self.next_id = self.recovered.next_id
+        self._pending = Pending(self.recovered.next_id, pending_bytes_max)
         self._active: ActiveFile | None = None
         on_recovered(self.recovered)
         try:
@@ -84,7 +76,7 @@ class Log(StoredRecords):
         Should the process end before the disk takes anything, the next one will jump elsewhere; so
         `durable_id`, behind which nothing new may ever come, must not jump along.
         """
-        self.next_id += PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
+        self._pending.next_id += PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
 
     # -- appending
 
@@ -100,9 +92,8 @@ class Log(StoredRecords):
             BufferClosed: The log is closed.
         """
         with self.lock:
-            self._require_room(len(documents), size)
-            first = self.next_id
-            self._take_in(first, documents, size)
+            first = self._pending.next_id
+            self._pending.take(first, documents, size, self.fault)
         return range(first, first + len(documents))
 
     def append_at(self, record_id: int, document: bytes) -> None:
@@ -115,45 +106,26 @@ class Log(StoredRecords):
         with self.lock:
             if not self.next_id <= record_id <= ID_MAX:
                 raise ValueError(f"Document with ID {record_id} is below the next free id {self.next_id}")
-            self._require_room(1, len(document))
-            self._take_in(record_id, [document], len(document))
+            self._pending.take(record_id, [document], len(document), self.fault)
 
-    def _take_in(self, first: int, documents: Sequence[bytes], size: int) -> None:
-        assert self.next_id <= first
-        assert first + len(documents) - 1 <= ID_MAX
-        if documents:
-            self._chunks.append((first, documents, size))
-            self.next_id = first + len(documents)
-            self._waiting_records += len(documents)
-            self._waiting_bytes += size
+    @property
+    def next_id(self) -> int:
+        """The id that the next record gets."""
+        return self._pending.next_id
 
     def has_room(self) -> bool:
         """Whether `append` would be accepted, whatever its size (up to half the bound of records)."""
-        return (
-            self._waiting_bytes <= self._pending_bytes_max // 2
-            and self._waiting_records <= PENDING_RECORDS_MAX // 2
-        )
-
-    def _require_room(self, records: int, size: int) -> None:
-        if self.closed:
-            raise BufferClosed("the buffer is closed")
-        if self._waiting_records + records > PENDING_RECORDS_MAX or (
-            self._waiting_bytes + size > self._pending_bytes_max and not self.has_room()
-        ):
-            reason = f" ({self.fault})" if self.fault else ""
-            raise BufferFull(
-                f"{self._waiting_records:,} records of {self._waiting_bytes:,} bytes wait for the disk{reason}"
-            )
+        return self._pending.has_room()
 
     @property
     def waiting_records(self) -> int:
         """How many records are in memory only."""
-        return self._waiting_records
+        return self._pending.records
 
     @property
     def waiting_bytes(self) -> int:
         """How many bytes of records are in memory only."""
-        return self._waiting_bytes
+        return self._pending.bytes
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit, on the thread that committed."""
@@ -187,46 +159,22 @@ class Log(StoredRecords):
             DiskFault: As `commit`.
         """
         with self.io:
-            with self.lock:
-                self._fill_flight()
-                flight = self._in_flight
+            flight = self.flight()
             if not flight:
                 return False
-            size = sum(len(document) for _, document in flight)
             try:
-                self._write(flight, size)
+                self._write(flight)
             except OSError as error:
                 self._abandon_active(error)
                 raise DiskFault(f"{self.table}: the disk refuses: {error}") from error
             with self.lock:
-                self._landed(flight, size)
+                self._landed()
         self.tell()
         return True
 
-    def _fill_flight(self) -> None:
-        """Take what waits, up to the bound of a frame. What failed before goes again, unchanged."""
-        if self._in_flight:
-            return
-        size = 0
-        while self._chunks and size < COMMIT_BYTES_MAX:
-            first, documents, chunk_bytes = self._chunks[0]
-            if size + chunk_bytes > COMMIT_BYTES_MAX and len(documents) > 1:
-                if size:
-                    break
-                half = len(documents) // 2
-                head, rest = documents[:half], documents[half:]
-                head_bytes = sum(map(len, head))
-                self._chunks[0:1] = [
-                    (first, head, head_bytes),
-                    (first + half, rest, chunk_bytes - head_bytes),
-                ]
-                continue
-            del self._chunks[0]
-            self._in_flight += enumerate(documents, first)
-            size += chunk_bytes
-
-    def _write(self, flight: list[tuple[int, bytes]], size: int) -> None:
+    def _write(self, flight: list[tuple[int, bytes]]) -> None:
         active = self._active
+        size = sum(len(document) for _, document in flight)
         if active is not None and (
             (active.count and active.end + size > self._segment_bytes) or not active.room_for(len(flight))
         ):
@@ -238,39 +186,31 @@ class Log(StoredRecords):
         active.write(flight, self.cursor())
         self.bytes_written += active.bytes_written - before
 
-    def _landed(self, flight: list[tuple[int, bytes]], size: int) -> None:
-        active = self._active
+    def _landed(self) -> None:
+        active, flight = self._active, self._pending.landed()
         assert active is not None
-        last = flight[-1][0]
-        assert last > self.durable_id
+        assert flight[-1][0] > self.durable_id
         segment = self.segments[-1]
-        segment.last, segment.count, segment.end = last, active.count, active.end
-        self.durable_id = last
+        segment.last, segment.count, segment.end = active.last, active.count, active.end
+        self.durable_id = active.last
         self.committed += len(flight)
-        self._waiting_records -= len(flight)
-        self._waiting_bytes -= size
-        self._in_flight = []
         self.fault = None
 
-    def skip_flight(self) -> list[tuple[int, bytes]]:
+    def skip_flight(self) -> None:
         """Give up what is next to be committed, as if it were durable: a policy dropped it.
 
         The caller has made the loss durable first.
         """
         with self.lock:
-            flight, self._in_flight = self._in_flight, []
+            flight = self._pending.landed()
             if flight:
                 self.durable_id = flight[-1][0]
-                self._waiting_records -= len(flight)
-                self._waiting_bytes -= sum(len(document) for _, document in flight)
         self.tell()
-        return flight
 
     def flight(self) -> list[tuple[int, bytes]]:
         """What the next commit would write."""
         with self.lock:
-            self._fill_flight()
-            return self._in_flight
+            return self._pending.fill_flight()
 
     # -- the active file
 
@@ -292,7 +232,7 @@ class Log(StoredRecords):
         """
         if base is None:
             with self.lock:
-                base = self._first_waiting()
+                base = self._pending.first_id()
         try:
             active = ActiveFile(
                 self._fs, self.directory, self.table, base, self.cursor(), prefill_bytes=self._prefill_bytes
@@ -332,11 +272,6 @@ class Log(StoredRecords):
                 self.require_active()  # the failed one may be all that says so yet
                 self.replace_suspects()
 
-    def _first_waiting(self) -> int:
-        if self._in_flight:
-            return self._in_flight[0][0]
-        return self._chunks[0][0] if self._chunks else self.next_id
-
     def _roll(self, base: int) -> None:
         """Seal the active file, having made the next one.
 
@@ -353,9 +288,9 @@ class Log(StoredRecords):
             raise
         self._seal(old, segment)
 
-    def _seal(self, old: ActiveFile, segment: Segment) -> None:
+    def _seal(self, old: ActiveFile, segment: Segment, high_water: int = 0) -> None:
         try:
-            name = old.seal()
+            name = old.seal(high_water)
             self._fs.sync_directory(self.directory)
         except OSError as error:
             # All that counts in it is durable; `tidy` will write it anew.
@@ -365,6 +300,7 @@ class Log(StoredRecords):
             return
         with self.lock:
             segment.sealed, segment.verified, segment.size = name, True, segment.end + len(TAIL)
+            segment.last = name.last
             self._sealed_bytes = None
 
     def _abandon_active(self, error: OSError) -> None:
@@ -389,7 +325,7 @@ class Log(StoredRecords):
         with self.io:
             if self._active is not None and self._active.count:
                 with self.lock:
-                    base = self._first_waiting()
+                    base = self._pending.first_id()
                 self._roll(base)
 
     # -- opening and closing
@@ -419,10 +355,10 @@ class Log(StoredRecords):
             DiskFault: The disk refused; what was not committed is lost with the process.
         """
         with self.io:
-            if self.closed:
-                return
             with self.lock:
-                self.closed = True
+                if self._pending.closed:
+                    return
+                self._pending.closed = True
             try:
                 self.commit()
             except DiskFault:
@@ -432,17 +368,14 @@ class Log(StoredRecords):
                 raise
             else:
                 if self._active is not None:
-                    self._seal(self._active, self.segments[-1])
+                    self._seal(self._active, self.segments[-1], self.next_id - 1)
             finally:
                 self._active = None
 
     def waiting(self) -> list[tuple[int, bytes]]:
         """The records in memory only, ascending."""
         with self.lock:
-            records = list(self._in_flight)
-            for first, documents, _ in self._chunks:
-                records += enumerate(documents, first)
-            return records
+            return self._pending.all()
 
     @property
     def ever_used(self) -> bool:
@@ -453,12 +386,12 @@ class Log(StoredRecords):
     def flight_bytes(self) -> int:
         """What the next commit would add at least."""
         with self.lock:
-            return sum(len(document) for _, document in self._in_flight)
+            return sum(len(document) for _, document in self._pending.flight)
 
     def total(self) -> int:
         """How many records there are, the waiting ones too."""
         with self.lock:
-            high, waiting = self.next_id, self._waiting_records
+            high, waiting = self._pending.next_id, self._pending.records
             stored = sum(segment.count for segment in self.segments)
         return stored + waiting - self.deleted.count_within(1, high)
 
@@ -481,8 +414,7 @@ class Log(StoredRecords):
         """All records from an id up, the waiting ones too, without holding them in memory."""
         position = None
         while True:
-            with self.lock:
-                high = self.durable_id
+            high = self.durable_id
             found = self.read(low, high, 500, position=position)
             position = found.position
             yield from found.records
@@ -490,7 +422,10 @@ class Log(StoredRecords):
                 low = found.records[-1][0] + 1
             if found.complete:
                 low = max(low, high + 1)
-                break
-        for record_id, raw in self.waiting():
+                with self.lock:
+                    if self.durable_id == high:  # nothing went from memory to disk meanwhile
+                        waiting = self._pending.all()
+                        break
+        for record_id, raw in waiting:
             if record_id >= low and record_id not in self.deleted:
                 yield record_id, parse_json(raw)

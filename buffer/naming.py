@@ -4,7 +4,7 @@
     s.<base:016d>.<rev>.<count>.<crc8>.<last>.json   sealed: never changes again
     t.<random>.json                                  being made; worth nothing before it is renamed
 
-`base` is the lowest id that the file may hold, `last` the highest it ever held, `rev` counts how
+`base` is the lowest id that the file may hold, `last` the highest given out by then, `rev` counts how
 often the segment was written anew (an update, a removal, a repair), `crc8` is the checksum of the
 whole file in hexadecimal.
 """

@@ -71,6 +71,8 @@ class RangeSet:
 
     def within(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """The parts of the ranges that lie from `low` to `high`."""
+        if high < low:
+            return
         first = bisect_left(self._highs, low)
         after = bisect_right(self._lows, high)
         for at in range(first, after):

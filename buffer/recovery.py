@@ -91,6 +91,7 @@ class Recovery:
         """
         found = self._found
         sealed, actives = self._list()
+        found.highest_possible = max((name.last for name in sealed.values()), default=0)
         for base in set(actives) & set(sealed):
             if not sealed[base].count:  # it only carried the high-water mark until the active one came
                 found.superseded.append(str(sealed.pop(base)))

@@ -327,6 +327,8 @@ class StoredRecords:
                     continue
                 try:
                     self.rewrite(segment)
+                except FileNotFoundError:
+                    self._missing(segment)  # it got its sealed name after all
                 except OSError as error:
                     raise DiskFault(f"{segment.name}: {error}") from error
 

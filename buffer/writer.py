@@ -77,11 +77,15 @@ class ActiveFile:
         self.bytes_written += len(data)
         return start
 
-    def seal(self) -> SealedName:
-        """Give the file its final size and name; durable once the directory is synced."""
+    def seal(self, high_water: int = 0) -> SealedName:
+        """Give the file its final size and name; durable once the directory is synced.
+
+        Args:
+            high_water: Ids up to here were given out, though perhaps to nothing in this file.
+        """
         self._fs.truncate(self._handle, self.end + len(TAIL))
         self._fs.sync(self._handle)
-        name = SealedName(self.base, 0, self.count, crc32(TAIL, self._crc), self.last)
+        name = SealedName(self.base, 0, self.count, crc32(TAIL, self._crc), max(self.last, high_water))
         self._fs.rename(f"{self._directory}/{active_name(self.base)}", f"{self._directory}/{name}")
         self._fs.close(self._handle)
         return name

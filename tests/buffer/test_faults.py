@@ -260,6 +260,11 @@ def test_quota_drops_the_newest_and_says_so(disk):
     assert kept == list(range(1, len(kept) + 1))
     assert (entry["first"], entry["last"], entry["count"]) == (len(kept) + 1, 600, 600 - len(kept))
     assert entry["alarms"] == entry["count"]
+    db.close()
+    disk.kill()
+    db = opened(disk, quota_bytes=20_000, full="drop_newest")
+    assert db.log("readings").next_id == 601
+    consumer = db.consumer("cloud")
     while (batch := consumer.take(1000)) is not None:
         consumer.ack(batch)
     more = fill(db, 10)

@@ -1,0 +1,63 @@
+"""Whose records these are.
+
+A store's random id is part of every record's key. A new one begins when the device's name or the
+machine differs from the last opening: a card that was cloned, or moved to another machine, never
+gives two records the same key. What it already held keeps the identity it was recorded under.
+"""
+
+from dataclasses import asdict, dataclass
+from secrets import token_hex
+
+from buffer.errors import DiskFault
+from buffer.journal import SmallTable
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose records these are, from `first_seq` up to the next identity."""
+
+    first_seq: int
+    device_id: str
+    store_id: str
+    machine: str
+
+
+class Identities:
+    """All identities of a store.
+
+    Attributes:
+        epochs: Ascending by first id; the last one is the present one.
+    """
+
+    def __init__(self, table: SmallTable, device_id: str, machine_id: str) -> None:
+        self.epochs: list[Identity] = []
+        self._table = table
+        self._device_id = device_id
+        self._machine_id = machine_id
+        self._unwritten: Identity | None = None
+
+    def begin(self, next_id: int) -> None:
+        """Read what there is, and begin a new identity where the old one is not ours."""
+        known = [Identity(**row) for _, row in self._table.items()]
+        self.epochs += sorted(known, key=lambda epoch: epoch.first_seq)
+        present = self.epochs[-1] if self.epochs else None
+        if present and (present.device_id, present.machine) == (self._device_id, self._machine_id):
+            return
+        first = next_id if present else 1
+        self._unwritten = Identity(first, self._device_id, token_hex(16), self._machine_id)
+        self.epochs[:] = [each for each in self.epochs if each.first_seq < first] + [self._unwritten]
+        try:
+            self.write()
+        except DiskFault:
+            return  # nothing else can become durable either; `write` is called again before it does
+
+    def write(self) -> None:
+        """Make the present identity durable, before any record of it is.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        new = self._unwritten
+        if new is not None:
+            self._table.put(f"{new.first_seq}.{new.store_id}", asdict(new))
+            self._unwritten = None

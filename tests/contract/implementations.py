@@ -67,7 +67,7 @@ from collectors.mocks import (
 from drivers.codecs import codec
 
 ENDED = {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 
 
 # The managers of one program, with all that is around them

@@ -152,3 +152,15 @@ async def test_queue_must_hold_something():
     async with asyncio.TaskGroup() as group:
         with pytest.raises(ValueError, match="queue_max"):
             EventEmitter(group, queue_max=0)
+
+
+async def test_what_is_queued_for_an_ended_subscription_is_not_delivered():
+    async with open_spine() as spine:
+        seen = []
+        ended = await spine.events.subscribe(EventType.STORAGE_START, seen.append)
+        await spine.events.subscribe(EventType.STORAGE_COMPLETE, seen.append)
+        spine.events.publish(event(EventType.STORAGE_START))
+        spine.events.publish(event(EventType.STORAGE_COMPLETE))
+        await spine.events.unsubscribe(ended)
+        assert await spine.events.drain(1)
+        assert [told.event_type for told in seen] == [EventType.STORAGE_COMPLETE]

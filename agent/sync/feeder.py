@@ -65,6 +65,8 @@ class Feeder(Generic[B]):
         self._packer = packer
         self._options = options
         self._readings_max = options.batch_readings
+        self._fitting = options.batch_readings
+        """How many readings the bytes of a batch have room for, as the last one showed."""
         self._room = asyncio.Event()
 
     async def run(self, depth: Callable[[], int]) -> None:
@@ -110,13 +112,16 @@ class Feeder(Generic[B]):
             if not await self._consumer.wait(_IDLE_WAIT_S):
                 continue
             until_s = loop.time() + self._options.linger_s
-            while self._available() < self._readings_max and not self.hurry:
+            while self._available() < min(self._readings_max, self._fitting) and not self.hurry:
                 left_s = until_s - loop.time()
                 if left_s <= 0:
                     break
                 await asyncio.sleep(min(left_s, _LINGER_SLICE_S))
+            wanted = min(self._readings_max, self._available())
             batch = await self._consumer.take(self._readings_max, self._options.batch_bytes)
             if batch is not None:
+                taken = len(batch.records)
+                self._fitting = taken if taken < wanted else self._options.batch_readings
                 return batch
             await asyncio.sleep(_LINGER_SLICE_S)  # ids that were no readings; never spin on them
 

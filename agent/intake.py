@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 READINGS = "readings"
 _ORIGINS_SOUGHT = REMEMBERED
 """Newest records that are searched for origins at the start (9 us each: 0.3 s)."""
+_PIECE_RECORDS = 1000
+"""A message may hold more readings than may wait for the disk: so many are handed over at a time."""
 
 
 class Keeping(Protocol):
@@ -51,8 +53,8 @@ class Keeping(Protocol):
         """Take records; their ids, not yet durable. Raises BufferFull."""
         ...
 
-    async def room(self) -> None:
-        """Wait until `append` takes something."""
+    async def room(self, *, table: str) -> None:
+        """Wait until `append` takes something for this table."""
         ...
 
     async def wait_durable(self, last_id: int, *, table: str) -> None:
@@ -139,12 +141,13 @@ class Intake:
                 self._owe(kept.table, kept.last_id, data.source_id, token)
                 return
         table, documents = await self._documents_of(data)
-        if documents:
-            last_id = await self._keep(table, documents, data.source_id)
-            if origin is not None:
-                self.redeliveries.remember(origin, table, last_id)
         # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
-        self._owe(table, self._last_id[table], data.source_id, token)
+        last_id = self._last_id[table]
+        for first in range(0, len(documents), _PIECE_RECORDS):
+            last_id = await self._keep(table, documents[first : first + _PIECE_RECORDS], data.source_id)
+        if documents and origin is not None:
+            self.redeliveries.remember(origin, table, last_id)
+        self._owe(table, last_id, data.source_id, token)
 
     async def _documents_of(self, data: CollectedData) -> tuple[str, list[bytes]]:
         """The records to keep of one item, and the table they belong in."""
@@ -162,7 +165,12 @@ class Intake:
             reason = result.step_results[-1].error if result.step_results else None
             return self._set_aside(data, result.failed_step or "pipeline", reason or "no reason given")
         readings: list[Reading] = result.final_data or []
-        return READINGS, [to_json(reading.to_document()) for reading in readings]
+        kept = [reading.to_document() for reading in readings]
+        # The last one alone says where all came from: should we be killed between two commits, a message of
+        # which only a part is durable is not recognised when it comes again, and so is kept whole.
+        for document in kept[:-1]:
+            document.pop("origin", None)
+        return READINGS, [to_json(document) for document in kept]
 
     def _set_aside(self, data: CollectedData, stage: str, reason: str) -> tuple[str, list[bytes]]:
         self.dead_letters[data.source_id] += 1
@@ -182,7 +190,7 @@ class Intake:
             try:
                 return self._buffer.append(documents, table=DEAD_LETTERS)
             except BufferFull:
-                await self._buffer.room()
+                await self._buffer.room(table=DEAD_LETTERS)
 
     def _owe(self, table: str, last_id: int, source_id: str, token: Hashable | None) -> None:
         if token is not None:
@@ -193,15 +201,15 @@ class Intake:
     async def run(self) -> None:
         """Acknowledge what has become durable, until cancelled."""
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            while self._owed:
+            while self._owed:  # first, since what was owed when an earlier run failed is owed still
                 # Waiting for the newest of a table lets one commit serve all that came before it.
                 newest = {owed.table: owed.last_id for owed in self._owed}
                 table = self._owed[0].table
                 await self._buffer.wait_durable(newest[table], table=table)
                 self._acknowledge_durable()
             self._settled.set()
+            await self._wanted.wait()
+            self._wanted.clear()
 
     def _acknowledge_durable(self) -> None:
         while self._owed and self._owed[0].last_id <= self._buffer.durable_id(self._owed[0].table):

@@ -2,8 +2,8 @@
 
 An MQTT broker redelivers what it has no PUBACK for: after a cut, or after a kill between our commit
 and our PUBACK. Such a message comes with DUP set and the packet identifier it had before (MQTT 5,
-sections 3.3.1.1 and 4.4). Every stored reading carries its origin, so the index can be made again
-from the newest records of the buffer after a restart.
+sections 3.3.1.1 and 4.4). The last reading of each message carries its origin, so the index can be made
+again from the newest records of the buffer after a restart.
 
 How much can come again is the broker's business, not ours: what it has sent may exceed the Receive
 Maximum, and PUBACKs that wait in its socket are lost when our process is killed (Mosquitto that saves its

@@ -27,7 +27,9 @@ class MemoryBuffer(IStorageBackend):
     tables: dict[str, list[bytes]] = field(default_factory=lambda: {"readings": [], "dead_letters": []})
     durable: dict[str, int] = field(default_factory=lambda: {"readings": 0, "dead_letters": 0})
     room_free: asyncio.Event = field(default_factory=asyncio.Event)
+    room_asked: set[str] = field(default_factory=set)
     capacity: int = 10**9
+    fault: Exception | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def append(self, documents, *, table="readings"):
@@ -37,13 +39,17 @@ class MemoryBuffer(IStorageBackend):
         rows.extend(documents)
         return range(len(rows) - len(documents) + 1, len(rows) + 1)
 
-    async def room(self):
+    async def room(self, *, table="readings"):
+        self.room_asked.add(table)
         await self.room_free.wait()
 
     def durable_id(self, table="readings"):
         return self.durable[table]
 
     async def wait_durable(self, last_id, *, table="readings"):
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
         async with self.changed:
             await self.changed.wait_for(lambda: self.durable[table] >= last_id)
 
@@ -241,3 +247,61 @@ async def test_a_full_buffer_makes_the_source_wait():
         await buffer.commit()
         await taking.settled()
         assert source.acknowledged == [1, 2]
+
+
+async def test_dead_letters_wait_for_room_among_dead_letters():
+    buffer = MemoryBuffer(capacity=0)
+    async with intake(buffer) as (taking, _):
+        waiting = asyncio.create_task(taking(message(1, b"{oops")))
+        await settle()
+        assert not waiting.done()
+        assert buffer.room_asked == {"dead_letters"}
+        buffer.capacity = 1
+        buffer.room_free.set()
+        await waiting
+
+
+async def test_acknowledging_begins_anew_after_a_failure_without_a_further_message():
+    buffer = MemoryBuffer(fault=RuntimeError("sick"))
+    async with intake(buffer) as (taking, source):
+        await taking(message(1))
+        await settle()  # `intake` runs it once: it has failed
+        again = asyncio.create_task(taking.run())
+        await settle()
+        await buffer.commit()
+        await taking.settled()
+        assert source.acknowledged == [1]
+        again.cancel()
+
+
+async def test_a_message_of_many_readings_is_handed_over_in_pieces(monkeypatch):
+    monkeypatch.setattr("agent.intake._PIECE_RECORDS", 2)
+    buffer = MemoryBuffer(capacity=2)
+    async with intake(buffer) as (taking, source):
+        taken = asyncio.create_task(taking(message(1, b'[{"t":1},{"t":2},{"t":3},{"t":4},{"t":5}]')))
+        await settle()
+        assert len(buffer.tables["readings"]) == 2  # a bound that no message is too large for
+        assert not taken.done()
+        buffer.capacity = 5
+        buffer.room_free.set()
+        await taken
+        await settle()
+        assert source.acknowledged == []
+        await buffer.commit()
+        await taking.settled()
+        assert source.acknowledged == [1]
+
+
+async def test_a_message_of_which_a_part_was_kept_is_kept_when_it_comes_again():
+    payload = b'[{"t":1},{"t":2},{"t":3}]'
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(7, payload))
+    for cut in (1, 2, 3):
+        kept = MemoryBuffer()
+        kept.append(buffer.tables["readings"][:cut])  # killed between two commits
+        await kept.commit()
+        async with intake(kept) as (taking, _):
+            await taking(message(7, payload, redelivered=True))
+        values = [from_json(row)["values"]["t"] for row in kept.tables["readings"][cut:]]
+        assert values == ([] if cut == 3 else [1, 2, 3])

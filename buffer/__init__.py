@@ -1,4 +1,46 @@
-"""The store-and-forward buffer: a TinyDB made for flash."""
+r"""The store-and-forward buffer: a TinyDB made for flash.
+
+Stock TinyDB rewrites its whole file with every insert. This one keeps TinyDB's interface and its
+file format, and appends:
+
+    <root>/readings/a.<base>.json                                 the active segment
+    <root>/readings/s.<base>.<rev>.<count>.<crc>.<last>.json      sealed ones, 4 MiB each
+    <root>/.state/j.<generation>.json                             all small tables, one journal
+    <root>/.quarantine/                                           damaged files, for people to look at
+    <root>/.lock                                                  one process at a time
+
+Each file is a TinyDB database (and so JSON) after every commit; `buffer.layout` shows the bytes.
+
+Rules, asserted in code where they can be:
+
+1. Committed bytes never change.
+2. An id reported as durable is on disk: fdatasync has returned. Only durable records are given out.
+3. Ids strictly increase and are never reused: an opening after a crash skips past all that could
+   have been handed out, and says so in the ledger ("never issued").
+4. A directory is never empty: its last file carries the highest id.
+5. A file whose write or sync failed is never written, synced or trusted again: what it was to hold
+   is still in memory, and goes to a new file.
+6. What is stored about a consumer is never ahead of what it acknowledged.
+7. A change of several segments is decided durably before it is carried out.
+8. Memory does not grow with the backlog, and what waits for the disk is bounded.
+
+What a fault does:
+
+| fault | what happens |
+| --- | --- |
+| kill -9 | what was not committed yet (the window) is gone; nothing else |
+| power cut | likewise; a torn end is cut off, after its last good frame |
+| a damaged byte | costs the frame it is in, at most; the file is written anew without it, the damaged one set aside, the loss entered in the ledger |
+| disk full, EIO, read-only | `fault` says so; records wait in bounded memory, `append` raises `BufferFull` after that; it goes on by itself |
+| quota reached | delivered segments go first; then the policy decides, and the ledger says what went |
+| card moved or cloned | records keep their identity, new ones get a new store id |
+| a second process | `BufferLocked` |
+
+Modules, from the bytes up: `layout`, `naming`, `ranges` (pure); `filesystem` (the seam); `segment`,
+`writer`, `recovery`, `quarantine` (files); `stored`, `pending`, `log` (one table); `journal`,
+`ledger`, `identity` (small tables); `consumers`, `edit`, `retention`; `committer` (the thread);
+`table`, `database` (TinyDB's face); `criteria`, `waiting`, `aio`, `backend` (the asyncio face).
+"""
 
 from buffer.aio import AsyncConsumer, StateTable
 from buffer.backend import TinyDBBuffer

@@ -87,6 +87,12 @@ class Committer:
                 self._urgent_since = time.monotonic()
             self._condition.notify()
 
+    def relax(self) -> None:
+        """Somebody committed by himself all that waited."""
+        with self._condition:
+            self._waiting_since = None
+            self._bytes = 0
+
     def _run(self) -> None:
         retry_s = 0.0
         next_maintenance = time.monotonic() + _MAINTENANCE_S

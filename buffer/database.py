@@ -3,15 +3,14 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from tinydb import TinyDB
 
 from buffer.committer import Committer
 from buffer.consumers import Consumer, Consumers
-from buffer.edit import DELETED, KEEP, Edit, finish
-from buffer.encoding import checked
+from buffer.edit import DELETED, EDITS, KEEP, Edit, finish
+from buffer.encoding import checked, trusted
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
 from buffer.identity import Identities, Identity
 from buffer.journal import Journal, SmallTable
@@ -21,7 +20,7 @@ from buffer.naming import directory_name, table_of
 from buffer.options import BufferOptions
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss
+from buffer.recovery import Loss, Recovered
 from buffer.retention import Retention
 from buffer.table import BufferStorage, BufferTable
 
@@ -205,9 +204,17 @@ class BufferDB(TinyDB):
 
     def _open_log(self, table: str) -> Log:
         options = self.options
-        with suppress(DiskFault):  # tried again before the next change
-            directory = f"{self.path}/{directory_name(table)}"
-            finish(directory, table, self._journal, options.fs)
+        needed: set[str] = set()
+        try:
+            finish(f"{self.path}/{directory_name(table)}", table, self._journal, options.fs)
+        except DiskFault:  # tried again before the next change
+            needed = {temporary for temporary, _, _ in self._journal.get(EDITS, table) or ()}
+
+        def take_in(found: Recovered) -> None:
+            found.superseded = [name for name in found.superseded if name not in needed]
+            if table == READINGS:
+                self._consumers.recovered(found)
+
         log = Log(
             options.fs,
             self.path,
@@ -217,7 +224,7 @@ class BufferDB(TinyDB):
             cursor=self._consumers.lowest_mark if table == READINGS else lambda: 0,
             quarantine=self._quarantine,
             on_loss=self._lost,
-            on_recovered=self._consumers.recovered if table == READINGS else lambda _: None,
+            on_recovered=take_in,
         )
         self.notes += log.recovered.faults
         tombstones = RangeSet(self._journal.get(DELETED, table) or ())
@@ -239,15 +246,23 @@ class BufferDB(TinyDB):
 
     # -- storing
 
-    def insert_json(self, documents: Sequence[bytes], *, table: str = READINGS) -> range:
+    def insert_json(
+        self, documents: Sequence[bytes], *, table: str = READINGS, vouched: bool = False
+    ) -> range:
         """Append JSON objects as they are; the fast way in. Pending when it returns, unless sync is 'each'.
+
+        Args:
+            documents: The objects.
+            table: Where to.
+            vouched: They were just made by a JSON encoder, so they are not parsed to make sure. One
+                that is no JSON object then makes its frame unreadable.
 
         Raises:
             InvalidDocument: One is not a JSON object; none was appended.
             BufferFull: Too much waits already; none was appended.
             BufferClosed: The buffer is closed.
         """
-        documents, size = checked(documents)
+        documents, size = trusted(documents) if vouched else checked(documents)
         ids = self.append_checked(documents, size, table=table)
         if self.options.sync == "each":
             self.flush()
@@ -285,6 +300,7 @@ class BufferDB(TinyDB):
         """
         self.require_open()
         self.commit()
+        self._committer.relax()
 
     def wait_durable(self, record_id: int, *, table: str = READINGS) -> None:
         """Return when a record is durable, sharing the commit with those who come at the same time.

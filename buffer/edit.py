@@ -172,12 +172,17 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
         return []
     try:
         names = set(fs.list_directory(directory))
+        if not all(temporary in names or new in names for temporary, _, new in steps):
+            # Writing the decision down had failed, and so the new files were given up; that it can
+            # be read all the same does not make it one.
+            journal.put([(EDITS, table, None)])
+            return []
         for temporary, _, new in steps:
             if temporary in names:
                 fs.rename(f"{directory}/{temporary}", f"{directory}/{new}")
         fs.sync_directory(directory)
-        for _, old, new in steps:
-            if old in names and old != new:
+        for _, old, _ in steps:
+            if old in names:
                 fs.unlink(f"{directory}/{old}")
     except OSError as error:
         raise DiskFault(f"{directory_name(table)}: a change could not be finished: {error}") from error

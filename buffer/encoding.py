@@ -32,6 +32,18 @@ def checked(documents: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
     return documents, max(0, len(joined) - len(documents) + 1)
 
 
+def trusted(documents: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
+    """Documents whose maker vouches that they are JSON objects; only their white space is looked at.
+
+    Raises:
+        InvalidDocument: One is not a JSON object after all.
+    """
+    joined = b"".join(documents)
+    if b"\n" in joined or b"\r" in joined or b"\t" in joined:
+        return checked(documents)
+    return documents, len(joined)
+
+
 def _checked_one(at: int, document: bytes) -> bytes:
     try:
         parsed = json.loads(document, parse_constant=_refuse)

@@ -174,7 +174,7 @@ class Log(StoredRecords):
 
     def _write(self, flight: list[tuple[int, bytes]]) -> None:
         active = self._active
-        size = sum(len(document) for _, document in flight)
+        size = self._pending.flight_bytes
         if active is not None and (
             (active.count and active.end + size > self._segment_bytes) or not active.room_for(len(flight))
         ):
@@ -385,8 +385,7 @@ class Log(StoredRecords):
     @property
     def flight_bytes(self) -> int:
         """What the next commit would add at least."""
-        with self.lock:
-            return sum(len(document) for _, document in self._pending.flight)
+        return self._pending.flight_bytes
 
     def total(self) -> int:
         """How many records there are, the waiting ones too."""

@@ -19,6 +19,7 @@ class Pending:
         records: How many wait.
         bytes: How many bytes they have.
         flight: What the next commit writes; the same again after one that failed.
+        flight_bytes: How many bytes of documents that is.
         closed: Nothing is taken any more.
     """
 
@@ -26,6 +27,7 @@ class Pending:
         self.next_id = next_id
         self.records = self.bytes = 0
         self.flight: list[tuple[int, bytes]] = []
+        self.flight_bytes = 0
         self.closed = False
         self._bytes_max = bytes_max
         self._chunks: list[tuple[int, Sequence[bytes], int]] = []
@@ -71,6 +73,7 @@ class Pending:
             del self._chunks[0]
             self.flight += enumerate(documents, first)
             size += chunk_bytes
+        self.flight_bytes = size
         return self.flight
 
     def _halve(self) -> None:
@@ -84,7 +87,8 @@ class Pending:
         """The flight is over: on disk, or dropped by a policy."""
         flight, self.flight = self.flight, []
         self.records -= len(flight)
-        self.bytes -= sum(len(document) for _, document in flight)
+        self.bytes -= self.flight_bytes
+        self.flight_bytes = 0
         return flight
 
     def first_id(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from buffer.errors import DiskFault
 from buffer.recovery import Loss
+from buffer.segment import DamagedSegment
 
 if TYPE_CHECKING:
     from buffer.consumers import Consumers
@@ -41,7 +42,7 @@ class Retention:
                 self._bound_dead_letters(log)
             return
         while True:
-            if self._over(0) and log.flight() and not self._make_room(log):
+            if self._over() and log.flight() and not self._make_room(log):
                 if self._options.full == "drop_newest":
                     self._drop_newest(log)
                     continue
@@ -72,15 +73,11 @@ class Retention:
 
     # -- how much there is
 
-    def used_bytes(self, log: Log) -> int:
-        """What a log takes on disk."""
-        return log.disk_bytes
-
-    def _over(self, more: int) -> bool:
+    def _over(self) -> bool:
         options = self._options
         if (
             options.quota_bytes is not None
-            and self._readings.disk_bytes + self._readings.flight_bytes + more > options.quota_bytes
+            and self._readings.disk_bytes + self._readings.flight_bytes > options.quota_bytes
         ):
             return True
         if options.reserve_bytes:
@@ -101,7 +98,7 @@ class Retention:
 
     def _make_room(self, log: Log) -> bool:
         """Unlink until there is room; False when nothing more may go."""
-        while self._over(0):
+        while self._over():
             segment = self._oldest_delivered()
             if segment is None and self._options.full == "drop_oldest":
                 segment = self._oldest(log)
@@ -127,13 +124,12 @@ class Retention:
         low = (
             max(segment.base, self._consumers.lowest_mark() + 1) if self._consumers.names() else segment.base
         )
-        count = log.count(low, segment.last)
+        # Whatever keeps it from being read, it must go: then its own count has to do.
         try:
+            count = log.count(low, segment.last)
             alarms = log.reader.raw(segment).count(_ALARM)
-        except Exception as error:  # whatever keeps it from being read, it must go
-            if not isinstance(error, OSError) and type(error).__name__ != "DamagedSegment":
-                raise
-            alarms = 0
+        except (DiskFault, DamagedSegment, OSError):
+            count, alarms = segment.count, 0
         self._db.ledger.add(
             log.table, Loss(low, segment.last, count, "full: oldest dropped"), alarms=min(alarms, count)
         )

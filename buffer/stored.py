@@ -19,7 +19,16 @@ from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
 from buffer.recovery import Loss, Recovered, Recovery, salvage
-from buffer.segment import DamagedSegment, Position, Segment, SegmentReader, parse_lines, take_lines
+from buffer.segment import (
+    DamagedSegment,
+    Position,
+    Segment,
+    SegmentReader,
+    parse_json,
+    parse_lines,
+    split_lines,
+    take_lines,
+)
 from buffer.writer import build_segment, create_durably
 
 _VISIT_RECORDS = 200
@@ -138,16 +147,30 @@ class StoredRecords:
                 break  # the next record alone is too much
             size += len(text)
             found.position = position
-            records = parse_lines(text)
+            try:
+                records = parse_lines(text)
+            except ValueError:
+                records = self._parse_each(text)
+            low = position.next_id if text else segment.last + 1
             if not records:
-                low = segment.last + 1
                 continue
-            low = records[-1][0] + 1
             if records[-1][0] > high:
                 records = [record for record in records if record[0] <= high]
             found.records += [r for r in records if r[0] not in self.deleted] if self.deleted else records
         found.complete = low > high
         return found
+
+    def _parse_each(self, text: bytes) -> list[tuple[int, dict[str, Any]]]:
+        """Somebody vouched for what is no JSON: it is left out, and told once; the rest goes on."""
+        records = []
+        for record_id, raw in split_lines(text):
+            try:
+                records.append((record_id, parse_json(raw)))
+            except ValueError:
+                if record_id not in self.deleted:
+                    self.deleted.add(record_id, record_id)
+                    self._on_loss(self.table, Loss(record_id, record_id, 1, "not JSON"))
+        return records
 
     def _read_lines(
         self, segment: Segment, low: int, n: int, bytes_max: int | None, position: Position | None

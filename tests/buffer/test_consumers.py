@@ -170,15 +170,16 @@ def test_deleted_and_removed_records_are_not_given(tmp_path):
         assert len(db) == 17
 
 
-def test_many_deletions_are_purged(tmp_path):
+def test_many_deletions_are_purged(tmp_path, monkeypatch):
+    monkeypatch.setattr("buffer.database._TOMBSTONES_MAX", 50)
     with opened(tmp_path, segment_bytes=1 << 20) as db:
-        fill(db, 2100)
-        for record_id in range(1, 2100, 2):
+        fill(db, 120)
+        for record_id in range(1, 120, 2):
             db.delete(record_id)
-        assert len(db.log("readings").deleted) < 100
-        assert len(db) == 1050
+        assert len(db.log("readings").deleted) < 50
+        assert len(db) == 60
     with opened(tmp_path) as db:
-        assert len(db) == 1050
+        assert len(db) == 60
 
 
 def test_a_second_process_is_told(tmp_path):

@@ -191,6 +191,21 @@ def test_only_json_objects_get_in(db, wrong):
     assert len(db) == 3
 
 
+def test_a_document_wrongly_vouched_for_costs_only_itself(db):
+    ids = db.insert_json([b'{"n":1}', b"{wrong}", b'{"n":3}'], vouched=True)
+    db.flush()
+    consumer = db.consumer("cloud")
+    batch = consumer.take(100)
+    assert [record.seq for record in batch.records] == [1, 2, 3, ids[0], ids[2]]
+    consumer.ack(batch)
+    assert consumer.backlog == 0
+    assert [document.doc_id for document in db] == [1, 2, 3, ids[0], ids[2]]
+    db.flush()
+    assert [(entry["first"], entry["count"], entry["why"]) for _, entry in db.ledger.items()] == [
+        (ids[1], 1, "not JSON")
+    ]
+
+
 def test_a_table_asked_for_empty_is_there(db):
     db.table("empty", persist_empty=True)
     assert "empty" in db.tables()

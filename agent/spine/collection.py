@@ -46,7 +46,8 @@ class CollectionManager(ICollectionManager):
 
     Args:
         spine: Events, errors, tasks, time.
-        sink: Takes every sample; what it raises is reported, and the next sample follows.
+        sink: Takes every sample; what it raises is reported, and the next sample follows. A sample that wants
+            an acknowledgement comes again: its source is connected anew.
         backoff: How to wait before a source is tried again.
         sleep: Waits that many seconds; tests replace it.
     """

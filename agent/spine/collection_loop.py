@@ -13,6 +13,7 @@ from agent.spine.errors import COLLECTION, describe
 from agent.spine.spine import Spine
 from collectors.enums import EventType
 from collectors.interfaces import IDataSource
+from collectors.metadata_keys import ACK_TOKEN
 from collectors.models import CollectedData, SystemEvent
 from collectors.registration import SourceRegistration
 
@@ -170,7 +171,11 @@ class CollectionLoop:
             self._tell(EventType.COLLECTION_COMPLETE, size_bytes=len(data.raw_data))
         try:
             await self._sink(data)
-        except Exception as error:  # noqa: BLE001 (reported; the next sample follows)
+        except Exception as error:
+            if ACK_TOKEN in data.metadata:
+                # Acknowledgements leave in order, so the one missing here would hold up all later ones for
+                # ever. Only a new connection brings the sample again.
+                raise
             # What takes the samples has failed, not the source: reconnecting would not help.
             await self._not_taken(error)
         else:

@@ -16,6 +16,7 @@ from collectors import (
     SystemClock,
     TaskStatus,
 )
+from collectors.metadata_keys import ACK_TOKEN
 from collectors.mocks import MockDataSource, MockErrorHandler
 
 
@@ -209,6 +210,27 @@ async def test_sink_failure_is_not_the_sources_fault():
         assert [(error.operation, error.is_critical) for error in collection.errors] == [("deliver", True)]
         statistics = await collection.get_statistics("soil")
         assert (statistics.success_count, statistics.failure_count) == (0, 10)
+
+
+async def test_a_sample_whose_acknowledgement_would_be_missing_is_asked_for_again():
+    """Acknowledgements leave in order: one that never comes would hold up all later ones for ever."""
+    taken = []
+
+    async def full_once(data):
+        data.metadata[ACK_TOKEN] = len(taken)
+        taken.append(data)
+        if len(taken) == 1:
+            raise RuntimeError("the disk is full")
+
+    source = Scripted([1, 2], [1, 2])
+    async with manager(sink=full_once) as collection:
+        await collection.register_source(source, {})
+        await collection.start_collection("soil")
+        await until(lambda: collection.link("soil").state == "stopped")
+        assert (source.connects, source.closed, len(taken)) == (2, 2, 3)
+        assert [error.message for error in collection.errors] == ["the disk is full"]
+        statistics = await collection.get_statistics("soil")
+        assert (statistics.success_count, statistics.failure_count) == (2, 1)
 
 
 async def test_waiting_sink_holds_the_source_back():

@@ -97,7 +97,8 @@ class MqttSource(IDataSource):
             await connection.__aexit__(None, None, None)
             raise
         self.session_present = connection.session_present
-        self._tell_new_session = not connection.session_present
+        if not connection.session_present:
+            self._tell_new_session = True  # until a message tells it, over further connections if need be
         self._connection = connection
 
     async def _subscribe(self, connection: MqttConnection, topic_filter: str) -> None:

@@ -116,6 +116,19 @@ async def test_a_new_process_takes_up_the_session(broker):
     await successor.disconnect()
 
 
+async def test_a_new_session_is_told_even_when_its_first_connection_brought_nothing(broker):
+    source = make(broker)
+    await source.connect()
+    assert source.session_present is False
+    await source.disconnect()
+    await source.connect()
+    assert source.session_present is True
+    await publish(broker, b"1")
+    (first,) = await take(source, 1)
+    assert first.metadata[NEW_SESSION] is True
+    await source.disconnect()
+
+
 async def test_without_session_nothing_is_kept(broker):
     source = make(broker, session_expiry_s=0)
     await source.connect()

@@ -189,8 +189,10 @@ class Sender(Generic[B]):
                         task.cancel()
         finally:
             self._linked = False
-            await self._upstream.disconnect()
-            self._outbox.link_lost()
+            try:
+                await self._upstream.disconnect()
+            finally:
+                self._outbox.link_lost()
         raise error
 
     async def _watch(self) -> None:

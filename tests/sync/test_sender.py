@@ -312,6 +312,27 @@ async def test_a_bug_in_an_upstream_is_reported_and_survived() -> None:
         assert any(e.is_critical and "division" in e.message for e in r.heard.errors)
 
 
+async def test_an_upstream_that_cannot_even_be_closed_keeps_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upstream = ScriptedUpstream()
+    disconnect = upstream.disconnect
+
+    async def fail_once() -> None:
+        monkeypatch.setattr(upstream, "disconnect", disconnect)
+        raise RuntimeError("a bug in closing")
+
+    monkeypatch.setattr(upstream, "disconnect", fail_once)
+    upstream.gate.clear()
+    async with rig(upstream, readings=20) as r:
+        await r.until(lambda: upstream.in_flight > 0)
+        upstream.cut()
+        await r.until(lambda: upstream.connects > 1)
+        upstream.gate.set()
+        await r.until_settled()
+        assert r.upstream.arrived == [("soil", n) for n in range(1, 21)]
+
+
 async def test_a_buffer_that_cannot_be_read_is_reported_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig() as r:
         take, failures = r.consumer.take, [OSError("EIO")]

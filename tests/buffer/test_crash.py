@@ -4,7 +4,6 @@ import pytest
 
 from tests.buffer.crash_model import Life
 
-
 FOUND = (7, 56, 63, 108, 153, 577, 787, 1094, 1319, 1564, 1945, 4424, 6217, 9880, 15496, 42852)
 """Seeds that once found a fault: ids reused after a failed rolling, a close or a repair; a consumer
 ahead of the disk after a failed registration; a change half decided; a tombstone outliving its record;

@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.config.units import DurationS, SizeBytes
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that fits into topics, URLs, file names and SenML names (RFC 8428, section 4.1) as it is."""
+
+
+QUOTA_BYTES_MIN = 8 << 20
+"""Two of the buffer's segments: while one is written the other may go."""
+
+
+def _enough(quota: int) -> int:
+    if quota < QUOTA_BYTES_MIN:
+        raise ValueError("should be 8 MiB or more")
+    return quota
 
 
 class Section(BaseModel):
@@ -57,7 +67,7 @@ class BufferConfig(Section):
     sync: Literal["window", "each"] = "window"
     window: DurationS = 1.0
     """Seconds a reading nobody waits for may gather before its commit; what a power cut can cost."""
-    quota: SizeBytes | None = None
+    quota: Annotated[SizeBytes, AfterValidator(_enough)] | None = None
     full: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
     keep_delivered: DurationS = 7 * 86400.0
     """Seconds that delivered readings stay for local history."""

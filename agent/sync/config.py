@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -165,6 +166,12 @@ class HttpUpstreamOptions(UpstreamOptions):
                 "keep credentials out of the URL: use `token_file`, or `username` and `password_file`"
             )
         return url
+
+    @model_validator(mode="after")
+    def _installed(self) -> HttpUpstreamOptions:
+        if find_spec("aiohttp") is None:
+            raise ValueError('the HTTP upstream needs aiohttp: pip install "outstation[http]"')
+        return self
 
     @model_validator(mode="after")
     def _one_credential(self) -> HttpUpstreamOptions:

@@ -34,20 +34,14 @@ def load_options_class(driver: str) -> type[UpstreamOptions]:
 
 
 def create_upstream(options: UpstreamOptions, device_id: str, clock: Clock) -> Upstream:
-    """The upstream that these options describe.
-
-    Raises:
-        ImportError: What it needs is not installed; the text says how to install it.
-    """
+    """The upstream that these options describe."""
     if isinstance(options, MqttUpstreamOptions):
         from agent.sync.mqtt_upstream import MqttUpstream
 
         return MqttUpstream(options, device_id, clock)
     if isinstance(options, HttpUpstreamOptions):
-        try:
-            from agent.sync.http_upstream import HttpUpstream
-        except ImportError as error:
-            raise ImportError('the HTTP upstream needs aiohttp: pip install "outstation[http]"') from error
+        from agent.sync.http_upstream import HttpUpstream
+
         return HttpUpstream(options, clock)
     raise TypeError(f"no upstream takes {type(options).__name__}")
 
@@ -60,11 +54,7 @@ def create_sender(
     dead_letters: DeadLetterBox,
     spine: Spine,
 ) -> Sender[B]:
-    """A sender that delivers a consumer's readings to the upstream that these options describe.
-
-    Raises:
-        ImportError: What the upstream needs is not installed.
-    """
+    """A sender that delivers a consumer's readings to the upstream that these options describe."""
     upstream = create_upstream(options, device_id, spine.clock)
     if options.plain_over_network:
         _log.warning("sync: %s: readings and credentials go unencrypted to %s", name, upstream.name)

@@ -8,6 +8,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from agent.config import AgentConfig, Catalogue, ConfigurationError, Kind, load_config
+from agent.config.model import QUOTA_BYTES_MIN
+from buffer.options import BufferOptions
 
 
 class PortOptions(BaseModel):
@@ -131,6 +133,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         ('tags = { bed = "north" }', "tags = { bed = 3 }", "source[0].tags.bed", "valid string (found 3)"),
         ('id = "soil"', 'id = "soil"\ncodec = "jsn"', "source[0].codec", "did you mean `json`?"),
         ('keep_delivered = "3 days"', "keep_delivered = -1", "buffer.keep_delivered", "greater than 0"),
+        ('quota = "2 GB"', 'quota = "7 MB"', "buffer.quota", "8 MiB or more (found '7 MB')"),
         ('id = "soil"', 'id = "soil"\noptions = 3', "source[0].options", "is not a key here"),
         ("[[upstream]]", "[upstream]", "upstream", "write [[upstream]]"),
         ("[buffer]", "[[buffer]]", "buffer", "should be a table"),
@@ -140,6 +143,12 @@ def test_each_problem_names_its_place_and_remedy(tmp_path, old, new, where, mess
     assert old in GOOD
     found = problems(tmp_path, GOOD.replace(old, new))
     assert message in found[where]
+
+
+def test_the_buffer_takes_the_smallest_quota_and_nothing_below():
+    BufferOptions(quota_bytes=QUOTA_BYTES_MIN)
+    with pytest.raises(ValueError, match="quota_bytes"):
+        BufferOptions(quota_bytes=QUOTA_BYTES_MIN - 1)
 
 
 def test_no_source_is_a_problem(tmp_path):

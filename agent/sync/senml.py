@@ -30,8 +30,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from agent.sync.documents import first_fault
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -175,6 +173,9 @@ def decode(payload: bytes) -> list[ReceivedReading]:
     Raises:
         NotSenML: The payload is not a pack of readings from an Outstation.
     """
+    # Only a receiver checks documents: a device that sends has no use for what checks them.
+    from agent.sync.documents import first_fault
+
     pack, store_id = _opened(payload)
     first = pack[0]
     readings: list[ReceivedReading] = []

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
 from agent.sync import registry
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, UpstreamOptions
@@ -37,6 +38,12 @@ def test_each_makes_its_own_upstream() -> None:
         registry.create_upstream(UpstreamOptions(url="x"), "d", SystemClock())
 
 
+def test_a_configuration_that_needs_what_is_not_installed_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(ValidationError, match=r'pip install "outstation\[http\]"'):
+        HttpUpstreamOptions(url="http://host/x")
+
+
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
@@ -47,6 +54,7 @@ def test_each_makes_its_own_upstream() -> None:
         ("import agent.sync.mqtt_upstream", "aiohttp"),
         ("import agent.sync.http_upstream", "paho aiomqtt"),
         ("import agent.receiver.service", "aiohttp paho aiomqtt"),
+        ("import agent.sync.sender", "agent.sync.documents"),
     ],
 )
 def test_nobody_pays_for_what_he_does_not_use(code: str, absent: str) -> None:

@@ -179,7 +179,7 @@ class Intake:
     async def _keep(self, table: str, documents: list[bytes], source_id: str) -> int:
         """Hand records to the buffer, waiting while it is full; the id of the last one."""
         if table == READINGS:
-            ids = await self._storage.submit(self._backend_id, documents, source=source_id)
+            ids = await self._storage.submit(self._backend_id, documents, source=source_id, vouched=True)
         else:
             ids = await self._append_dead_letters(documents)
         self._last_id[table] = ids[-1]

@@ -31,8 +31,12 @@ _WATCHED_MAX = 10_000
 class Appending(Protocol):
     """A backend that takes documents in bulk, such as `buffer.TinyDBBuffer`."""
 
-    def append(self, documents: Sequence[bytes]) -> range:
+    def append(self, documents: Sequence[bytes], *, vouched: bool) -> range:
         """Take JSON objects; returns their ids. They are pending, not yet durable.
+
+        Args:
+            documents: The objects.
+            vouched: They come from a JSON encoder and need not be parsed to make sure.
 
         Raises:
             BufferFull: There is no room now.
@@ -163,8 +167,16 @@ class StorageManager(IStorageManager):
         )
         return task_id
 
-    async def submit(self, backend_id: str, documents: Sequence[bytes], *, source: str) -> range:
+    async def submit(
+        self, backend_id: str, documents: Sequence[bytes], *, source: str, vouched: bool = False
+    ) -> range:
         """Hand over JSON objects; returns their ids, which are pending. Waits while there is no room.
+
+        Args:
+            backend_id: Where to.
+            documents: The objects.
+            source: Whose they are, for events and errors.
+            vouched: They come from a JSON encoder and need not be parsed to make sure.
 
         Raises:
             KeyError: There is no such backend.
@@ -179,7 +191,7 @@ class StorageManager(IStorageManager):
         if events.has_subscribers(EventType.STORAGE_START):
             self._tell(EventType.STORAGE_START, backend_id, count=len(documents), source_id=source)
         try:
-            ids = await self._append(entry, backend, documents)
+            ids = await self._append(entry, backend, documents, vouched=vouched)
         except Exception as error:
             await self._failed(error, "submit", backend_id, source_id=source)
             raise
@@ -226,12 +238,14 @@ class StorageManager(IStorageManager):
         except KeyError:
             raise KeyError(f"no backend {backend_id!r}") from None
 
-    async def _append(self, entry: _Entry, backend: Appending, documents: Sequence[bytes]) -> range:
+    async def _append(
+        self, entry: _Entry, backend: Appending, documents: Sequence[bytes], *, vouched: bool
+    ) -> range:
         if entry.registration.read_only:
             raise RuntimeError("the backend is registered as read-only")
         while True:  # others may be quicker to take the room, so once is not enough
             try:
-                return backend.append(documents)
+                return backend.append(documents, vouched=vouched)
             except RuntimeError as error:
                 # Imported when it happens: a manager of other backends has no need of the buffer.
                 from buffer.errors import BufferFull

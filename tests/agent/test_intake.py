@@ -32,7 +32,7 @@ class MemoryBuffer(IStorageBackend):
     fault: Exception | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def append(self, documents, *, table="readings"):
+    def append(self, documents, *, table="readings", vouched=False):
         rows = self.tables[table]
         if len(rows) + len(documents) > self.capacity:
             raise BufferFull("no room")

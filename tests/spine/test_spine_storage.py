@@ -19,7 +19,7 @@ class Log(MockStorageBackend):
         self.durable = 0
         self.has_room = asyncio.Event()
 
-    def append(self, documents):
+    def append(self, documents, *, vouched):
         self._enter("append")
         if len(documents) > self.room_for:
             self.has_room.clear()

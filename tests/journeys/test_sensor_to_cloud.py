@@ -59,8 +59,8 @@ stable = "5 s"
 """
 SENSORS, MQTT_HZ, SERIAL_HZ = 20, 22.5, 50.0  # 500 readings/s in all
 OUTAGE_BEGINS_S, OUTAGE_S = 8.0, 20.0
-IN_FLIGHT = 1000
-"""Readings that the upstream broker has acknowledged and the receiver not, when it dies; 2 s of them."""
+IN_FLIGHT = 500
+"""Readings that the upstream broker has acknowledged and the receiver not, when it dies; a second of them."""
 LIVES_S = ((2.0, 6.0), (4.0, 9.0), (5.0, 9.0))
 """Between which ages the agent is killed, life by life; nothing disturbs its fourth."""
 DEAD_S = (0.2, 1.5)
@@ -176,7 +176,7 @@ class Journey:
 
     async def agent_has_in_flight(self, readings: int) -> None:
         """Wait until so many readings were sent and not acknowledged by the receiver."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 report = await self.agent.report()
                 if report is not None and report.upstreams[0].in_flight >= readings:

@@ -51,6 +51,7 @@ class MqttSensor:
             password=self.password,
             protocol=aiomqtt.ProtocolVersion.V5,
         ) as client:
+            client.pending_calls_threshold = OUTSTANDING_MAX  # else it warns at each publish above ten
             due = loop.time()
             async with asyncio.TaskGroup() as group:
                 slots = asyncio.Semaphore(OUTSTANDING_MAX)

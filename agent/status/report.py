@@ -16,6 +16,8 @@ class SourceStatus(BaseModel):
     state: str
     since: datetime | None = None
     frames: int = 0
+    failures: int = 0
+    """Attempts to connect that failed, connections that were lost, and frames that could not be taken."""
     dead_letters: int = 0
     second_deliveries: int = 0
     """Messages that came again after a cut or a kill, and were recognised as kept already."""
@@ -32,6 +34,8 @@ class UpstreamStatus(BaseModel):
     backlog: int = 0
     in_flight: int = 0
     delivered: int = 0
+    set_aside: int = 0
+    """Readings that the other end will never take: they are dead letters now."""
     last_delivery: datetime | None = None
     last_error: str | None = None
     holding_back: str | None = None

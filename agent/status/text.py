@@ -53,16 +53,22 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
         yield f"          FAULT: {report.buffer.fault}"
     for source in report.sources:
         garbage = f", {source.dead_letters} dead letters" if source.dead_letters else ""
+        failures = f", {source.failures} failures" if source.failures else ""
         yield (
             f"source    {source.source_id:<16} {source.driver:<10} {source.state:<10}"
-            f" {source.frames} frames, last {ago(source.last_data, now)}{garbage}"
+            f" {source.frames} frames, last {ago(source.last_data, now)}{garbage}{failures}"
         )
-        if source.last_error and source.state != "connected":
-            yield f"          {source.last_error}"
+        if source.last_error:
+            past = "last error: " if source.state == "connected" else ""
+            yield f"          {past}{source.last_error}"
     for upstream in report.upstreams:
+        set_aside = f", {upstream.set_aside} set aside" if upstream.set_aside else ""
         yield (
             f"upstream  {upstream.name:<16} {upstream.driver:<10} {upstream.state:<10}"
             f" {upstream.delivered} delivered, {upstream.backlog} waiting, {upstream.in_flight} in flight"
+            f"{set_aside}"
         )
         if upstream.holding_back:
             yield f"          {upstream.holding_back}"
+        elif upstream.set_aside and upstream.last_error:
+            yield f"          last error: {upstream.last_error}"

@@ -15,7 +15,6 @@ from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from pathlib import Path
 
     from agent.receiver.service import ReceiverSecurity
 
@@ -77,6 +76,7 @@ def _say_ready(addresses: Sequence[str]) -> None:
 def _security(arguments: argparse.Namespace) -> ReceiverSecurity:
     """Credentials and certificates, from files; reads the disk."""
     from agent.receiver.service import ReceiverSecurity
+    from drivers.transport.credentials import read_secret
 
     server = None
     if arguments.tls_cert is not None:
@@ -84,13 +84,9 @@ def _security(arguments: argparse.Namespace) -> ReceiverSecurity:
         server.load_cert_chain(arguments.tls_cert, arguments.tls_key)
     client = ssl.create_default_context(cafile=arguments.ca_file) if arguments.ca_file is not None else None
     return ReceiverSecurity(
-        token=_secret(arguments.token_file),
+        token=read_secret(arguments.token_file),
         http_tls=server,
         mqtt_username=arguments.username,
-        mqtt_password=_secret(arguments.password_file),
+        mqtt_password=read_secret(arguments.password_file),
         mqtt_tls=client,
     )
-
-
-def _secret(path: Path | None) -> str | None:
-    return None if path is None else path.read_text(encoding="utf-8").strip()

@@ -6,8 +6,6 @@ messages. A relative file name is looked up in systemd's credentials folder firs
 
 from __future__ import annotations
 
-import os
-import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from agent.config.units import DurationS, SizeBytes, parse_duration
 from agent.spine.backoff import BackoffPolicy
 from agent.sync.feeder import SendOptions
+from drivers.transport.credentials import TlsFiles, read_secret
 
 Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400, allow_inf_nan=False)]
 """A time in seconds that may be zero, at most a day."""
@@ -106,14 +105,11 @@ class UpstreamOptions(_Section):
 
     def password(self) -> str | None:
         """The password, read now: blocks on the disk. Raises OSError."""
-        return _secret(self.password_file)
+        return read_secret(self.password_file)
 
-    def tls_context(self) -> ssl.SSLContext:
-        """TLS as configured, read now: blocks on the disk. Raises OSError."""
-        context = ssl.create_default_context(cafile=self.ca_file)
-        if self.cert_file is not None:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        return context
+    def tls(self) -> TlsFiles:
+        """Where certificates are."""
+        return TlsFiles(self.ca_file, self.cert_file, self.key_file)
 
 
 class MqttUpstreamOptions(UpstreamOptions):
@@ -181,14 +177,4 @@ class HttpUpstreamOptions(UpstreamOptions):
 
     def token(self) -> str | None:
         """The token, read now: blocks on the disk. Raises OSError."""
-        return _secret(self.token_file)
-
-
-def _secret(path: Path | None) -> str | None:
-    """What a file of credentials says, without the newline that editors add."""
-    if path is None:
-        return None
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder and not path.is_absolute() and (Path(folder) / path).exists():
-        path = Path(folder) / path
-    return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return read_secret(self.token_file)

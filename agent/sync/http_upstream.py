@@ -70,7 +70,7 @@ class HttpUpstream:
         await self.disconnect()
         try:
             self._authorization = await asyncio.to_thread(self._read_authorization)
-            tls = await asyncio.to_thread(self._options.tls_context) if self._options.secure else True
+            tls = await asyncio.to_thread(self._options.tls().context) if self._options.secure else True
         except (OSError, ValueError) as error:
             raise Paused(f"credentials cannot be read: {error}") from error
         self._session = aiohttp.ClientSession(

@@ -28,7 +28,6 @@ from drivers.transport.mqtt import (
     MqttOptions,
     MqttRefused,
     MqttUnreachable,
-    TlsFiles,
     options_from_url,
 )
 
@@ -220,7 +219,7 @@ class MqttUpstream:
     def _mqtt_options(self) -> MqttOptions:
         """In a thread: reads the password."""
         options = self._options
-        tls = TlsFiles(options.ca_file, options.cert_file, options.key_file) if options.tls_files else None
+        tls = options.tls() if options.tls_files else None
         return options_from_url(
             options.url,
             client_id=options.client_id or f"outstation-{self._device_id}",

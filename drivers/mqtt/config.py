@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from drivers.transport.mqtt_options import MqttOptions, TlsFiles, options_from_url
+from drivers.transport.credentials import TlsFiles, read_secret
+from drivers.transport.mqtt_options import MqttOptions, options_from_url
 
 WEEK_S = 7 * 86400
 EXPIRY_MAX_S = 0xFFFFFFFE
@@ -144,11 +144,4 @@ class MqttSourceConfig(BaseModel):
     def _password(self) -> str | None:
         if self.password is not None:
             return self.password.get_secret_value()
-        if self.password_file is None:
-            return None
-        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-        if credentials and not self.password_file.is_absolute():
-            credential = Path(credentials) / self.password_file
-            if credential.exists():
-                return credential.read_text().rstrip("\r\n")
-        return self.password_file.read_text().rstrip("\r\n")
+        return read_secret(self.password_file)

@@ -31,6 +31,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from collectors.clock import Clock, SystemClock
+from drivers.transport.credentials import TlsFiles
 from drivers.transport.mqtt_client import PahoClient
 from drivers.transport.mqtt_errors import (
     PACKET_TOO_LARGE,
@@ -42,7 +43,7 @@ from drivers.transport.mqtt_errors import (
 )
 from drivers.transport.mqtt_flight import Flight
 from drivers.transport.mqtt_message import InboundMessage
-from drivers.transport.mqtt_options import FLIGHT_MAX, MqttOptions, TlsFiles, options_from_url
+from drivers.transport.mqtt_options import FLIGHT_MAX, MqttOptions, options_from_url
 from drivers.transport.mqtt_packets import encode_puback
 
 if TYPE_CHECKING:

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
+from drivers.transport.credentials import TlsFiles
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    import ssl
 
 DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 FLIGHT_MAX: Final = 100
 """Publishes outstanding at once. 100 reach 9.8 k/s; paho slows down beyond (1.3 k/s at 5,000)."""
-
-
-@dataclass(frozen=True)
-class TlsFiles:
-    """Where certificates are. They are read at each connection, so that a renewed one is used.
-
-    Args:
-        ca_file: PEM of the authorities to trust; the system's when None.
-        cert_file: PEM of this client's certificate, when the broker asks for one.
-        key_file: PEM of its key; None when it is in `cert_file`.
-    """
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Read the files: blocks on the disk, so not for the event loop.
-
-        Raises:
-            OSError: A file cannot be read, or is none (`ssl.SSLError`).
-        """
-        context = ssl.create_default_context(cafile=self.ca_file)
-        if self.cert_file is not None:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        return context
 
 
 @dataclass(frozen=True)

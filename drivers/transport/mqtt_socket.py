@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from drivers.transport.mqtt_options import TlsFiles
+from drivers.transport.credentials import TlsFiles
 
 if TYPE_CHECKING:
     from drivers.transport.mqtt_options import MqttOptions

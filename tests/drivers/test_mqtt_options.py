@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from drivers.mqtt.config import MqttSourceConfig
-from drivers.transport.mqtt_options import MqttOptions, TlsFiles, options_from_url
+from drivers.transport.credentials import TlsFiles
+from drivers.transport.mqtt_options import MqttOptions, options_from_url
 
 
 def test_a_plain_url():

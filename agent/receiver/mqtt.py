@@ -20,6 +20,7 @@ from pydantic_core import to_json
 
 from agent.receiver.packs import PACK_BYTES_MAX, PackTooLarge, Received, Refused, unpack
 from agent.spine.backoff import Backoff, BackoffPolicy
+from agent.spine.errors import describe
 from agent.sync.acknowledgement import READINGS_FILTER, Acknowledgement, ack_topic, device_of, digest
 from agent.sync.senml import NotSenML
 from drivers.transport.mqtt import InboundMessage, MqttConnection, MqttError, MqttOptions, MqttRefused
@@ -86,7 +87,7 @@ class MqttReceiver:
                     await self._receive(connection)
             except* (MqttError, OSError) as errors:
                 if not failing:
-                    _log.warning("receive: %s", _first(errors))
+                    _log.warning("receive: %s", describe(errors))
                 failing = True
             await asyncio.sleep(self._backoff.delay_s(self._clock.monotonic_s()))
 
@@ -156,10 +157,3 @@ async def _say(connection: MqttConnection, topic: str, said: Acknowledgement) ->
     except MqttRefused as error:
         # The readings are safe; the device will send them again until the broker's rules are mended.
         _log.error("receive: cannot acknowledge: %s", error)
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

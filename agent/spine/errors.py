@@ -32,8 +32,16 @@ _BY_LAYER = {
 }
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The first real error in nested groups: a group says only how many there are."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def classify(error: BaseException, layer: str) -> ErrorType:
     """The category of an error: by what it is, and where that says nothing, by the layer it is from."""
+    error = innermost(error)
     if layer == CONFIGURATION:
         return ErrorType.CONFIGURATION
     if isinstance(error, ConnectionError):
@@ -47,6 +55,7 @@ def classify(error: BaseException, layer: str) -> ErrorType:
 
 def describe(error: BaseException) -> str:
     """What went wrong, in words: never empty."""
+    error = innermost(error)
     return str(error).strip() or type(error).__name__
 
 
@@ -118,7 +127,7 @@ class ErrorFlow:
                 layer_name=layer,
                 operation=operation,
                 message=describe(error),
-                details={"exception": type(error).__name__, **details},
+                details={"exception": type(innermost(error)).__name__, **details},
                 is_critical=critical,
             )
         self.reported += 1

@@ -134,7 +134,7 @@ class Sender(Generic[B]):
                     await self._spine.errors.report(
                         error, layer=SYNC, operation="deliver", critical=True, upstream=self.name
                     )
-                    await self._hold(RetryLater(f"unexpected: {describe(_innermost(error))}"), quietly=True)
+                    await self._hold(RetryLater(f"unexpected: {describe(error)}"), quietly=True)
                 await asyncio.sleep(self._hold_left_s())
         finally:
             for batch in self._outbox.empty():
@@ -377,10 +377,3 @@ class Sender(Generic[B]):
         left_s = self._hold_left_s()
         when = f"next try in {left_s:.0f} s" if left_s > 0.5 else "trying now"  # noqa: PLR2004 (rounds to 0)
         return f"{describe(self._error)}; {when}"
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The first real error in nested groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -48,6 +48,14 @@ def test_categories(error, layer, expected):
     assert classify(error, layer) is expected
 
 
+async def test_an_error_in_groups_is_told_as_itself():
+    group = ExceptionGroup("unhandled errors", [ExceptionGroup("again", [ConnectionError("cut"), OSError()])])
+    async with open_spine() as spine:
+        info = await spine.errors.report(group, layer=PROCESSING, operation="x")
+    assert (info.error_type, info.message) == (ErrorType.CONNECTION, "cut")
+    assert info.details["exception"] == "ConnectionError"
+
+
 async def test_whoever_knows_better_says_so():
     async with open_spine() as spine:
         info = await spine.errors.report(

@@ -26,7 +26,7 @@ def _enough(quota: int) -> int:
 class Section(BaseModel):
     """What all sections share: an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class DeviceConfig(Section):

@@ -61,7 +61,7 @@ def _qos(qos: Any) -> Any:
 class MqttSourceConfig(BaseModel):
     """A broker, and what to subscribe to."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     url: Annotated[str, AfterValidator(_url)]
     """`mqtt://HOST:1883`, or `mqtts://HOST:8883` for TLS; a user name may stand before the host."""

@@ -50,7 +50,7 @@ def _terminator(terminator: str) -> str:
 class SerialConfig(BaseModel):
     """A serial port and how frames are found on it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     port: Annotated[str, AfterValidator(_port)]
     """Device path (best below /dev/serial/by-id, which survives replugging), or socket://HOST:PORT of a serial server."""

@@ -24,7 +24,7 @@ Integer = Annotated[int, Field(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 
 
 class _Signal(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: Annotated[str, Field(min_length=1)]
     """The metric."""
@@ -110,7 +110,7 @@ def _temperature() -> list[Signal]:
 class SimulatedConfig(BaseModel):
     """A simulated sensor."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     rate_hz: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     """Readings a second."""

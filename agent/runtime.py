@@ -58,7 +58,7 @@ async def run_agent(config: AgentConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     async with open_spine(close_timeout_s=_CLOSE_SPINE_S) as spine:
         spine.errors.add_handler(LogErrorHandler(spine.clock))
-        agent = Agent(config, spine)
+        agent = await asyncio.to_thread(Agent, config, spine)  # asks the machine who it is
         if not await _open_buffer(agent, stop):
             return
         try:

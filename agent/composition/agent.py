@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.composition.parts import BACKEND_ID, create_source, device_id_of, open_buffer, socket_path
@@ -12,7 +14,7 @@ from agent.intake import Intake
 from agent.processors.decode import Decode
 from agent.processors.registry import create_processor
 from agent.spine.backoff import LOCAL, Backoff
-from agent.spine.errors import COLLECTION, STORAGE
+from agent.spine.errors import COLLECTION, STORAGE, SYNC
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
 from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
 from agent.status.socket import serve_status
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from buffer import Batch
     from collectors.interfaces import IDataSource
     from collectors.models import CollectedData
+
+_log = logging.getLogger(__name__)
 
 _PLAIN = "plain"
 """The pipeline of sources that no [[pipeline]] names: it only decodes."""
@@ -97,8 +101,10 @@ class Agent:
         supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
         supervise(self._spine, "clock", "watch", self._clock_watch.run, layer=COLLECTION)
         supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
+        await self._forget_removed_upstreams()
         for upstream in self._config.upstream:
-            self._start_sender(upstream)
+            deliver = partial(self._deliver, upstream)
+            supervise(self._spine, "sync", upstream.name, deliver, layer=SYNC)
         for source in sources:
             await self._start_source(source)
 
@@ -117,6 +123,19 @@ class Agent:
         except (StoreError, OSError) as error:
             await self._spine.errors.report(error, layer=STORAGE, operation="load_origins", critical=True)
 
+    async def _forget_removed_upstreams(self) -> None:
+        """Keep nothing for an upstream that is configured no more: else its readings would stay for ever.
+
+        One that comes back is sent everything that is still here; what it had is recognised by its keys.
+        """
+        database = self.buffer.database
+        for name in set(database.consumers()) - {upstream.name for upstream in self._config.upstream}:
+            _log.warning("upstream %s is not configured any more: nothing is kept for it", name)
+            try:
+                await asyncio.to_thread(database.forget_consumer, name)
+            except StoreError as error:
+                await self._spine.errors.report(error, layer=STORAGE, operation="forget_upstream")
+
     async def _make_pipelines(self) -> None:
         tags = {source.id: source.tags for source in self._config.source if source.tags}
         decode = Decode(codec, boot=self._boot, clock_quality=self._clock_watch.quality, source_tags=tags)
@@ -134,17 +153,19 @@ class Agent:
         await self._collection.register_source(source, {"when_stream_ends": "reconnect"})
         await self._collection.start_collection(source.get_source_id())
 
-    def _start_sender(self, config: UpstreamConfig) -> None:
+    async def _deliver(self, config: UpstreamConfig) -> None:
+        """Deliver to one upstream, until cancelled.
+
+        Raises:
+            DiskFault: The disk does not take the name of a new upstream.
+        """
+        consumer = await asyncio.to_thread(self.buffer.consumer, config.name)
+        dead_letters = BufferDeadLetters(self.buffer)
         sender = create_sender(
-            config.name,
-            config.options,
-            self.device_id,
-            self.buffer.consumer(config.name),
-            BufferDeadLetters(self.buffer),
-            self._spine,
+            config.name, config.options, self.device_id, consumer, dead_letters, self._spine
         )
         self._senders[config.name] = sender
-        sender.start()
+        await sender.run()
 
     async def _serve_status(self) -> None:
         await serve_status(socket_path(self._config), self.report)
@@ -223,7 +244,10 @@ class Agent:
         return len(self.buffer.database.table(DEAD_LETTERS))
 
     def _upstream_status(self, name: str, driver: str) -> UpstreamStatus:
-        status = self._senders[name].status
+        sender = self._senders.get(name)
+        if sender is None:
+            return UpstreamStatus(name=name, driver=driver, state="starting")
+        status = sender.status
         return UpstreamStatus(
             name=name,
             driver=driver,

@@ -69,8 +69,8 @@ async def serve_status(path: Path, report: Callable[[], Awaitable[StatusReport]]
     await asyncio.to_thread(unlink)
     server = await asyncio.start_unix_server(answer, path)
     try:
-        await asyncio.to_thread(path.chmod, _MODE)
         async with server:
+            await asyncio.to_thread(path.chmod, _MODE)
             await server.serve_forever()
     finally:
         with contextlib.suppress(OSError):

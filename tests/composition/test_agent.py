@@ -1,0 +1,106 @@
+"""The agent as composed from a configuration, in this process; journeys run it as a process of its own."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agent.composition import Agent, catalogue
+from agent.config import load_config
+from agent.spine.spine import open_spine
+from collectors.enums import TaskStatus
+
+SOURCE = """
+[device]
+id = "bench"
+
+[[source]]
+id = "sim"
+driver = "simulated"
+rate_hz = 200
+tags = { bed = "north" }
+signals = [{ name = "n", kind = "counter" }]
+
+[[pipeline]]
+sources = ["sim"]
+
+[[pipeline.step]]
+processor = "scale"
+metric = "n"
+factor = 2.0
+
+[buffer]
+path = "buffer"
+window = "20 ms"
+"""
+UPSTREAM = """
+[[upstream]]
+name = "{name}"
+driver = "mqtt"
+url = "mqtt://127.0.0.1:1"
+"""
+
+
+@asynccontextmanager
+async def running(folder: Path, *upstreams: str):
+    path = folder / "agent.toml"
+    path.write_text(SOURCE + "".join(UPSTREAM.format(name=name) for name in upstreams))
+    async with open_spine(close_timeout_s=1) as spine:
+        agent = await asyncio.to_thread(lambda: Agent(load_config(path, catalogue()), spine))
+        await agent.buffer.connect()
+        try:
+            await agent.start()
+            yield agent, spine
+        finally:
+            await agent.settle()
+            await agent.disconnect_sources()
+            await agent.stop()
+            await agent.buffer.disconnect()
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_readings_go_through_the_pipeline_into_the_buffer(tmp_path):
+    async with running(tmp_path, "cloud") as (agent, _):
+
+        async def enough():
+            return (await agent.report()).buffer.stored >= 20
+
+        await until(enough)
+        report = await agent.report()
+        records = await agent.buffer.recent(5)
+    assert {record.document["source"] for record in records} == {"sim"}
+    assert {record.document["values"]["n"] % 2 for record in records} == {0}
+    assert records[0].document["tags"] == {"bed": "north"}
+    assert records[0].document["boot"] == 1
+    assert report.sources[0].state == "connected"
+    assert report.upstreams[0].backlog > 0
+    assert report.summary().startswith("cloud: ")
+    assert "cannot be reached" in report.summary()
+
+
+async def test_everything_in_the_background_is_tracked(tmp_path):
+    async with running(tmp_path, "cloud", "spare") as (_, spine):
+
+        async def all_run():
+            return {info.status for info in spine.tasks.list_tasks()} == {TaskStatus.RUNNING}
+
+        await until(all_run)
+        tasks = spine.tasks.list_tasks()
+        kinds = sorted(info.task_type for info in tasks)
+        assert len({info.task_id for info in tasks}) == len(tasks)
+    assert kinds == ["acknowledge", "clock", "collection", "status", "sync", "sync"]
+
+
+async def test_an_upstream_that_was_removed_holds_nothing_back(tmp_path, caplog):
+    async def known():
+        return agent.buffer.database.consumers() == ["cloud", "old"]
+
+    async with running(tmp_path, "cloud", "old") as (agent, _):
+        await until(known)
+    async with running(tmp_path, "cloud") as (agent, _):
+        assert agent.buffer.database.consumers() == ["cloud"]
+    assert "old is not configured any more" in caplog.text

@@ -259,25 +259,29 @@ class Sender(Generic[B]):
             self._accepted(item)
         elif item.parcel.fault:
             return await self._put_aside(item, item.parcel.fault)
-        elif isinstance(error, TooLarge):
-            pack = item.parcel.pack
-            if pack is None or pack.count == 1:
-                return await self._put_aside(item, f"one reading alone is too large: {error}")
-            pieces = await self._feeder.pack(pack.device_id, pack.store_id, item.parcel.records, halve=True)
+        elif isinstance(error, TooLarge) and len(item.parcel.records) > 1:
+            batch, records = item.taken.batch, item.parcel.records
+            pieces = await self._feeder.pack(batch.device_id, batch.store_id, records, halve=True)
             self._outbox.replace(item, pieces)
-            self._feeder.shrink(pack.count // 2)
+            self._feeder.shrink(len(records) // 2)
             self._wake.set()
+        elif isinstance(error, TooLarge):
+            return await self._refused(item, f"one reading alone is too large: {error}")
         elif isinstance(error, Rejected):
-            self._rejected_in_a_row += 1
-            unheard = await self._put_aside(item, str(error))
-            if self._rejected_in_a_row >= REJECTED_IN_A_ROW_MAX:
-                count = self._rejected_in_a_row
-                await self._hold(Paused(f"{count} batches in a row were refused for good: {error}"))
-            return unheard
+            return await self._refused(item, str(error))
         elif error is not None:
             await self._hold(error)
             return error
         return None
+
+    async def _refused(self, item: Item[B], reason: str) -> UpstreamError | None:
+        """Set a parcel aside that the upstream will never take; slow down when it takes none at all."""
+        self._rejected_in_a_row += 1
+        unheard = await self._put_aside(item, reason)
+        if self._rejected_in_a_row >= REJECTED_IN_A_ROW_MAX:
+            count = self._rejected_in_a_row
+            await self._hold(Paused(f"{count} batches in a row were refused for good: {reason}"))
+        return unheard
 
     def _accepted(self, item: Item[B]) -> None:
         now = self._spine.clock

@@ -259,6 +259,18 @@ async def test_a_wrong_address_does_not_turn_the_backlog_into_dead_letters() -> 
         assert "3 batches in a row" in (r.sender.status.holding_back or "")
 
 
+async def test_everything_too_large_does_not_turn_the_backlog_into_dead_letters() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda _: TooLarge("413")
+    slow = BackoffPolicy(first_s=30, base_s=30, cap_s=300)
+    async with rig(upstream, retry=slow, readings=200) as r:
+        await r.until(lambda: r.sender.status.state == "paused")
+        await asyncio.sleep(0.05)
+        assert len(r.letters.letters) <= 3
+        assert len(r.heard.errors) <= 4
+        assert "3 batches in a row" in (r.sender.status.holding_back or "")
+
+
 async def test_a_pack_that_breaks_the_connection_is_cut_and_in_the_end_set_aside() -> None:
     upstream = ScriptedUpstream()
     upstream.always = lambda pack: LinkLost("gone") if pack.first <= 7 <= pack.last else None

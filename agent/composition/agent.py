@@ -8,6 +8,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.buffer_watch import BufferWatch, lost_by_reason
 from agent.composition.parts import BACKEND_ID, create_source, device_id_of, open_buffer, socket_path
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.intake import Intake
@@ -99,6 +100,10 @@ class Agent:
         if any(isinstance(source, Acknowledging) for source in sources):
             await self._load_redeliveries()
         supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
+        watch = BufferWatch(
+            self.buffer, self.buffer.database.ledger, str(self._config.buffer.path), self._spine
+        )
+        supervise(self._spine, "watch", BACKEND_ID, watch.run, layer=STORAGE)
         supervise(self._spine, "clock", "watch", self._clock_watch.run, layer=COLLECTION)
         supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
         await self._forget_removed_upstreams()
@@ -237,6 +242,7 @@ class Agent:
             stored=statistics.stored_count,
             usage_bytes=statistics.storage_usage_bytes,
             dead_letters=await asyncio.to_thread(self._count_dead_letters),
+            lost=lost_by_reason(self.buffer.database.ledger),
             fault=self.buffer.fault,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class SourceStatus(BaseModel):
@@ -50,6 +50,8 @@ class BufferStatus(BaseModel):
     stored: int = 0
     usage_bytes: int = 0
     dead_letters: int = 0
+    lost: dict[str, int] = Field(default_factory=dict)
+    """How many records are gone, by reason: damaged, dropped at the quota."""
     fault: str | None = None
 
 
@@ -86,4 +88,13 @@ class StatusReport(BaseModel):
         if held or silent:
             return "; ".join(held + silent)
         backlog = sum(upstream.backlog for upstream in self.upstreams)
-        return "everything is delivered" if not backlog else f"delivering, {backlog} readings to go"
+        gone = [f"{count} lost ({why})" for why, count in self.buffer.lost.items()]
+        gone += [
+            f"{upstream.set_aside} set aside as dead letters ({upstream.name})"
+            for upstream in self.upstreams
+            if upstream.set_aside
+        ]
+        apart = f", apart from {' and '.join(gone)}" if gone else ""
+        return (
+            f"delivering, {backlog} readings to go{apart}" if backlog else f"everything is delivered{apart}"
+        )

@@ -31,6 +31,14 @@ def test_all_well():
     assert report().summary() == "everything is delivered"
 
 
+def test_what_will_never_be_delivered_is_not_passed_over():
+    aside = UpstreamStatus(name="cloud", driver="mqtt", state="connected", delivered=12, set_aside=2)
+    lossy = BufferStatus(path="/b", store_id="s", lost={"damaged": 399})
+    assert report(upstreams=[aside], buffer=lossy).summary() == (
+        "everything is delivered, apart from 399 lost (damaged) and 2 set aside as dead letters (cloud)"
+    )
+
+
 def test_what_is_not_delivered_is_said_with_its_reason():
     held = UpstreamStatus(
         name="cloud", driver="mqtt", state="failing", backlog=7, holding_back="link down: refused"

@@ -1,0 +1,110 @@
+"""Says when the buffer cannot write, when it can again, and what it lost: at each change, not at each look."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.spine.errors import STORAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.spine.spine import Spine
+
+_log = logging.getLogger(__name__)
+
+_EVERY_S = 1.0
+_REPEAT_S = 3600.0
+"""A loss that goes on, such as a quota that drops the oldest, is told again after this time."""
+
+
+class LossLedger(Protocol):
+    """What will never be delivered, and why."""
+
+    def items(self) -> Sequence[tuple[int, dict[str, Any]]]:
+        """Entries with `count` and `why` under their numbers."""
+        ...
+
+
+class Watched(Protocol):
+    """What the watch needs of the buffer."""
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the disk now."""
+        ...
+
+
+def lost_by_reason(ledger: LossLedger) -> Counter[str]:
+    """How many readings and dead letters are lost, by reason."""
+    lost: Counter[str] = Counter()
+    for numbered in ledger.items():
+        entry = numbered[1]
+        lost[entry["why"]] += entry["count"]
+    return +lost
+
+
+class BufferWatch:
+    """Looks at the buffer once a second.
+
+    Args:
+        buffer: What to look at.
+        ledger: Its losses.
+        place: Where it lies, for the remedy.
+        spine: Errors and time.
+    """
+
+    def __init__(self, buffer: Watched, ledger: LossLedger, place: str, spine: Spine) -> None:
+        self._buffer = buffer
+        self._ledger = ledger
+        self._place = place
+        self._spine = spine
+        self._fault: str | None = None
+        self._lost: Counter[str] = Counter()
+        self._told_s: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_EVERY_S)
+
+    async def look(self) -> None:
+        """Tell what has changed since the last look."""
+        await self._look_at_fault()
+        await self._look_at_losses()
+
+    async def _look_at_fault(self) -> None:
+        fault = self._buffer.fault
+        if (fault is None) is not (self._fault is None):
+            if fault is None:
+                _log.info("the buffer in %s takes readings again", self._place)
+            else:
+                await self._report(
+                    f"the buffer cannot write: {fault}; what comes now waits in memory, as long as there is room:"
+                    f" see to the disk that holds {self._place}",
+                    "write",
+                )
+        self._fault = fault
+
+    async def _look_at_losses(self) -> None:
+        now_s = self._spine.clock.monotonic_s()
+        lost = lost_by_reason(self._ledger)
+        for why, count in lost.items():
+            more = count - self._lost[why]
+            told_s = self._told_s.get(why)
+            if more > 0 and (told_s is None or now_s - told_s >= _REPEAT_S):
+                self._told_s[why] = now_s
+                self._lost[why] = count
+                await self._report(
+                    f"{more} records of {self._place} are lost, {count} in all: {why}; its loss ledger says which",
+                    "keep",
+                )
+
+    async def _report(self, message: str, operation: str) -> None:
+        await self._spine.errors.report(
+            RuntimeError(message), layer=STORAGE, operation=operation, critical=True
+        )

@@ -1,0 +1,76 @@
+import logging
+from typing import Any
+
+import pytest
+
+from agent.buffer_watch import BufferWatch, lost_by_reason
+from agent.spine.spine import open_spine
+from collectors.enums import ErrorType
+from collectors.interfaces import IErrorHandler
+from collectors.models import ErrorInfo
+
+
+class Buffer:
+    fault: str | None = None
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, dict[str, Any]]] = []
+
+    def items(self) -> list[tuple[int, dict[str, Any]]]:
+        return self.entries
+
+
+class Heard(IErrorHandler):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    async def handle_error(self, error: ErrorInfo) -> None:
+        self.messages.append(error.message)
+
+    def can_handle(self, error_type: ErrorType) -> bool:
+        return True
+
+
+async def test_a_disk_that_refuses_is_told_once_and_so_is_its_return(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_spine() as spine:
+        buffer, heard = Buffer(), Heard()
+        spine.errors.add_handler(heard)
+        watch = BufferWatch(buffer, buffer, "/card/buffer", spine)
+        await watch.look()
+        assert heard.messages == []
+        for fault in (
+            "[Errno 28] No space left on device",
+            "no new file: [Errno 28] No space left on device",
+        ):
+            buffer.fault = fault
+            await watch.look()
+        (message,) = heard.messages
+        assert "No space left on device" in message
+        assert "see to the disk that holds /card/buffer" in message
+        buffer.fault = None
+        with caplog.at_level(logging.INFO):
+            await watch.look()
+            await watch.look()
+        assert caplog.text.count("takes readings again") == 1
+
+
+async def test_losses_are_told_by_reason_and_a_loss_that_goes_on_is_no_flood() -> None:
+    async with open_spine() as spine:
+        buffer, heard = Buffer(), Heard()
+        spine.errors.add_handler(heard)
+        buffer.entries = [
+            (1, {"count": 399, "why": "damaged"}),
+            (2, {"count": 0, "why": "never issued"}),
+            (3, {"count": 1, "why": "quota"}),
+        ]
+        watch = BufferWatch(buffer, buffer, "/card/buffer", spine)
+        await watch.look()
+        assert len(heard.messages) == 2
+        assert heard.messages[0].startswith("399 records of /card/buffer are lost, 399 in all: damaged")
+        for count in range(2, 50):
+            buffer.entries[2] = (3, {"count": count, "why": "quota"})
+            await watch.look()
+        assert len(heard.messages) == 2
+        assert lost_by_reason(buffer) == {"damaged": 399, "quota": 49}

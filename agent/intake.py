@@ -121,7 +121,7 @@ class Intake:
             case [str(client), int(packet), str(payload_hash)] if 0 < packet < 65536:  # noqa: PLR2004 (MQTT's range)
                 origin = Origin.model_construct(client=client, packet=packet, payload_hash=payload_hash)
                 with suppress(ValueError):  # no hexadecimal digest: not from one of our drivers
-                    self.redeliveries.remember(origin, table, record_id)
+                    self.redeliveries.restore(origin, table, record_id)
 
     def acknowledge_to(self, source_id: str, source: Acknowledging) -> None:
         """Tell this source when what it delivered is safe."""
@@ -132,14 +132,15 @@ class Intake:
         metadata = data.metadata
         token = metadata.get(metadata_keys.ACK_TOKEN)
         origin = metadata.get(metadata_keys.ORIGIN)
-        if origin is not None and metadata.get(metadata_keys.NEW_SESSION):
-            self.redeliveries.forget(origin.client)
-        elif origin is not None and metadata.get(metadata_keys.REDELIVERED):
-            kept = self.redeliveries.find(origin)
-            if kept is not None:
+        if origin is not None:
+            again = metadata.get(metadata_keys.REDELIVERED, False)
+            if metadata.get(metadata_keys.NEW_SESSION):
+                self.redeliveries.forget(origin.client)
+            elif again and (kept := self.redeliveries.find(origin)) is not None:
                 self.recognised[data.source_id] += 1
                 self._owe(kept.table, kept.last_id, data.source_id, token)
                 return
+            self.redeliveries.deliver(origin, again=again)
         table, documents = await self._documents_of(data)
         # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
         last_id = self._last_id[table]

@@ -14,18 +14,22 @@ message of each identifier is all there is to know. That is kept in flat arrays:
 An identifier that is used again, by a message of the same topic and content whose first delivery never
 arrived, would be taken for a redelivery of the old one. Brokers that count identifiers up come round after
 65,535 messages; so entries are good for half of that, and only a delivery that says it may be a second one
-is looked up. When a broker has no session for us, nothing can come a second time: its client's entries are
-forgotten.
+is looked up. A broker that gives the lowest free identifier instead is noticed by the first one that it uses
+again: from then on nothing of its client is taken for a redelivery, since a second copy is better than a loss.
+When a broker has no session for us, nothing can come a second time: its client's entries are forgotten.
 """
 
 from __future__ import annotations
 
+import logging
 from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collectors.models import Origin
+
+_log = logging.getLogger(__name__)
 
 CAPACITY = 32_768
 """For so many further deliveries of its client an origin is remembered."""
@@ -48,6 +52,8 @@ class _Client:
 
     def __init__(self) -> None:
         self.delivered = 0
+        self.restored = 0
+        """So many of them are known from the buffer only, with gaps."""
         self.hashes = array("Q", bytes(8 * _PACKET_IDS))
         self.places = array("Q", bytes(8 * _PACKET_IDS))
         """Record id and, in the low bits, table number from 1; 0 where there was no delivery."""
@@ -61,25 +67,55 @@ class RedeliveryIndex:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
         self._clients: dict[str, _Client] = {}
+        self._reusing: set[str] = set()
+        """Clients whose broker uses identifiers again too soon to tell a redelivery by them."""
         self._tables: list[str] = []
 
-    def remember(self, origin: Origin, table: str, last_id: int) -> None:
-        """Note where a delivery is kept; replaces what used the same packet identifier before."""
+    def deliver(self, origin: Origin, *, again: bool) -> None:
+        """Count a delivery that is none of what is kept; what used its packet identifier before is over.
+
+        Args:
+            origin: The delivery's.
+            again: Whether the broker says that it may be the second one.
+        """
         client = self._clients.get(origin.client)
         if client is None:
             client = self._clients[origin.client] = _Client()
+        before = client.counts[origin.packet]
+        if before > client.restored and not again and client.delivered - before < self.capacity:
+            self._note_reuse(origin.client)
+        client.delivered = (client.delivered + 1) % (1 << _COUNT_BITS)
+        client.counts[origin.packet] = client.delivered
+        client.places[origin.packet] = 0
+
+    def _note_reuse(self, client: str) -> None:
+        if client not in self._reusing:
+            self._reusing.add(client)
+            _log.warning(
+                "the broker of %s uses packet identifiers again at once: what it delivers twice is stored twice",
+                client,
+            )
+
+    def remember(self, origin: Origin, table: str, last_id: int) -> None:
+        """Note where what was delivered just now is kept."""
         if table not in self._tables:
             self._tables.append(table)
             assert len(self._tables) < 1 << _TABLE_BITS
-        client.delivered += 1
+        client = self._clients[origin.client]
         client.hashes[origin.packet] = _bits(origin.payload_hash)
         client.places[origin.packet] = last_id << _TABLE_BITS | self._tables.index(table) + 1
-        client.counts[origin.packet] = client.delivered % (1 << _COUNT_BITS)
+
+    def restore(self, origin: Origin, table: str, last_id: int) -> None:
+        """Note what the buffer holds from before; oldest first."""
+        self.deliver(origin, again=True)
+        self.remember(origin, table, last_id)
+        client = self._clients[origin.client]
+        client.restored = client.delivered
 
     def find(self, origin: Origin) -> Kept | None:
         """Where the first delivery of the same message is kept, if this is its second."""
         client = self._clients.get(origin.client)
-        if client is None:
+        if client is None or origin.client in self._reusing:
             return None
         place = client.places[origin.packet]
         age = (client.delivered - client.counts[origin.packet]) % (1 << _COUNT_BITS)

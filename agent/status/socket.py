@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import stat
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _MODE = 0o660
 _TIMEOUT_S = 5.0
+_PROBE_S = 1.0
+"""How long another agent may take to accept a connection."""
 _CLIENTS_MAX = 8
 _REPORT_BYTES_MAX = 4 << 20
 _PATH_BYTES_MAX = 107
@@ -42,11 +46,35 @@ def check_socket_path(path: Path) -> None:
         )
 
 
+def _make_way(path: Path) -> None:
+    """Remove a dead agent's socket, and nothing else.
+
+    Raises:
+        OSError: Something else lies there, or another agent listens.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(f"{path} is there, and is no socket; name another place as agent.socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except TimeoutError:
+            pass  # its owner is slow, but lives
+    raise FileExistsError(f"another agent listens on {path}; name another place as agent.socket")
+
+
 async def serve_status(path: Path, report: Callable[[], Awaitable[StatusReport]]) -> None:
     """Answer on the socket until cancelled.
 
     Raises:
-        OSError: The socket cannot be made.
+        OSError: The socket cannot be made, or its place is taken.
         ValueError: Its path is too long.
     """
     check_socket_path(path)
@@ -62,11 +90,7 @@ async def serve_status(path: Path, report: Callable[[], Awaitable[StatusReport]]
         except (TimeoutError, ConnectionError):
             writer.transport.abort()  # a client that does not read is no reason to wait
 
-    def unlink() -> None:
-        path.unlink(missing_ok=True)
-
-    # One agent a buffer is held by the buffer's lock, so a socket that lies here is a dead agent's.
-    await asyncio.to_thread(unlink)
+    await asyncio.to_thread(_make_way, path)
     server = await asyncio.start_unix_server(answer, path)
     try:
         async with server:
@@ -74,7 +98,7 @@ async def serve_status(path: Path, report: Callable[[], Awaitable[StatusReport]]
             await server.serve_forever()
     finally:
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(unlink)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 async def ask_status(path: Path) -> StatusReport:

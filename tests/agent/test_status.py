@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,7 +94,9 @@ async def wait_for(path: Path) -> None:
 
 async def test_the_socket_answers_everybody_and_goes_away(tmp_path):
     path = tmp_path / "agent.sock"
-    path.write_text("left behind by a killed agent")
+    left_behind = socket.socket(socket.AF_UNIX)
+    left_behind.bind(str(path))
+    left_behind.close()
 
     async def answer() -> StatusReport:
         return report()
@@ -107,6 +110,29 @@ async def test_the_socket_answers_everybody_and_goes_away(tmp_path):
     assert not path.exists()
     with pytest.raises(AgentNotRunningError, match="is `outstation run` running"):
         await ask_status(path)
+
+
+async def test_a_file_in_the_socket_s_place_stays(tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("do not delete me")
+    with pytest.raises(FileExistsError, match=r"is no socket; name another place as agent\.socket"):
+        await serve_status(precious, report)
+    assert precious.read_text() == "do not delete me"
+
+
+async def test_the_socket_of_another_agent_that_lives_is_not_taken(tmp_path):
+    path = tmp_path / "agent.sock"
+
+    async def answer() -> StatusReport:
+        return report(device_id="first")
+
+    serving = asyncio.create_task(serve_status(path, answer))
+    await wait_for(path)
+    with pytest.raises(FileExistsError, match="another agent listens on"):
+        await serve_status(path, report)
+    assert (await ask_status(path)).device_id == "first"
+    serving.cancel()
+    await asyncio.wait({serving})
 
 
 async def test_a_path_too_long_for_a_socket_is_said(tmp_path):

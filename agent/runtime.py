@@ -47,15 +47,16 @@ class StartError(RuntimeError):
 
 
 async def run_agent(config: AgentConfig) -> None:
-    """Run until SIGTERM or SIGINT.
+    """Run until SIGTERM, SIGINT or, unless it is ignored, SIGHUP: the terminal has gone.
 
     Raises:
         StartError: Another agent uses the buffer.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, stop.set)
     async with open_spine(close_timeout_s=_CLOSE_SPINE_S) as spine:
         spine.errors.add_handler(LogErrorHandler(spine.clock))
         agent = await asyncio.to_thread(Agent, config, spine)  # asks the machine who it is

@@ -6,12 +6,13 @@ Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.cli.exit_status import FAILED, INTERRUPTED
+from agent.cli.exit_status import DONE, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +102,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments = build_parser().parse_args(argv)
+    if arguments.command == "run":
+        # Until it has taken over: whoever stops it while it loads has stopped it in order.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(DONE))
     command = import_module(f"agent.cli.{arguments.command}")
     try:
         status: int = command.main(arguments)

@@ -15,6 +15,7 @@ is as long as what the sources have in flight, which their connections bound.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,18 +27,21 @@ from pydantic_core import to_json
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.dead_letters import dead_letter
 from agent.redelivery import CAPACITY as REMEMBERED
-from agent.redelivery import RedeliveryIndex
-from buffer import BufferFull
+from agent.redelivery import RedeliveryIndex, SessionNotes
+from buffer import BufferFull, StoreError
 from collectors import metadata_keys
 from collectors.models import Origin, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Coroutine, Hashable, Sequence
 
+    from agent.redelivery import StateTable
     from agent.spine.processing import ProcessingManager
     from agent.spine.storage import StorageManager
     from collectors.interfaces import Acknowledging, IMetadataParser
     from collectors.models import CollectedData
+
+_log = logging.getLogger(__name__)
 
 READINGS = "readings"
 _ORIGINS_SOUGHT = REMEMBERED
@@ -63,6 +67,10 @@ class Keeping(Protocol):
 
     def durable_id(self, table: str) -> int:
         """Everything up to this id is durable."""
+        ...
+
+    def state(self, name: str) -> StateTable:
+        """A small durable table."""
         ...
 
     async def visit_recent(self, n: int, visit: Callable[[int, dict[str, Any]], None], *, table: str) -> None:
@@ -113,12 +121,16 @@ class Intake:
 
     async def load(self) -> None:
         """Learn the newest origins from the buffer, so that redeliveries after a restart are recognised."""
+        for client in self._sessions.distrusted():
+            self.redeliveries.distrust(client)
         for table in (DEAD_LETTERS, READINGS):
             await self._buffer.visit_recent(_ORIGINS_SOUGHT, partial(self._learn, table), table=table)
 
     def _learn(self, table: str, record_id: int, document: dict[str, Any]) -> None:
         match document.get("origin"):
             case [str(client), int(packet), str(payload_hash)] if 0 < packet < 65536:  # noqa: PLR2004 (MQTT's range)
+                if record_id < self._sessions.since(client, table):
+                    return  # of a session that the broker has forgotten
                 origin = Origin.model_construct(client=client, packet=packet, payload_hash=payload_hash)
                 with suppress(ValueError):  # no hexadecimal digest: not from one of our drivers
                     self.redeliveries.restore(origin, table, record_id)
@@ -135,12 +147,13 @@ class Intake:
         if origin is not None:
             again = metadata.get(metadata_keys.REDELIVERED, False)
             if metadata.get(metadata_keys.NEW_SESSION):
-                self.redeliveries.forget(origin.client)
+                await self._begin_session(origin.client)
             elif again and (kept := self.redeliveries.find(origin)) is not None:
                 self.recognised[data.source_id] += 1
                 self._owe(kept.table, kept.last_id, data.source_id, token)
                 return
-            self.redeliveries.deliver(origin, again=again)
+            if self.redeliveries.deliver(origin, again=again):
+                await self._note(self._sessions.distrust(origin.client))
         table, documents = await self._documents_of(data)
         # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
         last_id = self._last_id[table]
@@ -149,6 +162,25 @@ class Intake:
         if documents and origin is not None:
             self.redeliveries.remember(origin, table, last_id)
         self._owe(table, last_id, data.source_id, token)
+
+    async def _begin_session(self, client: str) -> None:
+        self.redeliveries.forget(client)
+        since = {
+            table: max(last_id, self._buffer.durable_id(table)) + 1
+            for table, last_id in self._last_id.items()
+        }
+        await self._note(self._sessions.begin(client, since))
+
+    async def _note(self, writing: Coroutine[Any, Any, None]) -> None:
+        try:
+            await writing
+        except (StoreError, OSError) as error:
+            # Known until the next start all the same; the disk's trouble is told by those who lose by it.
+            _log.warning("what was found out about an MQTT session could not be written down: %s", error)
+
+    @property
+    def _sessions(self) -> SessionNotes:
+        return SessionNotes(self._buffer.state("device_state"))
 
     async def _documents_of(self, data: CollectedData) -> tuple[str, list[bytes]]:
         """The records to keep of one item, and the table they belong in."""

@@ -17,6 +17,7 @@ arrived, would be taken for a redelivery of the old one. Brokers that count iden
 is looked up. A broker that gives the lowest free identifier instead is noticed by the first one that it uses
 again: from then on nothing of its client is taken for a redelivery, since a second copy is better than a loss.
 When a broker has no session for us, nothing can come a second time: its client's entries are forgotten.
+Both findings are durable (`SessionNotes`), since a restart reads the origins of former sessions again.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from __future__ import annotations
 import logging
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from collectors.models import Origin
 
 _log = logging.getLogger(__name__)
@@ -71,30 +74,36 @@ class RedeliveryIndex:
         """Clients whose broker uses identifiers again too soon to tell a redelivery by them."""
         self._tables: list[str] = []
 
-    def deliver(self, origin: Origin, *, again: bool) -> None:
+    def distrust(self, client: str) -> None:
+        """Take nothing of this client for a redelivery: its broker uses identifiers again too soon."""
+        self._reusing.add(client)
+
+    def deliver(self, origin: Origin, *, again: bool) -> bool:
         """Count a delivery that is none of what is kept; what used its packet identifier before is over.
 
         Args:
             origin: The delivery's.
             again: Whether the broker says that it may be the second one.
+
+        Returns:
+            Whether this showed, for the first time, that the client has to be distrusted.
         """
         client = self._clients.get(origin.client)
         if client is None:
             client = self._clients[origin.client] = _Client()
         before = client.counts[origin.packet]
-        if before > client.restored and not again and client.delivered - before < self.capacity:
-            self._note_reuse(origin.client)
+        reused = before > client.restored and not again and client.delivered - before < self.capacity
         client.delivered = (client.delivered + 1) % (1 << _COUNT_BITS)
         client.counts[origin.packet] = client.delivered
         client.places[origin.packet] = 0
-
-    def _note_reuse(self, client: str) -> None:
-        if client not in self._reusing:
-            self._reusing.add(client)
-            _log.warning(
-                "the broker of %s uses packet identifiers again at once: what it delivers twice is stored twice",
-                client,
-            )
+        if not reused or origin.client in self._reusing:
+            return False
+        self.distrust(origin.client)
+        _log.warning(
+            "the broker of %s uses packet identifiers again at once: what it delivers twice is stored twice",
+            origin.client,
+        )
+        return True
 
     def remember(self, origin: Origin, table: str, last_id: int) -> None:
         """Note where what was delivered just now is kept."""
@@ -126,6 +135,56 @@ class RedeliveryIndex:
     def forget(self, client: str) -> None:
         """Forget a client whose session the broker has lost."""
         self._clients.pop(client, None)
+
+
+class StateTable(Protocol):
+    """A small durable table (the buffer's)."""
+
+    def items(self) -> list[tuple[str, Any]]:
+        """All rows."""
+        ...
+
+    def get(self, key: str) -> Any:
+        """One row, or None."""
+        ...
+
+    async def put(self, key: str, value: Any) -> None:
+        """Write a row; durable on return."""
+        ...
+
+
+class SessionNotes:
+    """What must be known of each client's session after a restart.
+
+    A row a client: `since`, the first record id of its present session in each table, and `reuses`, whether
+    its broker uses identifiers again too soon.
+    """
+
+    _PREFIX = "session:"
+
+    def __init__(self, table: StateTable) -> None:
+        self._table = table
+
+    def since(self, client: str, table: str) -> int:
+        """The first id of a table that the present session may have brought."""
+        return int(self._row(client)["since"].get(table, 0))
+
+    def distrusted(self) -> list[str]:
+        """Clients whose broker uses identifiers again too soon."""
+        names = [(key, row) for key, row in self._table.items() if key.startswith(self._PREFIX)]
+        return [key.removeprefix(self._PREFIX) for key, row in names if row["reuses"]]
+
+    async def begin(self, client: str, since: Mapping[str, int]) -> None:
+        """A new session: nothing from before these ids can come again."""
+        await self._table.put(self._PREFIX + client, self._row(client) | {"since": dict(since)})
+
+    async def distrust(self, client: str) -> None:
+        """The client's broker uses identifiers again too soon."""
+        await self._table.put(self._PREFIX + client, self._row(client) | {"reuses": True})
+
+    def _row(self, client: str) -> dict[str, Any]:
+        row = self._table.get(self._PREFIX + client)
+        return row if isinstance(row, dict) else {"since": {}, "reuses": False}
 
 
 def _bits(payload_hash: str) -> int:

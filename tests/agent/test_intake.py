@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -21,16 +22,34 @@ from drivers.codecs import codec
 
 
 @dataclass
+class State:
+    rows: dict[str, Any]
+
+    def items(self):
+        return list(self.rows.items())
+
+    def get(self, key):
+        return self.rows.get(key)
+
+    async def put(self, key, value):
+        self.rows[key] = value
+
+
+@dataclass
 class MemoryBuffer(IStorageBackend):
     """Durable only when the test says so."""
 
     tables: dict[str, list[bytes]] = field(default_factory=lambda: {"readings": [], "dead_letters": []})
     durable: dict[str, int] = field(default_factory=lambda: {"readings": 0, "dead_letters": 0})
+    rows: dict[str, Any] = field(default_factory=dict)
     room_free: asyncio.Event = field(default_factory=asyncio.Event)
     room_asked: set[str] = field(default_factory=set)
     capacity: int = 10**9
     fault: Exception | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def state(self, name):
+        return State(self.rows)
 
     def append(self, documents, *, table="readings", vouched=False):
         rows = self.tables[table]
@@ -305,3 +324,29 @@ async def test_a_message_of_which_a_part_was_kept_is_kept_when_it_comes_again():
             await taking(message(7, payload, redelivered=True))
         values = [from_json(row)["values"]["t"] for row in kept.tables["readings"][cut:]]
         assert values == ([] if cut == 3 else [1, 2, 3])
+
+
+async def test_a_former_session_is_not_learnt_again_after_a_restart():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(7))
+        await taking(message(8, b"{oops"))
+        await taking(message(1, **{keys.NEW_SESSION: True}))
+    async with intake(buffer) as (taking, _):
+        await taking(message(7, redelivered=True))
+        await taking(message(8, b"{oops", redelivered=True))
+        await taking(message(1, redelivered=True))
+        assert taking.recognised == {"hall": 1}
+    assert len(buffer.tables["readings"]) == 3
+    assert len(buffer.tables["dead_letters"]) == 2
+
+
+async def test_a_broker_that_uses_identifiers_again_is_distrusted_after_a_restart_too():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(1))
+        await taking(message(1, b'{"t":2}'))
+    async with intake(buffer) as (taking, _):
+        await taking(message(1, b'{"t":2}', redelivered=True))
+        assert taking.recognised == {}
+    assert len(buffer.tables["readings"]) == 3

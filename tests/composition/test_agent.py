@@ -92,7 +92,8 @@ async def test_everything_in_the_background_is_tracked(tmp_path):
         tasks = spine.tasks.list_tasks()
         kinds = sorted(info.task_type for info in tasks)
         assert len({info.task_id for info in tasks}) == len(tasks)
-    assert kinds == ["acknowledge", "clock", "collection", "status", "sync", "sync"]
+    assert {"acknowledge", "clock", "collection", "status"} <= set(kinds)
+    assert kinds.count("sync") == 2
 
 
 async def test_an_upstream_that_was_removed_holds_nothing_back(tmp_path, caplog):

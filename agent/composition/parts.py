@@ -26,7 +26,7 @@ def device_id_of(config: AgentConfig) -> str:
 
 def socket_path(config: AgentConfig) -> Path:
     """Where the agent's socket is: as configured, else beside the buffer's tables."""
-    return config.agent.socket or config.buffer.path / "agent.sock"
+    return config.socket
 
 
 def create_source(

@@ -23,6 +23,7 @@ from agent.config.errors import (
     unknown_key,
 )
 from agent.config.model import (
+    SOCKET_PATH_BYTES_MAX,
     AgentConfig,
     AgentSection,
     BufferConfig,
@@ -67,12 +68,20 @@ def load_config(path: Path, catalogue: Catalogue) -> AgentConfig:
         ConfigurationError: The file cannot be read or something in it is wrong; holds every problem.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors mark UTF-8
     except OSError as error:
         raise ConfigurationError(
             [Problem("file", f"cannot be read: {error.strerror}; give one with --config FILE")], str(path)
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            [Problem("file", f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8")],
+            str(path),
+        ) from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # tomllib lets numbers and nesting beyond Python's limits through
         raise ConfigurationError([Problem("file", f"is not TOML: {error}")], str(path)) from error
     return _Loader(catalogue, path.parent).load(document, str(path))
 
@@ -97,14 +106,22 @@ class _Loader:
         upstreams = self._upstreams(document)
         if self._problems or device is None or buffer is None or agent is None:
             raise ConfigurationError(self._problems, source)
-        return AgentConfig(
+        config = AgentConfig(
             device=device,
             source=tuple(sources),
             pipeline=tuple(pipelines),
             buffer=buffer.model_copy(update={"path": self._folder / buffer.path}),
             upstream=tuple(upstreams),
-            agent=agent,
+            agent=agent.model_copy(update={"socket": agent.socket and self._folder / agent.socket}),
         )
+        if len(bytes(config.socket)) > SOCKET_PATH_BYTES_MAX:
+            message = (
+                f"no socket's path may be longer than {SOCKET_PATH_BYTES_MAX} bytes; set a shorter one here"
+            )
+            raise ConfigurationError(
+                [Problem("agent.socket", message, shown("socket", str(config.socket)))], source
+            )
+        return config
 
     def _section(self, model: type[_M], table: Any, where: Sequence[str | int]) -> _M | None:
         if not isinstance(table, dict):
@@ -123,7 +140,8 @@ class _Loader:
         if isinstance(tables, list):
             return tables
         path = key_path([*prefix, key])
-        self._problems.append(Problem(path, f"should be a list of tables; write [[{path}]] above each"))
+        heading = key_path(part for part in [*prefix, key] if isinstance(part, str))
+        self._problems.append(Problem(path, f"should be a list of tables; write [[{heading}]] above each"))
         return []
 
     def _part(

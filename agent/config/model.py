@@ -13,6 +13,8 @@ Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-
 """A name that fits into topics, URLs, file names and SenML names (RFC 8428, section 4.1) as it is."""
 
 
+SOCKET_PATH_BYTES_MAX = 107
+"""sun_path holds 108 bytes with its terminating zero (unix(7))."""
 QUOTA_BYTES_MIN = 8 << 20
 """Two of the buffer's segments: while one is written the other may go."""
 
@@ -21,6 +23,12 @@ def _enough(quota: int) -> int:
     if quota < QUOTA_BYTES_MIN:
         raise ValueError("should be 8 MiB or more")
     return quota
+
+
+def _a_path(path: Path) -> Path:
+    if path == Path() or "\0" in str(path):
+        raise ValueError("should be a path, such as one below /var/lib/outstation")
+    return path
 
 
 class Section(BaseModel):
@@ -63,7 +71,7 @@ class PipelineConfig(Section):
 class BufferConfig(Section):
     """`[buffer]`: where and how readings are kept."""
 
-    path: Path = Path("/var/lib/outstation/buffer")
+    path: Annotated[Path, AfterValidator(_a_path)] = Path("/var/lib/outstation/buffer")
     sync: Literal["window", "each"] = "window"
     window: DurationS = 1.0
     """Seconds a reading nobody waits for may gather before its commit; what a power cut can cost."""
@@ -76,7 +84,7 @@ class BufferConfig(Section):
 class AgentSection(Section):
     """`[agent]`: the program itself."""
 
-    socket: Path | None = None
+    socket: Annotated[Path, AfterValidator(_a_path)] | None = None
     """Where `outstation status` asks; unset, it lies in the buffer's folder."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -98,6 +106,11 @@ class AgentConfig(Section):
     buffer: BufferConfig
     upstream: tuple[UpstreamConfig, ...]
     agent: AgentSection
+
+    @property
+    def socket(self) -> Path:
+        """Where `outstation status` asks."""
+        return self.agent.socket or self.buffer.path / "agent.sock"
 
     def pipeline_of(self, source_id: str) -> int | None:
         """The place of the pipeline that a source's readings go through, or None for the plain one."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from agent.config.model import SOCKET_PATH_BYTES_MAX
 from agent.status.report import StatusReport
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ _PROBE_S = 1.0
 """How long another agent may take to accept a connection."""
 _CLIENTS_MAX = 8
 _REPORT_BYTES_MAX = 4 << 20
-_PATH_BYTES_MAX = 107
-"""sun_path holds 108 bytes with its terminating zero (unix(7))."""
 
 
 class AgentNotRunningError(ConnectionError):
@@ -40,9 +39,9 @@ def check_socket_path(path: Path) -> None:
     Raises:
         ValueError: It is too long.
     """
-    if len(bytes(path)) > _PATH_BYTES_MAX:
+    if len(bytes(path)) > SOCKET_PATH_BYTES_MAX:
         raise ValueError(
-            f"the socket's path {path} is longer than {_PATH_BYTES_MAX} bytes; set a shorter one as agent.socket"
+            f"the socket's path {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes; set a shorter one as agent.socket"
         )
 
 

@@ -175,6 +175,47 @@ def test_what_is_not_toml_is_said_with_its_line(tmp_path, text):
     assert re.search("is not TOML: .*(line|document|Invalid)", problems(tmp_path, text)["file"])
 
 
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 3000 + "]" * 3000, "a = " + "9" * 5000], ids=["nesting", "number"]
+)
+def test_what_exceeds_python_is_a_problem_too(tmp_path, text):
+    assert "is not TOML" in problems(tmp_path, text)["file"]
+
+
+def test_what_is_no_text_is_said_and_the_mark_of_windows_editors_is_none_of_it(tmp_path):
+    path = tmp_path / "agent.toml"
+    path.write_bytes(b"\xff\xfe" + GOOD.encode("utf-16-le"))
+    with pytest.raises(ConfigurationError, match="save it as UTF-8"):
+        load_config(path, CATALOGUE)
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_config(path, CATALOGUE).device.id == "greenhouse-3"
+
+
+@pytest.mark.parametrize(
+    ("section", "where"),
+    [
+        ('[buffer]\npath = ""', "buffer.path"),
+        ('[buffer]\npath = "a\\u0000b"', "buffer.path"),
+        ('[agent]\nsocket = ""', "agent.socket"),
+        (f'[agent]\nsocket = "/run/{"x" * 120}"', "agent.socket"),
+        (f'[buffer]\npath = "/var/{"x" * 100}"', "agent.socket"),
+    ],
+)
+def test_a_path_that_cannot_be_one_is_a_problem(tmp_path, section, where):
+    source = '[[source]]\nid = "a"\ndriver = "serial"\nport = "/dev/x"\n'
+    assert list(problems(tmp_path, source + section)) == [where]
+
+
+def test_the_socket_is_looked_for_beside_the_file_wherever_the_command_runs(tmp_path):
+    config = load(tmp_path, GOOD + '\n[agent]\nsocket = "agent.sock"\n')
+    assert config.agent.socket == tmp_path / "agent.sock"
+
+
+def test_steps_are_written_below_their_pipeline(tmp_path):
+    text = GOOD.replace("[[pipeline.step]]", "[pipeline.step]")
+    assert "write [[pipeline.step]] above" in problems(tmp_path, text)["pipeline[0].step"]
+
+
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(ConfigurationError, match="give one with --config FILE"):
         load_config(tmp_path / "nowhere.toml", CATALOGUE)

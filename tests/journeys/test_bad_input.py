@@ -11,6 +11,7 @@ import aiomqtt
 import pytest
 
 from tests.rigs import cloud, stored
+from tests.rigs.configuration import counting_source, device, mqtt_source, serial_source, upstream
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.programs import AgentProgram, free_port, receiver_program, run_command
 from tests.rigs.pty import PtySensor
@@ -94,25 +95,6 @@ def test_a_configuration_that_is_missing_or_no_toml_is_wrong_too(tmp_path: Path)
     assert "line 1" in broken.stderr
 
 
-GARBAGE_CONFIG = """\
-[device]
-id = "journey-pi"
-
-[[source]]
-id = "boiler"
-driver = "serial"
-port = "{port}"
-max_frame = 200
-
-[[source]]
-id = "hall"
-driver = "mqtt"
-url = "{url}"
-topics = ["sensors/+"]
-
-[buffer]
-path = "buffer"
-"""
 GARBAGE = {
     b"\xff\xfe{{{": "not",  # no UTF-8, no JSON
     b'{"n": NaN}': "NaN",
@@ -126,7 +108,7 @@ async def test_garbage_on_the_line_becomes_dead_letters_and_the_next_good_line_i
     async with AsyncExitStack() as stack:
         broker = stack.enter_context(Mosquitto())
         sensor = await stack.enter_async_context(PtySensor(tmp_path))
-        config = GARBAGE_CONFIG.format(port=sensor.port, url=broker.url)
+        config = device(serial_source(sensor.port, max_frame=200), mqtt_source(broker.url))
         agent = stack.enter_context(AgentProgram(tmp_path, config))
         agent.start()
         await agent.until(lambda r: all(s.state == "connected" for s in r.sources), "both sources")
@@ -164,49 +146,6 @@ def check_dead_letters(agent: AgentProgram) -> None:
         assert reason in letter["reason"]
 
 
-FAILING_CONFIG = """\
-[device]
-id = "journey-pi"
-
-[[source]]
-id = "boiler"
-driver = "serial"
-port = "{port}"
-
-[[source]]
-id = "hall"
-driver = "mqtt"
-url = "mqtt://127.0.0.1:{absent_port}"
-topics = ["sensors/+"]
-
-[[source]]
-id = "gate"
-driver = "mqtt"
-url = "mqtt://127.0.0.1:{closed_port}"
-topics = ["sensors/+"]
-username = "gate"
-password_file = "{password_file}"
-
-[[source]]
-id = "counter"
-driver = "simulated"
-rate_hz = 50
-signals = [{{ name = "n", kind = "counter" }}]
-
-[buffer]
-path = "buffer"
-
-[[upstream]]
-name = "cloud"
-driver = "http"
-url = "http://127.0.0.1:{cloud_port}/readings"
-linger = "100 ms"
-
-[upstream.retry]
-first = "200 ms"
-base = "200 ms"
-cap = "1 s"
-"""
 FAILING = ("boiler", "hall", "gate")
 RETRIES_S = 2.5
 """Enough for some attempts at each (the back-off of local sources begins with half a second)."""
@@ -222,12 +161,17 @@ async def test_what_fails_is_told_once_and_retried_while_the_rest_runs(tmp_path:
         closed = stack.enter_context(Mosquitto(BrokerSettings(users={"gate": "right"})))
         sensor = PtySensor(tmp_path)
         stack.push_async_callback(sensor.unplug)
-        config = FAILING_CONFIG.format(
-            port=sensor.port,
-            absent_port=absent.port,
-            closed_port=closed.port,
-            password_file=password_file,
-            cloud_port=cloud_port,
+        config = device(
+            serial_source(sensor.port),
+            mqtt_source(absent.url),
+            mqtt_source(
+                f"mqtt://127.0.0.1:{closed.port}",
+                "gate",
+                username="gate",
+                password_file=str(password_file),
+            ),
+            counting_source(50),
+            upstream(f"http://127.0.0.1:{cloud_port}/readings"),
         )
         agent = stack.enter_context(AgentProgram(tmp_path, config))
         receiver = stack.enter_context(receiver_program(tmp_path, f"http://127.0.0.1:{cloud_port}"))

@@ -11,6 +11,7 @@ import aiomqtt
 
 from agent.version import version
 from tests.rigs import stored
+from tests.rigs.configuration import DEVICE_ID, device, mqtt_source, serial_source
 from tests.rigs.mosquitto import Mosquitto
 from tests.rigs.mqtt_sensors import MqttSensor, speaking
 from tests.rigs.programs import AgentProgram, run_command
@@ -19,30 +20,15 @@ from tests.rigs.pty import PtySensor
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = """\
-[device]
-id = "journey-pi"
 
-[[source]]
-id = "boiler"
-driver = "serial"
-port = "{port}"
-
-[[source]]
-id = "hall"
-driver = "mqtt"
-url = "{url}"
-topics = ["sensors/+"]
-
-[buffer]
-path = "buffer"
-"""
+def config_of(port: str | Path, url: str) -> str:
+    return device(serial_source(port), mqtt_source(url))
 
 
 async def test_read_prints_one_source_and_takes_nothing_from_the_running_agent(tmp_path: Path):
     with Mosquitto() as broker:
         async with PtySensor(tmp_path) as port:
-            with AgentProgram(tmp_path, CONFIG.format(port=port.port, url=broker.url)) as agent:
+            with AgentProgram(tmp_path, config_of(port.port, broker.url)) as agent:
                 agent.start()
                 before = await agent.until(lambda r: r.sources[1].state == "connected", "the session")
                 sensor = MqttSensor("a", broker.port, 50)
@@ -65,7 +51,7 @@ async def test_read_prints_one_source_and_takes_nothing_from_the_running_agent(t
 async def test_read_shows_garbage_needs_no_agent_and_stores_nothing(tmp_path: Path):
     async with PtySensor(tmp_path) as port:
         config = tmp_path / "read.toml"
-        config.write_text(CONFIG.format(port=port.port, url="mqtt://127.0.0.1:1"))
+        config.write_text(config_of(port.port, "mqtt://127.0.0.1:1"))
         reading = asyncio.create_task(
             asyncio.to_thread(run_command, "read", "boiler", "-n", "2", "--config", config)
         )
@@ -81,7 +67,7 @@ async def test_read_shows_garbage_needs_no_agent_and_stores_nothing(tmp_path: Pa
 
 def test_read_says_what_is_wrong(tmp_path: Path):
     config = tmp_path / "read.toml"
-    config.write_text(CONFIG.format(port=tmp_path / "absent", url="mqtt://127.0.0.1:1"))
+    config.write_text(config_of(tmp_path / "absent", "mqtt://127.0.0.1:1"))
     absent = run_command("read", "boiler", "--config", config)
     assert absent.returncode == 1
     assert absent.stderr.startswith("boiler: ")
@@ -97,7 +83,7 @@ def test_read_says_what_is_wrong(tmp_path: Path):
 async def test_status_says_how_it_goes_for_people_and_for_programs(tmp_path: Path):
     with Mosquitto() as broker:
         async with PtySensor(tmp_path) as port:
-            with AgentProgram(tmp_path, CONFIG.format(port=port.port, url=broker.url)) as agent:
+            with AgentProgram(tmp_path, config_of(port.port, broker.url)) as agent:
                 nobody = run_command("status", "--config", agent.config_file)
                 assert nobody.returncode == 1
                 assert "is `outstation run` running" in nobody.stderr
@@ -116,7 +102,7 @@ async def test_status_says_how_it_goes_for_people_and_for_programs(tmp_path: Pat
                 assert first == "no upstream is configured: readings are kept here"
                 said = "\n".join(lines)
                 for fact in (
-                    "journey-pi",
+                    DEVICE_ID,
                     f"pid {report.pid}",
                     str(agent.buffer),
                     "2 readings",
@@ -132,7 +118,7 @@ async def test_status_says_how_it_goes_for_people_and_for_programs(tmp_path: Pat
 
 def test_check_says_that_a_configuration_is_right_and_starts_nothing(tmp_path: Path):
     config = tmp_path / "right.toml"
-    config.write_text(CONFIG.format(port="/dev/ttyUSB0", url="mqtt://broker"))
+    config.write_text(config_of("/dev/ttyUSB0", "mqtt://broker"))
     checked = run_command("check", "--config", config)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert "boiler (serial), hall (mqtt)" in checked.stdout

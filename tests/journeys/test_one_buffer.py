@@ -7,37 +7,21 @@ import shutil
 from pathlib import Path
 
 from tests.rigs import cloud, other_machine, stored
+from tests.rigs.configuration import DEVICE_ID, counting_source, device, upstream
 from tests.rigs.programs import AgentProgram, free_port, receiver_program, run_command, until
 
-CONFIG = """\
-[device]
-id = "journey-pi"
-
-[[source]]
-id = "counter"
-driver = "simulated"
-rate_hz = 100
-signals = [{{ name = "n", kind = "counter", start = {start} }}]
-
-[buffer]
-path = "buffer"
-
-[[upstream]]
-name = "cloud"
-driver = "http"
-url = "http://127.0.0.1:{port}/readings"
-linger = "100 ms"
-
-[upstream.retry]
-first = "200 ms"
-base = "200 ms"
-cap = "500 ms"
-"""
 OTHER_MACHINE = Path(other_machine.__file__)
 
 
+def config_of(start: int, port: int) -> str:
+    retry = {"first": "200 ms", "base": "200 ms", "cap": "500 ms"}
+    return device(
+        counting_source(100, start=start), upstream(f"http://127.0.0.1:{port}/readings", retry=retry)
+    )
+
+
 async def test_a_second_agent_on_the_same_buffer_ends_and_harms_nobody(tmp_path: Path):
-    with AgentProgram(tmp_path, CONFIG.format(start=0, port=free_port())) as first:
+    with AgentProgram(tmp_path, config_of(0, free_port())) as first:
         first.start()
         before = await first.until(lambda r: r.buffer.stored > 10, "the first runs")
         second = await asyncio.to_thread(run_command, "run", "--config", first.config_file)
@@ -56,7 +40,7 @@ async def test_a_copied_buffer_gets_an_identity_of_its_own_and_its_old_readings_
     port = free_port()
     home, clone = tmp_path / "home", tmp_path / "clone"
     home.mkdir()
-    with AgentProgram(home, CONFIG.format(start=0, port=port)) as original:
+    with AgentProgram(home, config_of(0, port)) as original:
         original.start()
         report = await original.until(lambda r: r.buffer.stored > 100, "readings that nobody takes yet")
         old_store = report.buffer.store_id
@@ -65,7 +49,7 @@ async def test_a_copied_buffer_gets_an_identity_of_its_own_and_its_old_readings_
         shared = len(stored.documents(original.buffer))
         with (
             receiver_program(tmp_path, f"http://127.0.0.1:{port}") as receiver,
-            AgentProgram(clone, CONFIG.format(start=1_000_000, port=port)) as copied,
+            AgentProgram(clone, config_of(1_000_000, port)) as copied,
         ):
             receiver.start()
             await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
@@ -74,7 +58,7 @@ async def test_a_copied_buffer_gets_an_identity_of_its_own_and_its_old_readings_
             new_store = report.buffer.store_id
             assert new_store != old_store
             assert (await copied.stop())[0] == 0
-            original.config_file.write_text(CONFIG.format(start=2_000_000, port=port))
+            original.config_file.write_text(config_of(2_000_000, port))
             original.start()  # at home, where it delivers the same old readings once more, and new ones
             report = await original.until(
                 lambda r: r.upstreams[0].delivered > shared + 50, "the original too"
@@ -101,7 +85,7 @@ def check(arrived: list[cloud.Row], shared: int, old_store: str, new_store: str)
     assert not cloud.disordered(arrived)
     for (start, store_id), rows in stores.items():
         assert {row.store_id for row in rows} == {store_id}
-        assert {row.device_id for row in rows} == {"journey-pi"}
+        assert {row.device_id for row in rows} == {DEVICE_ID}
         numbers = [row.document["values"]["n"] for row in rows]
         if start == 1_000_000:  # two lives of the copy, each of which counts anew
             second = numbers.index(start, 1)

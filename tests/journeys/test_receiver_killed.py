@@ -9,38 +9,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.rigs import cloud, stored
+from tests.rigs.configuration import counting_source, device, upstream
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.programs import AgentProgram, free_port, receiver_program, seed_of, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = """\
-[device]
-id = "journey-pi"
-
-[[source]]
-id = "counter"
-driver = "simulated"
-rate_hz = 500
-signals = [{{ name = "n", kind = "counter" }}]
-
-[buffer]
-path = "buffer"
-
-[[upstream]]
-name = "cloud"
-{upstream}
-linger = "50 ms"
-batch_readings = 50
-
-[upstream.retry]
-first = "200 ms"
-base = "100 ms"
-cap = "500 ms"
-stable = "1 s"
-"""
+RETRY = {"first": "200 ms", "base": "100 ms", "cap": "500 ms", "stable": "1 s"}
 KILLS = 4
+
+
+def config_of(url: str, **options: object) -> str:
+    sent = upstream(url, retry=RETRY, linger="50 ms", batch_readings=50, **options)
+    return device(counting_source(500), sent)
 
 
 @pytest.mark.parametrize("driver", ["mqtt", pytest.param("http", marks=pytest.mark.slow)])
@@ -48,12 +30,12 @@ async def test_a_receiver_that_is_killed_loses_and_doubles_nothing(tmp_path: Pat
     rng = random.Random(seed_of(f"test_receiver_killed[{driver}]"))
     with Mosquitto(BrokerSettings()) as broker:
         url = broker.url if driver == "mqtt" else f"http://127.0.0.1:{free_port()}"
-        options = {
-            "mqtt": f'driver = "mqtt"\nurl = "{url}"\nack = "receiver"\nack_timeout = "5 s"',
-            "http": f'driver = "http"\nurl = "{url}/readings"',
-        }
         database = tmp_path / "cloud.sqlite"
-        config = CONFIG.format(upstream=options[driver])
+        config = (
+            config_of(url, ack="receiver", ack_timeout="5 s")
+            if driver == "mqtt"
+            else config_of(f"{url}/readings")
+        )
         with receiver_program(tmp_path, url) as receiver, AgentProgram(tmp_path, config) as agent:
             receiver.start()
             await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
@@ -86,10 +68,10 @@ async def test_a_receiver_that_is_killed_loses_and_doubles_nothing(tmp_path: Pat
 
 async def test_a_reading_counts_as_delivered_only_when_the_receiver_has_committed_it(tmp_path: Path):
     with Mosquitto() as broker:
-        options = f'driver = "mqtt"\nurl = "{broker.url}"\nack = "receiver"\nack_timeout = "1 s"'
+        config = config_of(broker.url, ack="receiver", ack_timeout="1 s")
         with (
             receiver_program(tmp_path, broker.url) as receiver,
-            AgentProgram(tmp_path, CONFIG.format(upstream=options)) as agent,
+            AgentProgram(tmp_path, config) as agent,
         ):
             agent.start()
             report = await agent.until(lambda r: r.upstreams[0].last_error, "nobody acknowledges")

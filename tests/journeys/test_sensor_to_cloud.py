@@ -17,6 +17,7 @@ import pytest
 
 from buffer import BufferDB
 from tests.rigs import cloud, kill_before_puback, stored
+from tests.rigs.configuration import device, mqtt_source, serial_source, upstream
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.mqtt_sensors import MqttSensor, speaking
 from tests.rigs.programs import AgentProgram, Program, receiver_program, seed_of, until
@@ -26,37 +27,7 @@ from tests.rigs.serial_sensors import SerialCounter
 if TYPE_CHECKING:
     from agent.status.report import SourceStatus, StatusReport
 
-CONFIG = """\
-[device]
-id = "journey-pi"
-
-[[source]]
-id = "boiler"
-driver = "serial"
-port = "{port}"
-
-[[source]]
-id = "hall"
-driver = "mqtt"
-url = "{source_url}"
-topics = ["sensors/+"]
-
-[buffer]
-path = "buffer"
-
-[[upstream]]
-name = "cloud"
-driver = "mqtt"
-url = "{upstream_url}"
-linger = "500 ms"
-ack_timeout = "5 s"
-
-[upstream.retry]
-first = "1 s"
-base = "500 ms"
-cap = "2 s"
-stable = "5 s"
-"""
+RETRY = {"first": "1 s", "base": "500 ms", "cap": "2 s", "stable": "5 s"}
 SENSORS, MQTT_HZ, SERIAL_HZ = 20, 22.5, 50.0  # 500 readings/s in all
 OUTAGE_BEGINS_S, OUTAGE_S = 8.0, 20.0
 IN_FLIGHT = 500
@@ -193,15 +164,19 @@ async def journey(tmp_path: Path):
     rng = random.Random(seed_of("test_sensor_to_cloud"))
     async with AsyncExitStack() as stack:
         source_broker = stack.enter_context(Mosquitto(BrokerSettings(persistence=True)))
-        upstream = stack.enter_context(Mosquitto())
+        cloud_broker = stack.enter_context(Mosquitto())
         port = await stack.enter_async_context(PtySensor(tmp_path))
-        config = CONFIG.format(port=port.port, source_url=source_broker.url, upstream_url=upstream.url)
+        config = device(
+            serial_source(port.port),
+            mqtt_source(source_broker.url),
+            upstream(cloud_broker.url, retry=RETRY, linger="500 ms", ack_timeout="5 s"),
+        )
         agent = stack.enter_context(AgentProgram(tmp_path, config))
-        receiver = stack.enter_context(receiver_program(tmp_path, upstream.url))
+        receiver = stack.enter_context(receiver_program(tmp_path, cloud_broker.url))
         receiver.start()
         await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
         sensors = [MqttSensor(f"sensor-{place}", source_broker.port, MQTT_HZ) for place in range(SENSORS)]
-        yield Journey(tmp_path, rng, agent, receiver, upstream, SerialCounter(port, SERIAL_HZ), sensors)
+        yield Journey(tmp_path, rng, agent, receiver, cloud_broker, SerialCounter(port, SERIAL_HZ), sensors)
 
 
 @pytest.mark.timeout(180)

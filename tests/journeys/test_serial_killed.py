@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tests.rigs import stored
+from tests.rigs.configuration import device, serial_source
 from tests.rigs.programs import AgentProgram, seed_of
 from tests.rigs.pty import PtySensor
 from tests.rigs.serial_sensors import SerialCounter
@@ -16,19 +17,6 @@ from tests.rigs.serial_sensors import SerialCounter
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = """\
-[device]
-id = "journey-pi"
-
-[[source]]
-id = "boiler"
-driver = "serial"
-port = "{port}"
-
-[buffer]
-path = "buffer"
-window = "{window_s} s"
-"""
 WINDOW_S = 1.0
 COMMIT_S = 0.3
 SERIAL_HZ = 100.0
@@ -40,7 +28,8 @@ async def test_a_kill_costs_at_most_the_last_commit_window(tmp_path: Path):
     async with PtySensor(tmp_path) as port, asyncio.TaskGroup() as group:
         serial = SerialCounter(port, SERIAL_HZ)
         counting = group.create_task(serial.speak())
-        with AgentProgram(tmp_path, CONFIG.format(port=port.port, window_s=WINDOW_S)) as agent:
+        config = device(serial_source(port.port), window=f"{WINDOW_S} s")
+        with AgentProgram(tmp_path, config) as agent:
             listened: list[tuple[float, float]] = []
             for _ in range(KILLS):
                 agent.start()

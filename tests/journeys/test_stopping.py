@@ -7,11 +7,13 @@ import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rigs import cloud, stored
+from tests.rigs import cloud, hanging_part, stored
+from tests.rigs.configuration import device, mqtt_source, serial_source, upstream
 from tests.rigs.mosquitto import Mosquitto
 from tests.rigs.mqtt_sensors import MqttSensor, speaking
 from tests.rigs.programs import AgentProgram, free_port, receiver_program, until
@@ -21,38 +23,10 @@ from tests.rigs.serial_sensors import SerialCounter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from agent.status.report import StatusReport
 
-CONFIG = """\
-[device]
-id = "journey-pi"
-
-[[source]]
-id = "boiler"
-driver = "serial"
-port = "{port}"
-
-[[source]]
-id = "hall"
-driver = "mqtt"
-url = "mqtt://127.0.0.1:{source_port}"
-topics = ["sensors/+"]
-
-[buffer]
-path = "buffer"
-
-[[upstream]]
-name = "cloud"
-{upstream}
-linger = "100 ms"
-
-[upstream.retry]
-first = "200 ms"
-base = "200 ms"
-cap = "1 s"
-"""
+SIMULATED = '[device]\nid = "pi"\n[[source]]\nid = "s"\ndriver = "simulated"\n[buffer]\npath = "buffer"\n'
 STOP_S = 5.0
 SERIAL_HZ, MQTT_HZ = 100.0, 100.0
 ON_ITS_WAY_S = 0.3
@@ -63,7 +37,7 @@ ON_ITS_WAY_S = 0.3
 class Other:
     """The other side: how the agent reaches it, and how it is made to hang."""
 
-    upstream: str
+    url: str
     hang: Callable[[], Awaitable[object]]
     ready: Callable[[StatusReport], object] = lambda report: report.upstreams[0].delivered
     """When it may be made to hang."""
@@ -76,7 +50,7 @@ async def _nothing() -> None:
 @asynccontextmanager
 async def refusing(_folder: Path) -> AsyncIterator[Other]:
     yield Other(
-        f'driver = "http"\nurl = "http://127.0.0.1:{free_port()}/readings"',
+        f"http://127.0.0.1:{free_port()}/readings",
         _nothing,
         lambda report: report.upstreams[0].last_error,
     )
@@ -94,7 +68,7 @@ async def silent_http(_folder: Path) -> AsyncIterator[Other]:
 
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        yield Other(f'driver = "http"\nurl = "http://127.0.0.1:{port}/readings"', asked.wait, lambda _: True)
+        yield Other(f"http://127.0.0.1:{port}/readings", asked.wait, lambda _: True)
 
 
 @asynccontextmanager
@@ -103,7 +77,7 @@ async def silent_broker(_folder: Path) -> AsyncIterator[Other]:
     with Mosquitto() as broker:
         async with ChaosProxy(("127.0.0.1", broker.port)) as proxy:
             proxy.blackhole()
-            yield Other(f'driver = "mqtt"\nurl = "mqtt://127.0.0.1:{proxy.port}"', _nothing, lambda _: True)
+            yield Other(f"mqtt://127.0.0.1:{proxy.port}", _nothing, lambda _: True)
 
 
 @asynccontextmanager
@@ -117,7 +91,7 @@ async def half_open(folder: Path) -> AsyncIterator[Other]:
         receiver.start()
         await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
         async with ChaosProxy(("127.0.0.1", broker.port)) as proxy:
-            yield Other(f'driver = "mqtt"\nurl = "mqtt://127.0.0.1:{proxy.port}"', hang)
+            yield Other(f"mqtt://127.0.0.1:{proxy.port}", hang)
 
 
 @asynccontextmanager
@@ -130,7 +104,7 @@ async def hung_receiver(folder: Path) -> AsyncIterator[Other]:
     with Mosquitto() as broker, receiver_program(folder, broker.url) as receiver:
         receiver.start()
         await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
-        yield Other(f'driver = "mqtt"\nurl = "{broker.url}"', hang)
+        yield Other(broker.url, hang)
 
 
 @pytest.mark.parametrize("other_side", [refusing, silent_http, silent_broker, half_open, hung_receiver])
@@ -139,7 +113,7 @@ async def test_sigterm_commits_and_ends_in_time_whatever_hangs(tmp_path: Path, o
         other = await stack.enter_async_context(other_side(tmp_path))
         source_broker = stack.enter_context(Mosquitto())
         port = await stack.enter_async_context(PtySensor(tmp_path))
-        config = CONFIG.format(port=port.port, source_port=source_broker.port, upstream=other.upstream)
+        config = device(serial_source(port.port), mqtt_source(source_broker.url), upstream(other.url))
         agent = stack.enter_context(AgentProgram(tmp_path, config))
         agent.start()
         await agent.until(lambda r: all(s.state == "connected" for s in r.sources), "the sources")
@@ -179,8 +153,11 @@ async def test_sigterm_commits_and_ends_in_time_whatever_hangs(tmp_path: Path, o
 async def test_sigterm_ends_in_time_when_a_source_is_half_open(tmp_path: Path):
     with Mosquitto() as broker:
         async with ChaosProxy(("127.0.0.1", broker.port)) as proxy, PtySensor(tmp_path) as port:
-            upstream = f'driver = "http"\nurl = "http://127.0.0.1:{free_port()}/readings"'
-            config = CONFIG.format(port=port.port, source_port=proxy.port, upstream=upstream)
+            config = device(
+                serial_source(port.port),
+                mqtt_source(f"mqtt://127.0.0.1:{proxy.port}"),
+                upstream(f"http://127.0.0.1:{free_port()}/readings"),
+            )
             with AgentProgram(tmp_path, config) as agent:
                 agent.start()
                 await agent.until(lambda r: all(s.state == "connected" for s in r.sources), "the sources")
@@ -200,9 +177,11 @@ async def test_what_can_be_delivered_is_delivered_before_the_end(tmp_path: Path)
         await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
         with Mosquitto() as broker:
             async with PtySensor(tmp_path) as sensor:
-                upstream = f'driver = "http"\nurl = "http://127.0.0.1:{port}/readings"'
-                config = CONFIG.format(port=sensor.port, source_port=broker.port, upstream=upstream)
-                config = config.replace('linger = "100 ms"', 'linger = "1 h"')
+                config = device(
+                    serial_source(sensor.port),
+                    mqtt_source(broker.url),
+                    upstream(f"http://127.0.0.1:{port}/readings", linger="1 h"),
+                )
                 with AgentProgram(tmp_path, config) as agent:
                     agent.start()
                     await agent.until(lambda r: r.sources[0].state == "connected", "the port")
@@ -218,10 +197,33 @@ async def test_what_can_be_delivered_is_delivered_before_the_end(tmp_path: Path)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_can_be_stopped_at_any_moment_of_its_start(tmp_path: Path, number: signal.Signals):
-    config = '[device]\nid = "pi"\n[[source]]\nid = "s"\ndriver = "simulated"\n[buffer]\npath = "buffer"\n'
-    with AgentProgram(tmp_path, config) as agent:
+    with AgentProgram(tmp_path, SIMULATED) as agent:
         agent.start()
         await until(agent.buffer.exists, "the buffer")  # from here on it has something to close
         agent.signal(number)
         assert await agent.ended(STOP_S) == 0, agent.log
         assert "Traceback" not in agent.log
+
+
+@pytest.mark.parametrize(("part", "status"), [("task", 0), ("closing", 1)])
+async def test_it_ends_in_time_when_a_part_does_not(tmp_path: Path, part: str, status: int):
+    with AgentProgram(tmp_path, SIMULATED) as agent:
+        agent.start(script=Path(hanging_part.__file__), script_arguments=(part,))
+        await agent.until(lambda r: r.buffer.stored > 10, "readings")
+        ended, took_s = await agent.stop()
+        assert (ended, took_s < STOP_S) == (status, True), agent.log
+        assert "something still hangs" in agent.log
+        assert agent.log.rstrip().endswith(
+            "the buffer is closed" if status == 0 else "the buffer is not closed"
+        )
+        if status == 0:
+            assert len(stored.documents(agent.buffer)) > 10
+
+
+async def test_it_ends_in_time_when_the_disk_hangs_from_the_beginning(tmp_path: Path):
+    with AgentProgram(tmp_path, SIMULATED) as agent:
+        agent.start(script=Path(hanging_part.__file__), script_arguments=("opening",))
+        await until(lambda: "the disk hangs" in agent.log, "it opens the buffer")
+        ended, took_s = await agent.stop()
+        assert (ended, took_s < STOP_S) == (1, True), agent.log
+        assert agent.log.rstrip().endswith("the buffer is not closed")

@@ -7,6 +7,7 @@ An error is caught at the boundary of a layer, classified, passed to every handl
 import asyncio
 import logging
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.spine.events import EventEmitter
@@ -159,19 +160,36 @@ class ErrorFlow:
             )
 
 
+@dataclass(slots=True)
+class _Place:
+    """What was written of one operation on one subject since a moment."""
+
+    since: float
+    written: int = 0
+    unwritten: int = 0
+
+
 class LogErrorHandler(IErrorHandler):
     """Writes errors to the log; one that repeats is written once a while, with the number of repetitions.
+
+    So are errors that differ each time, such as those of a line of noise, beyond a few of one place: a broken
+    sensor must not wear out the card that the log is written to.
 
     Args:
         clock: Measures the while.
         repeat_s: How long an error that was just written is only counted.
         known_max: How many different errors are remembered.
+        different_max: How many different errors of one operation on one subject are written in that while.
     """
 
-    def __init__(self, clock: Clock, *, repeat_s: float = 60.0, known_max: int = 256) -> None:
+    def __init__(
+        self, clock: Clock, *, repeat_s: float = 60.0, known_max: int = 256, different_max: int = 10
+    ) -> None:
         self._clock = clock
         self._repeat_s = repeat_s
         self._known_max = known_max
+        self._different_max = different_max
+        self._places: OrderedDict[tuple[object, ...], _Place] = OrderedDict()
         self._known: OrderedDict[tuple[object, ...], list[float]] = OrderedDict()
 
     def can_handle(self, error_type: ErrorType) -> bool:
@@ -180,19 +198,31 @@ class LogErrorHandler(IErrorHandler):
 
     async def handle_error(self, error: ErrorInfo) -> None:
         """Write the error, unless the same one was written a moment ago."""
-        key = (error.layer_name, error.operation, error.message, error.details.get("source_id"))
+        details = error.details
+        subject = details.get("source_id") or details.get("backend_id") or ""
         now = self._clock.monotonic_s()
+        place = self._place((error.layer_name, error.operation, subject), now)
+        key = (error.layer_name, error.operation, error.message, details.get("source_id"))
         known = self._known.get(key)
         if known is not None and now - known[0] < self._repeat_s:
             known[1] += 1
             return
+        if place.written >= self._different_max:
+            place.unwritten += 1
+            return
+        place.written += 1
         repeated = int(known[1]) if known else 0
         self._known[key] = [now, 0]
         self._known.move_to_end(key)
         while len(self._known) > self._known_max:
             self._known.popitem(last=False)
+        notes = f" (and {repeated} times before)" if repeated else ""
+        if place.unwritten:
+            notes += f" (and {place.unwritten} others before, not written)"
+            place.unwritten = 0
+        if place.written == self._different_max:
+            notes += f" (others are only counted for {self._repeat_s:.0f} s)"
         level = logging.ERROR if error.is_critical else logging.WARNING
-        subject = error.details.get("source_id") or error.details.get("backend_id") or ""
         _log.log(
             level,
             "%s: %s%s: %s%s",
@@ -200,5 +230,15 @@ class LogErrorHandler(IErrorHandler):
             error.operation,
             f" {subject}" if subject else "",
             error.message,
-            f" (and {repeated} times before)" if repeated else "",
+            notes,
         )
+
+    def _place(self, key: tuple[object, ...], now: float) -> _Place:
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(now)
+            if len(self._places) > self._known_max:
+                self._places.popitem(last=False)
+        elif now - place.since >= self._repeat_s:
+            place.since, place.written = now, 0
+        return place

@@ -9,6 +9,7 @@ from agent.spine.spine import Spine
 from collectors.enums import EventType
 from collectors.interfaces import IPipeline, IProcessor
 from collectors.models import (
+    CollectedData,
     PipelineResult,
     PipelineStep,
     ProcessingResult,
@@ -134,7 +135,7 @@ class Pipeline(IPipeline):
             total_time=self._monotonic_s() - begun_s,
         )
         if failed is not None:
-            await self._report(failed, results[-1], cause)
+            await self._report(failed, results[-1], cause, input_data)
         if events.has_subscribers(EventType.PROCESSING_COMPLETE):
             self._tell(
                 EventType.PROCESSING_COMPLETE,
@@ -142,12 +143,16 @@ class Pipeline(IPipeline):
             )
         return outcome
 
-    async def _report(self, step: _Step, result: ProcessingResult, cause: Exception | None) -> None:
+    async def _report(
+        self, step: _Step, result: ProcessingResult, cause: Exception | None, data: Any
+    ) -> None:
+        of_source: dict[str, Any] = {"source_id": data.source_id} if isinstance(data, CollectedData) else {}
         await self._spine.errors.report(
             cause or RuntimeError(result.error or "failed without saying why"),
             layer=PROCESSING,
             operation=step.step_id,
             pipeline_id=self.pipeline_id,
+            **of_source,
         )
 
     def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:

@@ -152,8 +152,25 @@ async def test_repeated_error_is_written_once_a_while(caplog):
     assert caplog.messages[2] == "collection: connect soil: no such port (and 4 times before)"
 
 
+async def test_errors_that_differ_each_time_are_no_flood(caplog):
+    clock = SteppingClock()
+    handler = LogErrorHandler(clock, repeat_s=60, different_max=3)
+    for number in range(1000):
+        await handler.handle_error(info(f"noise {number}", source_id="soil"))
+    await handler.handle_error(info("no such port", source_id="hall"))
+    assert caplog.messages == [
+        "collection: connect soil: noise 0",
+        "collection: connect soil: noise 1",
+        "collection: connect soil: noise 2 (others are only counted for 60 s)",
+        "collection: connect hall: no such port",
+    ]
+    clock.seconds = 61
+    await handler.handle_error(info("noise again", source_id="soil"))
+    assert caplog.messages[4] == "collection: connect soil: noise again (and 997 others before, not written)"
+
+
 async def test_log_handler_remembers_a_bounded_number():
-    handler = LogErrorHandler(SteppingClock(), known_max=10)
+    handler = LogErrorHandler(SteppingClock(), known_max=10, different_max=100)
     for number in range(100):
         await handler.handle_error(info(f"error {number}"))
     assert len(handler._known) == 10

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from agent.config import AgentConfig
+    from agent.last_resort import LastResort
 
 _log = logging.getLogger(__name__)
 
@@ -40,27 +41,40 @@ _CLOSE_S = 0.6
 """For closing the buffer."""
 _CLOSE_SPINE_S = 0.1
 """For what still runs when all else has ended: tasks, what handlers of events have left to do, and these themselves."""
+_LAST_RESORT_S = 4.8
+"""From the signal on. For what none of the limits above reaches: a task that does not end, a disk that does not open."""
 
 
 class StartError(RuntimeError):
     """The agent cannot start, and trying again by itself would not help."""
 
 
-async def run_agent(config: AgentConfig) -> None:
-    """Run until SIGTERM, SIGINT or, unless it is ignored, SIGHUP: the terminal has gone.
+async def run_agent(config: AgentConfig, last_resort: LastResort) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        config: What to run.
+        last_resort: Armed by the first signal.
 
     Raises:
         StartError: Another agent uses the buffer.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            loop.add_signal_handler(number, stop.set)
+
+    def told_to_stop() -> None:
+        if not stop.is_set():
+            last_resort.arm(_LAST_RESORT_S)
+            stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop)
     async with open_spine(close_timeout_s=_CLOSE_SPINE_S) as spine:
         spine.errors.add_handler(LogErrorHandler(spine.clock))
         agent = await asyncio.to_thread(Agent, config, spine)  # asks the machine who it is
+        last_resort.buffer_closed = False
         if not await _open_buffer(agent, stop):
+            last_resort.buffer_closed = True
             return
         try:
             await agent.start()
@@ -68,7 +82,7 @@ async def run_agent(config: AgentConfig) -> None:
             _log.info("%s collects from %d sources", agent.device_id, len(config.source))
             await stop.wait()
         finally:
-            await _shut_down(agent)
+            last_resort.buffer_closed = await _shut_down(agent)
 
 
 async def _open_buffer(agent: Agent, stop: asyncio.Event) -> bool:
@@ -93,7 +107,8 @@ async def _open_buffer(agent: Agent, stop: asyncio.Event) -> bool:
     return False
 
 
-async def _shut_down(agent: Agent) -> None:
+async def _shut_down(agent: Agent) -> bool:
+    """Commit, acknowledge, deliver; whether the buffer is closed."""
     _log.info("stopping: committing what has come in")
     await _within(_SETTLE_S, "commit and acknowledge", agent.settle())
     await _within(_DISCONNECT_S, "disconnect the sources", agent.disconnect_sources())
@@ -101,16 +116,19 @@ async def _shut_down(agent: Agent) -> None:
     await _within(_DRAIN_S, "deliver", agent.drain(_DRAIN_S))
     await agent.stop()
     left = agent.backlog()
-    await _within(_CLOSE_S, "close the buffer", agent.buffer.disconnect())
+    closed = await _within(_CLOSE_S, "close the buffer", agent.buffer.disconnect())
     _log.info("stopped; %s", f"{left} readings wait in the buffer" if left else "everything is delivered")
+    return closed
 
 
-async def _within(timeout_s: float, what: str, work: Coroutine[Any, Any, object]) -> None:
-    """Do something for so long at most; what is not done by then is safe to leave, and said."""
+async def _within(timeout_s: float, what: str, work: Coroutine[Any, Any, object]) -> bool:
+    """Do something for so long at most; what is not done by then is safe to leave, and said. Whether it is done."""
     try:
         async with asyncio.timeout(timeout_s):
             await work
+            return True
     except TimeoutError:
         _log.warning("stopping: could not %s within %.1f s", what, timeout_s)
     except (StoreError, OSError) as error:
         _log.warning("stopping: could not %s: %s", what, error)
+    return False

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from agent import logs
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
+from agent.last_resort import LastResort
 from agent.memory import share_one_arena
 from agent.runtime import StartError, run_agent
 
@@ -42,9 +41,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 async def _run(config: AgentConfig) -> None:
-    await run_agent(config)
+    last_resort = LastResort()
+    await run_agent(config, last_resort)
     # The buffer is closed; what may be left is a thread stuck in a driver's close(), which asyncio would
     # wait for without end. Nobody needs it any more.
-    last_resort = threading.Timer(_STUCK_THREAD_S, os._exit, (DONE,))
-    last_resort.daemon = True
-    last_resort.start()
+    last_resort.arm(_STUCK_THREAD_S)

@@ -50,7 +50,7 @@ class StartError(RuntimeError):
 
 
 async def run_agent(config: AgentConfig, last_resort: LastResort) -> None:
-    """Run until SIGTERM or SIGINT.
+    """Run until SIGTERM, SIGINT or, unless it is ignored, SIGHUP: the terminal has gone.
 
     Args:
         config: What to run.
@@ -67,8 +67,9 @@ async def run_agent(config: AgentConfig, last_resort: LastResort) -> None:
             last_resort.arm(_LAST_RESORT_S)
             stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told_to_stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, told_to_stop)
     async with open_spine(close_timeout_s=_CLOSE_SPINE_S) as spine:
         spine.errors.add_handler(LogErrorHandler(spine.clock))
         agent = await asyncio.to_thread(Agent, config, spine)  # asks the machine who it is

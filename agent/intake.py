@@ -49,6 +49,9 @@ _ORIGINS_SOUGHT = REMEMBERED
 _PIECE_RECORDS = 1000
 """A message may hold more readings than may wait for the disk: so many are handed over at a time."""
 
+_TURN_READINGS = 500
+"""So many are encoded before others have their turn on the event loop: 1.5 ms."""
+
 
 class Keeping(Protocol):
     """What the intake needs of the buffer beside storing."""
@@ -198,12 +201,12 @@ class Intake:
             reason = result.step_results[-1].error if result.step_results else None
             return self._set_aside(data, result.failed_step or "pipeline", reason or "no reason given")
         readings: list[Reading] = result.final_data or []
-        kept = [reading.to_document() for reading in readings]
-        # The last one alone says where all came from: should we be killed between two commits, a message of
-        # which only a part is durable is not recognised when it comes again, and so is kept whole.
-        for document in kept[:-1]:
-            document.pop("origin", None)
-        return READINGS, [to_json(document) for document in kept]
+        documents: list[bytes] = []
+        for first in range(0, len(readings), _TURN_READINGS):
+            if first:
+                await asyncio.sleep(0)
+            documents += map(to_json, _documents(readings, first, first + _TURN_READINGS))
+        return READINGS, documents
 
     def _set_aside(self, data: CollectedData, stage: str, reason: str) -> tuple[str, list[bytes]]:
         self.dead_letters[data.source_id] += 1
@@ -252,3 +255,15 @@ class Intake:
     async def settled(self) -> None:
         """Wait until every acknowledgement that was due has been given."""
         await self._settled.wait()
+
+
+def _documents(readings: Sequence[Reading], first: int, end: int) -> list[dict[str, Any]]:
+    """Some of a message's readings as they are kept.
+
+    The last one alone says where all came from: should we be killed between two commits, a message of which
+    only a part is durable is not recognised when it comes again, and so is kept whole.
+    """
+    kept = [reading.to_document() for reading in readings[first:end]]
+    for document in kept[:-1] if end >= len(readings) else kept:
+        document.pop("origin", None)
+    return kept

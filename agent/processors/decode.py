@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
             ...
 
     Codec = Callable[[bytes], Sequence[DecodedLike]]
+
+_THREAD_BYTES_MIN = 8 * 1024
+"""Larger frames and messages are decoded off the event loop: this much JSON may be 1000 readings, which take 13 ms."""
 
 
 def _synced() -> ClockQuality:
@@ -84,7 +88,10 @@ class Decode(IProcessor):
             raise ValueError(f"decode takes CollectedData, not {type(data).__name__}")
         begun_s = time.perf_counter()
         try:
-            readings = self._decode(data)
+            if len(data.raw_data) < _THREAD_BYTES_MIN:
+                readings = self._decode(data)
+            else:
+                readings = await asyncio.to_thread(self._decode, data)
         except ValueError as error:
             return ProcessingResult(
                 success=False, error=str(error), processing_time=time.perf_counter() - begun_s

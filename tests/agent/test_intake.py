@@ -17,7 +17,7 @@ from buffer import BufferFull
 from collectors import metadata_keys as keys
 from collectors.clock import SystemClock
 from collectors.interfaces import IProcessor, IStorageBackend
-from collectors.models import CollectedData, Origin, ProcessingResult
+from collectors.models import CollectedData, Origin, ProcessingResult, Reading
 from drivers.codecs import codec
 
 
@@ -100,26 +100,32 @@ class Source:
         self.acknowledged.append(token)
 
 
-class DropAll(IProcessor):
+ORIGIN = Origin(client="c", packet=1, payload_hash="ab")
+
+
+@dataclass
+class Give(IProcessor):
+    readings: list[Reading]
+
     async def process(self, data):
-        return ProcessingResult(success=True, processed_data=[])
+        return ProcessingResult(success=True, processed_data=self.readings)
 
     def get_processor_name(self):
-        return "drop"
+        return "give"
 
     def validate_input(self, data):
         return True
 
 
 @asynccontextmanager
-async def intake(buffer: MemoryBuffer, *, drop: bool = False):
+async def intake(buffer: MemoryBuffer, *, give: list[Reading] | None = None):
     async with open_spine() as spine:
         processing, storage = ProcessingManager(spine), StorageManager(spine)
         await storage.register_backend(buffer, {})
         pipeline = await processing.create_pipeline("plain")
         await pipeline.add_step(Decode(codec), 0)
-        if drop:
-            await pipeline.add_step(DropAll(), 1)
+        if give is not None:
+            await pipeline.add_step(Give(give), 1)
         source = Source()
         taking = Intake(
             parser=MetadataParser(),
@@ -199,7 +205,7 @@ async def test_a_frame_error_is_a_dead_letter_of_the_framing():
 
 async def test_what_a_rule_drops_is_acknowledged_in_its_turn():
     buffer = MemoryBuffer()
-    async with intake(buffer, drop=True) as (taking, source):
+    async with intake(buffer, give=[]) as (taking, source):
         await taking(message(1))
         await taking.settled()
         assert source.acknowledged == [1]
@@ -350,3 +356,33 @@ async def test_a_broker_that_uses_identifiers_again_is_distrusted_after_a_restar
         await taking(message(1, b'{"t":2}', redelivered=True))
         assert taking.recognised == {}
     assert len(buffer.tables["readings"]) == 3
+
+
+async def test_a_message_of_many_readings_leaves_the_loop_to_others():
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    buffer = MemoryBuffer()
+    many = [Reading(source="hall", t=1.0, values={"n": n}, origin=ORIGIN) for n in range(10_000)]
+    async with intake(buffer, give=many) as (taking, _):
+        serving = asyncio.create_task(others())
+        await taking(message(1))
+        serving.cancel()
+    assert turns >= 19  # a turn after every 500
+    kept = [from_json(row) for row in buffer.tables["readings"]]
+    assert [row["values"]["n"] for row in kept] == list(range(10_000))
+    assert [place for place, row in enumerate(kept) if "origin" in row] == [9_999]
+
+
+async def test_a_message_of_too_many_readings_is_a_dead_letter_that_names_the_limit():
+    buffer = MemoryBuffer()
+    async with intake(buffer) as (taking, _):
+        await taking(message(1, b"[" + b",".join([b'{"a":1}'] * 10_001) + b"]"))
+        assert taking.dead_letters == {"hall": 1}
+    assert "one message may hold 10000 at most" in from_json(buffer.tables["dead_letters"][0])["reason"]
+    assert buffer.tables["readings"] == []

@@ -162,3 +162,18 @@ def test_an_unknown_codec_is_named_together_with_those_there_are():
     with pytest.raises(ValueError, match="no codec is named 'cbor'; there are: json"):
         codec("cbor")
     assert set(CODECS) == {"json"}
+
+
+def test_a_message_holds_so_many_readings_and_no_more():
+    assert len(decode(b"[" + b",".join([b'{"a":1}'] * 10_000) + b"]")) == 10_000
+    with pytest.raises(ValueError, match="an array of 10001 readings: one message may hold 10000 at most"):
+        decode(b"[" + b",".join([b'{"a":1}'] * 10_001) + b"]")
+
+
+@pytest.mark.parametrize("objects", [1, 3])
+def test_a_message_holds_so_many_values_and_no_more(objects: int):
+    one = b"{" + b",".join(b'"%d":1' % number for number in range(99_999 // objects)) + b"}"
+    rest = b',{"a":1' + b',"b":2}'
+    assert len(decode(b"[" + b",".join([one] * objects) + b',{"a":1}]')) == objects + 1
+    with pytest.raises(ValueError, match="100001 values: one message may hold 100000 at most"):
+        decode(b"[" + b",".join([one] * objects) + rest + b"]")

@@ -1,3 +1,4 @@
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -116,3 +117,24 @@ async def test_what_was_measured_is_what_comes_out(measured):
     result = await Decode(codec).process(sample(to_json(measured)))
     [reading] = result.processed_data
     assert reading.values == measured
+
+
+async def test_a_large_message_leaves_the_loop_to_others():
+    here = threading.get_ident()
+    decoded_on = []
+
+    def slow(_name):
+        def decode(raw):
+            decoded_on.append(threading.get_ident())
+            return codec("json")(raw)
+
+        return decode
+
+    decode = Decode(slow)
+    await decode.process(sample(b'{"temperature": 21.5}'))
+    large = b"[" + b",".join([b'{"temperature": 21.5}'] * 10_000) + b"]"
+    result = await decode.process(sample(large))
+    assert len(result.processed_data) == 10_000
+    assert decoded_on[0] == here != decoded_on[1]
+    refused = await decode.process(sample(large[:-1] + b',{"t":1}]'))
+    assert (refused.success, refused.error[:29]) == (False, "an array of 10001 readings: o")

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -257,3 +259,20 @@ def test_senseless_numbers_are_refused(name, wrong):
 def test_unknown_step_names_those_there_are():
     with pytest.raises(ValueError, match="there are: deadband, range, scale, tag"):
         load_config_class("fft")
+
+
+async def test_a_step_on_many_readings_leaves_the_loop_to_others():
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    step = Scale(ScaleOptions(metric="temperature", factor=2.0))
+    serving = asyncio.create_task(others())
+    scaled = await kept(step, *(reading(n) for n in range(10_000)))
+    serving.cancel()
+    assert scaled == [n * 2.0 for n in range(10_000)]
+    assert turns >= 19  # a turn after every 500

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from collectors.suggestion import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,8 +61,8 @@ def driver(name: str) -> Driver:
     """
     found = DRIVERS.get(name)
     if found is None:
-        near = get_close_matches(name, DRIVERS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        meant = nearest(name, DRIVERS)
+        hint = f"did you mean {meant!r}? " if meant is not None else ""
         raise ValueError(f"no driver is named {name!r}: {hint}there are {', '.join(sorted(DRIVERS))}")
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from collectors.suggestion import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,17 +66,17 @@ def key_path(parts: Iterable[str | int]) -> str:
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Says that a key is not known here, and which one was probably meant."""
     names = sorted(known)
-    close = difflib.get_close_matches(key, names, n=1)
-    if close:
-        return f"is not a key here; did you mean `{close[0]}`?"
+    meant = nearest(key, names)
+    if meant is not None:
+        return f"is not a key here; did you mean `{meant}`?"
     return f"is not a key here; the keys are {', '.join(names)}"
 
 
 def unknown_choice(what: str, known: Iterable[str], given: str) -> str:
     """Says that a name is not among the choices, and which one was probably meant."""
     names = sorted(known)
-    close = difflib.get_close_matches(given, names, n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else ""
+    meant = nearest(given, names)
+    hint = f"; did you mean `{meant}`?" if meant is not None else ""
     return f"there is no such {what}; there are {', '.join(names)}{hint}"
 
 

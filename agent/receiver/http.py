@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 from pydantic_core import to_json
 
-from agent.receiver.packs import PACK_BYTES_MAX, PackTooLarge, Received, unpack
+from agent.receiver.packs import PackTooLarge, unpack_aside
 from agent.receiver.store import StoreError
 from agent.sync.senml import NotSenML
 
@@ -36,8 +35,6 @@ _log = logging.getLogger(__name__)
 BODY_BYTES_MAX = 1024 * 1024
 """Of a request's body, as sent."""
 _RETRY_AFTER_S = 5
-_THREAD_BYTES_MIN = 4096
-"""Larger bodies are decoded off the loop (4 KiB of gzip are some 500 readings, 6 ms)."""
 _CLOSE_TIMEOUT_S = 2.0
 
 
@@ -108,7 +105,7 @@ class HttpReceiver:
             return _answer(415, error=f"Content-Encoding {encoding} is not understood: gzip or none")
         body = await request.read()  # beyond its limit it raises, and aiohttp answers 413
         try:
-            pack = await _decoded(body)
+            pack = await unpack_aside(body)
         except PackTooLarge as error:
             return _answer(413, error=str(error))
         except NotSenML as error:
@@ -142,12 +139,6 @@ class HttpReceiver:
             return True
         given = request.headers.get("Authorization", "")
         return hmac.compare_digest(given.encode(), f"Bearer {self._listen.token}".encode())
-
-
-async def _decoded(body: bytes) -> Received:
-    if len(body) < _THREAD_BYTES_MIN:
-        return unpack(body, bytes_max=PACK_BYTES_MAX)
-    return await asyncio.to_thread(unpack, body, bytes_max=PACK_BYTES_MAX)
 
 
 def _answer(code: int, *, retry: bool = False, **body: object) -> web.Response:

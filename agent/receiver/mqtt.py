@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from agent.receiver.packs import PACK_BYTES_MAX, PackTooLarge, Received, Refused, unpack
+from agent.receiver.packs import PackTooLarge, Received, Refused, unpack_aside
 from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import describe
 from agent.sync.acknowledgement import READINGS_FILTER, Acknowledgement, ack_topic, device_of, digest
@@ -42,8 +42,6 @@ RECEIVE_MAXIMUM = 100
 """Packs that the broker may leave unacknowledged on us."""
 _GROUP_MAX = 64
 """Packs that are acknowledged together."""
-_THREAD_BYTES_MIN = 4096
-"""Larger payloads are decoded off the loop (4 KiB of gzip are some 500 readings, 6 ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +116,7 @@ class MqttReceiver:
 
 async def _decoded(message: InboundMessage) -> Received | Refused:
     try:
-        if len(message.payload) < _THREAD_BYTES_MIN:
-            pack = unpack(message.payload, bytes_max=PACK_BYTES_MAX)
-        else:
-            pack = await asyncio.to_thread(unpack, message.payload, bytes_max=PACK_BYTES_MAX)
+        pack = await unpack_aside(message.payload)
     except (NotSenML, PackTooLarge) as error:
         return _refused(message, str(error))
     if pack.device_id != device_of(message.topic):

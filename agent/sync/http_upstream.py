@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from base64 import b64encode
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -25,6 +24,7 @@ import aiohttp
 from pydantic_core import from_json
 
 from agent.sync.acknowledgement import Acknowledgement
+from agent.sync.certificates import certificate_error
 from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ _TOO_LARGE = 413
 _REASON_BYTES_MAX = 400
 """How much of an answer is worth showing."""
 _ANSWER_BYTES_MAX = 64 * 1024
-_CERT_NOT_YET_VALID = 9
-"""X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL: here, most likely our own clock."""
 _CONNECT_TIMEOUT_S = 10.0
 
 
@@ -109,7 +107,7 @@ class HttpUpstream:
                 body = await _some_of(answer)
                 error = self._judge(answer.status, answer.headers, body, pack)
         except aiohttp.ClientConnectorCertificateError as failed:
-            raise _certificate_error(self.name, failed) from failed
+            raise certificate_error(self.name, failed.certificate_error) from failed
         except TimeoutError as failed:
             raise RetryLater(f"{self.name}: no answer within {self._options.timeout:g} s") from failed
         except (aiohttp.ClientError, OSError) as failed:
@@ -210,10 +208,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
-
-
-def _certificate_error(name: str, failed: aiohttp.ClientConnectorCertificateError) -> UpstreamError:
-    cause = failed.certificate_error
-    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code == _CERT_NOT_YET_VALID:
-        return RetryLater(f"{name}: its certificate is not valid yet, or this device's clock is behind")
-    return Paused(f"{name}: its certificate is not trusted: {cause}")

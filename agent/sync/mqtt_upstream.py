@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
 from agent.sync.acknowledgement import Acknowledgement, ack_topic, digest, readings_topic
+from agent.sync.certificates import certificate_error
 from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
 from drivers.transport.mqtt import (
     MqttConnection,
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CERT_NOT_YET_VALID = 9
-"""X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL: here, most likely our own clock."""
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _TOPIC_NAME_INVALID = 0x90
 _PAYLOAD_FORMAT_INVALID = 0x99
@@ -209,11 +207,7 @@ class MqttUpstream:
         if isinstance(error, MqttConnectRefused):
             return RetryLater(said) if error.retryable else Paused(said)
         if isinstance(error, MqttUnreachable) and error.certificate:
-            cause = error.__cause__
-            if not (
-                isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code == _CERT_NOT_YET_VALID
-            ):
-                return Paused(f"{said}: its certificate is not trusted")
+            return certificate_error(self.name, error.__cause__)
         return RetryLater(said)
 
     def _mqtt_options(self) -> MqttOptions:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent import logs
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
+from agent.event_loop import EventLoop
 from agent.last_resort import LastResort
 from agent.memory import share_one_arena
 from agent.runtime import StartError, run_agent
@@ -33,7 +34,8 @@ def main(arguments: argparse.Namespace) -> int:
         return WRONG_CONFIGURATION
     logs.configure(arguments.log_level or config.agent.log_level)
     try:
-        asyncio.run(_run(config))
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            runner.run(_run(config))
     except StartError as error:
         print(error, file=sys.stderr)
         return FAILED

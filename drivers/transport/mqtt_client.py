@@ -1,13 +1,13 @@
 """The plumbing under `MqttConnection`: aiomqtt's client with its hooks into paho replaced.
 
-aiomqtt 2.5 gives us the set-up of paho, and connecting in a thread. What it does with the socket, the replies
+aiomqtt 2.5 gives us the set-up of paho, and what its thread does to connect. What it does with the socket, the replies
 and the messages is replaced, because it (each found by reading it, and shown by a test here):
 
 - notices a connection that ends before CONNACK only after its time-out;
 - throws away CONNACK's flags and properties, the reason codes of PUBACK, and DUP;
 - queues messages without bound, and creates a task for each one taken;
 - waits by `asyncio.wait_for`, which in Python 3.11 may swallow a cancellation;
-- leaves a thread that opens a socket behind, when connecting is cancelled.
+- connects in the threads that all else shares, and leaves what a thread opens when connecting is cancelled.
 
 paho 2 in turn asks the kernel for each packet's first byte, its length and its body separately, and
 builds a lock and a condition variable for each message: `_receive` reads in blocks, and `_on_packet_publish`
@@ -26,7 +26,7 @@ import contextlib
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -35,18 +35,15 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from drivers.transport.apart import run_apart
 from drivers.transport.mqtt_errors import MqttConnectionLost, MqttConnectRefused, MqttUnreachable
 from drivers.transport.mqtt_packets import PUBACK, Publish, decode_publish
 from drivers.transport.mqtt_socket import open_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from paho.mqtt.reasoncodes import ReasonCode
 
     from drivers.transport.mqtt_options import MqttOptions
-
-T = TypeVar("T")
 
 READ_BYTES: Final = 65536
 TURN_S: Final = 0.001
@@ -132,25 +129,22 @@ class PahoClient(aiomqtt.Client):
         address = self._options.address
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
-                await self.__aenter__()
+                await run_apart(f"connect {self._options.client_id}@{address}", self._client_connect)
+                await self._connected
         except (MqttUnreachable, MqttConnectRefused):
             self.abort()
             raise
-        except (aiomqtt.MqttError, TimeoutError) as error:
+        except OSError as error:
             self.abort()
-            cause = self._failure
-            if cause is None:
+            if self._failure is None and isinstance(error, TimeoutError):
                 seconds = self._options.connect_timeout_s
                 raise MqttUnreachable(f"{address} did not answer within {seconds:g} s") from error
+            cause = self._failure or error
             certificate = isinstance(cause, ssl.SSLCertVerificationError)
             raise MqttUnreachable(f"{address} cannot be reached: {cause}", certificate=certificate) from cause
         except BaseException:
             self.abort()
             raise
-
-    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ARG002, ASYNC109 (aiomqtt's)
-        """`open` limits the time. Python 3.11's `wait_for`, in aiomqtt's, may swallow a cancellation."""
-        return await fut
 
     async def close(self) -> None:
         """Send what is queued and DISCONNECT, within a second; then the socket is closed in any case."""

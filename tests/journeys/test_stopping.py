@@ -227,3 +227,26 @@ async def test_it_ends_in_time_when_the_disk_hangs_from_the_beginning(tmp_path: 
         ended, took_s = await agent.stop()
         assert (ended, took_s < STOP_S) == (1, True), agent.log
         assert agent.log.rstrip().endswith("the buffer is not closed")
+
+
+async def test_a_name_server_that_hangs_holds_up_nothing_else(tmp_path: Path):
+    config = SIMULATED
+    for number in range(4):  # each of these twelve would like a thread at once
+        config += (
+            f'[[source]]\nid = "broker-{number}"\ndriver = "mqtt"\nurl = "mqtt://broker.example"\n'
+            f'topics = ["a/{number}"]\n'
+            f'[[source]]\nid = "serial-{number}"\ndriver = "serial"\nport = "socket://serial.example:4001"\n'
+            f'[[upstream]]\nname = "{number}"\ndriver = "{("http", "mqtt")[number % 2]}"\n'
+            f'url = "{("http", "mqtt")[number % 2]}://cloud.example"\nlinger = "100 ms"\n'
+        )
+    with AgentProgram(tmp_path, config) as agent:
+        agent.start(script=Path(hanging_part.__file__), script_arguments=("resolver",))
+        report = await agent.until(lambda r: r.buffer.stored > 0, "readings")
+        stored_first = report.buffer.stored
+        report = await agent.until(lambda r: r.buffer.stored > stored_first + 2, "more readings")
+        assert {s.state for s in report.sources[1:]} == {"connecting"}
+        status, took_s = await agent.stop()
+        assert (status, took_s < STOP_S) == (0, True), agent.log
+        assert "something still hangs" not in agent.log
+        assert "could not commit" not in agent.log
+        assert len(stored.documents(agent.buffer)) >= report.buffer.stored

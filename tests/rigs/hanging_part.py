@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 import threading
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.cli import main
 from agent.timekeeping import ClockWatch
 from buffer import BufferDB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 async def _never_ends(_watch: ClockWatch) -> None:
@@ -30,14 +34,26 @@ def _hang(*_: object) -> NoReturn:
         threading.Event().wait()
 
 
+def _unless_example(getaddrinfo: Callable[..., Any]) -> Callable[..., Any]:
+    def resolve(host: str | bytes | None, *arguments: Any, **more: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        while name is not None and name.endswith(".example"):
+            threading.Event().wait()
+        return getaddrinfo(host, *arguments, **more)
+
+    return resolve
+
+
 def let_hang(part: str) -> None:
-    """Let the part hang: `task`, `opening` or `closing`."""
+    """Let the part hang: `task`, `opening`, `closing` or `resolver` (for names below .example)."""
     if part == "task":
         ClockWatch.run = _never_ends  # type: ignore[method-assign]
     elif part == "opening":
         BufferDB.log = _hang  # type: ignore[method-assign]
     elif part == "closing":
         BufferDB.close = _hang  # type: ignore[method-assign]
+    elif part == "resolver":
+        socket.getaddrinfo = _unless_example(socket.getaddrinfo)
     else:
         raise ValueError(part)
 

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 class DeadLetterBox(Protocol):
     """Where dead letters are kept."""
 
-    async def put(self, letter: bytes) -> None:
-        """Keep one (a JSON object); durable on return. Raises RuntimeError or OSError when it cannot be."""
+    def append(self, letter: bytes) -> int:
+        """Take one (a JSON object), not yet durable; its id. Raises RuntimeError or OSError when it cannot be."""
+        ...
+
+    async def durable(self, letter_id: int) -> None:
+        """Wait until it is durable: for ever on a disk that refuses. Raises RuntimeError or OSError."""
         ...
 
 
@@ -36,10 +40,13 @@ class BufferDeadLetters:
     def __init__(self, buffer: _Appending) -> None:
         self._buffer = buffer
 
-    async def put(self, letter: bytes) -> None:
-        """Append one and wait until it is durable."""
-        ids = self._buffer.append([letter], table=TABLE)
-        await self._buffer.wait_durable(ids[-1], table=TABLE)
+    def append(self, letter: bytes) -> int:
+        """Append one."""
+        return self._buffer.append([letter], table=TABLE)[-1]
+
+    async def durable(self, letter_id: int) -> None:
+        """Wait until it is durable."""
+        await self._buffer.wait_durable(letter_id, table=TABLE)
 
 
 def undelivered(

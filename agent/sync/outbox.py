@@ -47,14 +47,22 @@ class Item(Generic[B]):
     delivered: bool = False
     error: UpstreamError | None = None
     """What the last attempt came to, until it is dealt with."""
+    letter_id: int | None = None
+    """Its dead letter, once it has one: it is not sent any more, and gets no second one."""
+    letter_reason: str = ""
+    letter_awaited: bool = False
+    letter_durable: bool = False
 
     @property
     def has_outcome(self) -> bool:
         """Whether there is something to deal with before it may be sent (again)."""
+        if self.letter_id is not None:
+            return self.letter_durable
         return not self.in_flight and (self.delivered or self.error is not None or bool(self.parcel.fault))
 
     def link_lost(self) -> None:
         """The connection is gone: the parcel may be sent again, unless it is what broke it."""
+        self.letter_awaited = False
         concerned = self.in_flight or isinstance(self.error, LinkLost)
         if not concerned or self.delivered:
             return
@@ -103,9 +111,9 @@ class Outbox(Generic[B]):
             item.link_lost()
 
     def next_waiting(self) -> Item[B] | None:
-        """The oldest parcel that is not being sent and of which no outcome is left to deal with."""
+        """The oldest parcel that is not being sent or set aside, and has no outcome to be dealt with."""
         for item in self._items:
-            if not item.in_flight and not item.has_outcome:
+            if not item.in_flight and item.letter_id is None and not item.has_outcome:
                 return item
         return None
 

@@ -212,6 +212,7 @@ class Sender(Generic[B]):
                     ended = error if isinstance(error, LinkLost) else ended
             if ended is not None:
                 return ended
+            self._await_letters(group, sends)
             left_s = self._hold_left_s()
             if left_s <= 0:
                 self._launch(group, sends)
@@ -231,6 +232,27 @@ class Sender(Generic[B]):
             task = group.create_task(self._send(item), name=f"sync-send:{self.name}:{item.parcel.pack.first}")
             sends.add(task)
             task.add_done_callback(sends.discard)
+
+    def _await_letters(self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]]) -> None:
+        """Beside the pump: a disk that refuses must not keep it from what else happens."""
+        for item in self._outbox:
+            if item.letter_id is not None and not item.letter_awaited and not item.letter_durable:
+                item.letter_awaited = True
+                task = group.create_task(
+                    self._await_letter(item, item.letter_id), name=f"sync-letter:{self.name}:{item.letter_id}"
+                )
+                sends.add(task)
+                task.add_done_callback(sends.discard)
+
+    async def _await_letter(self, item: Item[B], letter_id: int) -> None:
+        try:
+            await self._dead_letters.durable(letter_id)
+        except (RuntimeError, OSError) as error:  # the buffer is closed: nothing is lost, the parcel stays
+            reason = f"cannot set a batch aside ({item.letter_reason}): {describe(error)}"
+            await self._hold(RetryLater(reason))
+        else:
+            item.letter_durable = True
+        self._wake.set()
 
     async def _send(self, item: Item[B]) -> None:
         assert item.parcel.pack is not None
@@ -255,10 +277,12 @@ class Sender(Generic[B]):
         if isinstance(error, LinkLost):
             return error  # stays with the parcel until the connection is closed
         item.error = None
-        if item.delivered:
+        if item.letter_durable:
+            await self._put_aside(item)
+        elif item.delivered:
             self._accepted(item)
         elif item.parcel.fault:
-            return await self._put_aside(item, item.parcel.fault)
+            return await self._write_letter(item, item.parcel.fault)
         elif isinstance(error, TooLarge) and len(item.parcel.records) > 1:
             batch, records = item.taken.batch, item.parcel.records
             pieces = await self._feeder.pack(batch.device_id, batch.store_id, records, halve=True)
@@ -277,7 +301,7 @@ class Sender(Generic[B]):
     async def _refused(self, item: Item[B], reason: str) -> UpstreamError | None:
         """Set a parcel aside that the upstream will never take; slow down when it takes none at all."""
         self._rejected_in_a_row += 1
-        unheard = await self._put_aside(item, reason)
+        unheard = await self._write_letter(item, reason)
         if self._rejected_in_a_row >= REJECTED_IN_A_ROW_MAX:
             count = self._rejected_in_a_row
             await self._hold(Paused(f"{count} batches in a row were refused for good: {reason}"))
@@ -303,8 +327,8 @@ class Sender(Generic[B]):
         self._settled.set()
         self._wake.set()
 
-    async def _put_aside(self, item: Item[B], reason: str) -> UpstreamError | None:
-        """Make dead letters of a parcel's readings; it stays when they cannot be kept."""
+    async def _write_letter(self, item: Item[B], reason: str) -> UpstreamError | None:
+        """Make a dead letter of a parcel's readings; the parcel stays as it is when there is no room for it."""
         batch = item.taken.batch
         letter = undelivered(
             item.parcel.records,
@@ -315,20 +339,23 @@ class Sender(Generic[B]):
             t=self._spine.clock.now().timestamp(),
         )
         try:
-            await self._dead_letters.put(letter)
+            item.letter_id, item.letter_reason = self._dead_letters.append(letter), reason
         except (RuntimeError, OSError) as error:
             failure = RetryLater(f"cannot set a batch aside ({reason}): {describe(error)}")
             await self._hold(failure)
             return failure
+        return None
+
+    async def _put_aside(self, item: Item[B]) -> None:
+        """A parcel's dead letter is durable: the parcel has found its end."""
         first, last = item.parcel.records[0].seq, item.parcel.records[-1].seq
         count = len(item.parcel.records)
         self._set_aside += count
-        self._last_error = f"readings {first} to {last} ({count}) were set aside: {reason}"
+        self._last_error = f"readings {first} to {last} ({count}) were set aside: {item.letter_reason}"
         self._settle(item)
         await self._spine.errors.report(
             Rejected(self._last_error), layer=SYNC, operation="deliver", upstream=self.name
         )
-        return None
 
     async def _hold(self, error: UpstreamError, *, quietly: bool = False) -> None:
         """Send nothing for a while, and say why when that is news."""

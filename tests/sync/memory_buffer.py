@@ -90,12 +90,20 @@ class MemoryDeadLetters:
     def __init__(self) -> None:
         self.letters: list[dict[str, Any]] = []
         self.failures: list[Exception] = []
+        self.disk = asyncio.Event()
+        """Cleared: it refuses."""
+        self.disk.set()
 
-    async def put(self, letter: bytes) -> None:
-        await asyncio.sleep(0)
+    def append(self, letter: bytes) -> int:
         if self.failures:
             raise self.failures.pop(0)
         self.letters.append(from_json(letter))
+        return len(self.letters)
+
+    async def durable(self, letter_id: int) -> None:
+        assert 0 < letter_id <= len(self.letters)
+        await asyncio.sleep(0)
+        await self.disk.wait()
 
     @property
     def seqs(self) -> list[int]:

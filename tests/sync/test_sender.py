@@ -248,6 +248,27 @@ async def test_a_dead_letter_that_cannot_be_kept_is_not_acknowledged() -> None:
         assert r.letters.seqs == list(range(1, 11))
 
 
+async def test_a_disk_that_refuses_dead_letters_holds_up_nothing_else() -> None:
+    upstream = ScriptedUpstream(max_in_flight=3)
+    upstream.always = lambda pack: Rejected("no") if pack.first == 11 else None
+    async with rig(upstream) as r:
+        r.letters.disk.clear()
+        r.consumer.add_readings(50)
+        await r.until(lambda: r.consumer.backlog == 10)
+        assert r.letters.seqs == list(range(11, 21))
+        upstream.cut()  # is noticed
+        await r.until(lambda: upstream.connects == 2)
+        r.consumer.add_readings(20)
+        await r.until(lambda: r.consumer.backlog == 10)
+        assert (11, 20) not in r.consumer.acks
+        assert r.sender.status.dead_letters == 0
+        r.letters.disk.set()
+        await r.until_settled()
+        assert r.letters.seqs == list(range(11, 21)), "one letter"
+        assert upstream.sent_bounds.count((11, 20)) == 1
+        assert r.sender.status.dead_letters == 10
+
+
 async def test_a_wrong_address_does_not_turn_the_backlog_into_dead_letters() -> None:
     upstream = ScriptedUpstream()
     upstream.always = lambda _: Rejected("422 whatever it is")

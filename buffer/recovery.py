@@ -1,6 +1,8 @@
 """Opening a directory: what a crash or a bad card left becomes sealed segments again.
 
-1. Per base the highest revision counts; older ones and temporary files are swept last.
+1. Per base the highest revision counts whose content is what its name says; older ones and temporary
+   files are swept last, a higher one that is damaged goes to the quarantine. So do files whose names
+   state ids that no store can have.
 2. A file left active is scanned. When only its end is torn, it is cut after its last good frame,
    that frame is written once more (a page that failed to reach the disk before the crash may still
    be in memory, marked as clean), and synced.
@@ -110,22 +112,54 @@ class Recovery:
         return found
 
     def _list(self) -> tuple[dict[int, SealedName], list[int]]:
-        """The newest sealed name of each base, and the bases of active files."""
-        sealed: dict[int, SealedName] = {}
+        """The sealed name that counts of each base, and the bases of active files."""
+        revisions: dict[int, list[SealedName]] = {}
         actives: list[int] = []
         for name in sorted(self._fs.list_directory(self._directory)):
             parsed, base = parse_sealed(name), parse_active(name)
             if parsed is not None:
-                older = sealed.get(parsed.base)
-                if older is not None:
-                    older, parsed = sorted((older, parsed), key=lambda each: each.rev)
-                    self._found.superseded.append(str(older))
-                sealed[parsed.base] = parsed
+                revisions.setdefault(parsed.base, []).append(parsed)
             elif base is not None:
                 actives.append(base)
             elif is_temporary(name):
                 self._found.superseded.append(name)
-        return sealed, actives
+        return {base: self._choose(names) for base, names in revisions.items()}, actives
+
+    def _choose(self, revisions: list[SealedName]) -> SealedName:
+        """Of several revisions of a segment, the one that counts."""
+        if len(revisions) == 1:
+            return revisions[0]
+        revisions = sorted(revisions, key=lambda name: name.rev, reverse=True)
+        records: list[int] = []
+        for at, name in enumerate(revisions):
+            try:
+                sound, intact = self._check(name)
+            except OSError as error:  # it may be read the next time, so nothing is given up for it
+                self._found.faults.append(f"{name} cannot be read: {error}")
+                return name
+            if sound:
+                self._give_up(revisions[:at])
+                self._found.superseded += map(str, revisions[at + 1 :])
+                return name
+            records.append(intact)
+        best = revisions[records.index(max(records))]
+        self._give_up([name for name in revisions if name is not best])
+        return best
+
+    def _check(self, name: SealedName) -> tuple[bool, int]:
+        """Whether a file is what its name says, and how many of its records are intact."""
+        handle = self._fs.open(f"{self._directory}/{name}")
+        try:
+            data = self._fs.read(handle, self._fs.size(handle), 0)
+        finally:
+            self._fs.close(handle)
+        records = len(salvage(data, name.base).records)
+        return crc32(data) == name.crc and records == name.count and data.endswith(TAIL), records
+
+    def _give_up(self, names: list[SealedName]) -> None:
+        for name in names:
+            self._found.faults.append(f"{name} is not what its name says, another revision is used")
+            self._found.aside.append(str(name))
 
     def _set_next_id(self, bases: list[int], *, unclean: bool) -> None:
         found = self._found

@@ -1,0 +1,83 @@
+"""What somebody put into, or took out of, the buffer's directories."""
+
+import json
+import random
+
+import pytest
+
+from buffer import BufferDB
+from tests.rigs.faulty_disk import FaultyDisk, File
+
+DOCUMENT = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
+
+
+@pytest.fixture
+def disk():
+    return FaultyDisk(random.Random(0))
+
+
+def opened(disk, **options):
+    return BufferDB("/s", fs=disk, threaded=False, **options)
+
+
+def fill(db, n):
+    ids = db.insert_json([DOCUMENT % at for at in range(n)])
+    db.flush()
+    return ids
+
+
+def names(disk, directory="readings"):
+    return sorted(name.rsplit("/", 1)[1] for name in disk.files if name.startswith(f"/s/{directory}/"))
+
+
+def sealed(disk, n):
+    db = opened(disk)
+    fill(db, n)
+    db.close()
+    (name,) = (name for name in names(disk) if f".{n}." in name)
+    return name
+
+
+@pytest.mark.parametrize("content", [b"{}", b"", None])
+def test_a_higher_revision_that_is_junk_supersedes_nothing(disk, content):
+    good = sealed(disk, 402)
+    if content is None:
+        content = bytes(disk.files[f"/s/readings/{good}"].cache)
+    bad = "s.0000000000000001.1.5.deadbeef.5.json"
+    disk.files[f"/s/readings/{bad}"] = File(bytearray(content))
+    db = opened(disk)
+    assert good in names(disk)
+    assert bad not in names(disk)
+    assert names(disk, ".quarantine") == [f"1.readings.{bad}"]
+    assert any(bad in note for note in db.notes)
+    assert len(db) == 402
+    db.flush()
+    assert db.ledger.dropped == 0
+    db.close()
+    db = opened(disk)
+    assert len(db) == 402
+    assert db.notes == []
+
+
+def test_of_damaged_revisions_the_one_with_the_most_is_used(disk):
+    good = sealed(disk, 402)
+    disk.files[f"/s/readings/{good}"].cache[-1] ^= 1
+    disk.files["/s/readings/s.0000000000000001.1.402.deadbeef.402.json"] = File(bytearray(b"{}"))
+    db = opened(disk)
+    assert [document.doc_id for document in db] == list(range(1, 403))
+
+
+def test_a_sound_higher_revision_still_supersedes_the_lower_one(disk):
+    old = sealed(disk, 10)
+    file = disk.files[f"/s/readings/{old}"]
+    db = opened(disk)
+    db.update({"n": 0})
+    db.close()
+    (new,) = (name for name in names(disk) if name.startswith("s.0000000000000001.1."))
+    disk.files[f"/s/readings/{old}"] = file
+    db = opened(disk)
+    assert new in names(disk)
+    assert old not in names(disk)
+    assert {document["n"] for document in db} == {0}
+    assert names(disk, ".quarantine") == []
+    assert json.loads(bytes(disk.files[f"/s/readings/{new}"].cache))["readings"]

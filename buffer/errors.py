@@ -17,6 +17,10 @@ class BufferFull(StoreError, RuntimeError):
     """No room: the readings that wait in memory for the disk have reached their bound. Try again later."""
 
 
+class IdsExhausted(StoreError, RuntimeError):
+    """All ids below 2**40 are used up: only a new buffer directory can take more."""
+
+
 class DiskFault(StoreError, RuntimeError):
     """The disk refused; what was to be written is not durable."""
 

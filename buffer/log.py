@@ -76,7 +76,8 @@ class Log(StoredRecords):
         Should the process end before the disk takes anything, the next one will jump elsewhere; so
         `durable_id`, behind which nothing new may ever come, must not jump along.
         """
-        self._pending.next_id += PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
+        jump = PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
+        self._pending.next_id = min(self._pending.next_id + jump, ID_MAX + 1)
 
     # -- appending
 
@@ -90,6 +91,7 @@ class Log(StoredRecords):
         Raises:
             BufferFull: They would pass the bound of what may wait.
             BufferClosed: The log is closed.
+            IdsExhausted: There are not so many ids left.
         """
         with self.lock:
             first = self._pending.next_id

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from buffer.layout import ID_MAX
+
 _SEALED = re.compile(r"s\.(\d{16})\.(\d+)\.(\d+)\.([0-9a-f]{8})\.(\d+)\.json")
 _ACTIVE = re.compile(r"a\.(\d{16})\.json")
 _DIRECTORY_BYTES_MAX = 255  # what Linux file systems allow a name
@@ -27,6 +29,11 @@ class SealedName:
     count: int
     crc: int
     last: int
+
+    @property
+    def possible(self) -> bool:
+        """Whether a store can have written it: its ids are within bounds, and as many as it counts."""
+        return 1 <= self.base <= self.base + self.count <= self.last + 1 <= ID_MAX + 1
 
     def __str__(self) -> str:
         return f"s.{self.base:016d}.{self.rev}.{self.count}.{self.crc:08x}.{self.last}.json"

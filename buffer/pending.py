@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from buffer.errors import BufferClosed, BufferFull
+from buffer.errors import BufferClosed, BufferFull, IdsExhausted
 from buffer.layout import ID_MAX
 from buffer.recovery import PENDING_RECORDS_MAX
 
@@ -42,6 +42,7 @@ class Pending:
         Raises:
             BufferFull: They would pass the bound; `fault` says why it is so full.
             BufferClosed: Nothing is taken any more.
+            IdsExhausted: There are not so many ids left.
         """
         if self.closed:
             raise BufferClosed("the buffer is closed")
@@ -51,7 +52,11 @@ class Pending:
             reason = f" ({fault})" if fault else ""
             raise BufferFull(f"{self.records:,} records of {self.bytes:,} bytes wait for the disk{reason}")
         assert self.next_id <= first
-        assert first + len(documents) - 1 <= ID_MAX
+        if first + len(documents) - 1 > ID_MAX:
+            raise IdsExhausted(
+                f"the ids of this buffer are used up (the next one would be {first}, the last is {ID_MAX}):"
+                " only a new directory can take more"
+            )
         if documents:
             self._chunks.append((first, documents, size))
             self.next_id = first + len(documents)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from buffer.filesystem import FileSystem
-from buffer.layout import TAIL, TRAILER_BYTES, Frame, record_ids, scan
+from buffer.layout import ID_MAX, TAIL, TRAILER_BYTES, Frame, record_ids, scan
 from buffer.naming import SealedName, active_name, is_temporary, parse_active, parse_sealed
 from buffer.segment import Segment, split_lines
 from buffer.writer import build_segment, create_durably
@@ -117,7 +117,10 @@ class Recovery:
         actives: list[int] = []
         for name in sorted(self._fs.list_directory(self._directory)):
             parsed, base = parse_sealed(name), parse_active(name)
-            if parsed is not None:
+            if not ((parsed is None or parsed.possible) and (base is None or 1 <= base <= ID_MAX + 1)):
+                self._found.faults.append(f"{name} states ids that no store can have")
+                self._found.aside.append(name)
+            elif parsed is not None:
                 revisions.setdefault(parsed.base, []).append(parsed)
             elif base is not None:
                 actives.append(base)
@@ -170,9 +173,10 @@ class Recovery:
             + [found.highest_possible]
         )
         skip = PENDING_RECORDS_MAX if unclean else 0
-        found.next_id = highest + 1 + skip
-        if skip:
-            found.losses.append(Loss(highest + 1, highest + skip, 0, "never issued"))
+        # One past the last id says that they are used up; `append` tells.
+        found.next_id = min(highest + 1 + skip, ID_MAX + 1)
+        if found.next_id > highest + 1:
+            found.losses.append(Loss(highest + 1, found.next_id - 1, 0, "never issued"))
 
     def _drop_empty(self) -> None:
         """Empty segments only carry the high-water mark until the next active file does."""

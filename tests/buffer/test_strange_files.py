@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from buffer import BufferDB
+from buffer import BufferDB, IdsExhausted, StoreError
+from buffer.layout import ID_MAX
 from tests.rigs.faulty_disk import FaultyDisk, File
 
 DOCUMENT = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
@@ -81,3 +82,57 @@ def test_a_sound_higher_revision_still_supersedes_the_lower_one(disk):
     assert {document["n"] for document in db} == {0}
     assert names(disk, ".quarantine") == []
     assert json.loads(bytes(disk.files[f"/s/readings/{new}"].cache))["readings"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "a.9999999999999999.json",
+        "a.0000000000000000.json",
+        "s.9999999999999999.0.1.deadbeef.9999999999999999.json",
+        "s.0000000000000403.0.1.deadbeef.9999999999999999.json",
+        "s.0000000000000001.1.402.deadbeef.9999999999999999.json",
+        "s.0000000000000403.0.5.deadbeef.404.json",
+    ],
+)
+def test_names_with_impossible_ids_are_set_aside(disk, bad):
+    sealed(disk, 402)
+    disk.files[f"/s/readings/{bad}"] = File(bytearray(b"{}"))
+    for opening in range(2):
+        db = opened(disk)
+        assert any(bad in note for note in db.notes) is (opening == 0)
+        (record_id,) = fill(db, 1)
+        assert record_id < 10**6
+        assert len(db) == 403 + opening
+        db.close()
+    assert names(disk, ".quarantine") == [f"1.readings.{bad}"]
+
+
+def test_ids_that_are_used_up_are_an_error_of_the_store(disk):
+    db = opened(disk)
+    db.insert_json([b"{}"])
+    db.log("readings").append_at(ID_MAX, b"{}")
+    with pytest.raises(IdsExhausted, match="used up"):
+        db.insert_json([b"{}"])
+    db.flush()
+    for end in ("close", "kill", "close"):
+        db.close() if end == "close" else disk.kill()
+        db = opened(disk)
+        assert [document.doc_id for document in db] == [1, ID_MAX]
+        with pytest.raises(StoreError, match="used up"):
+            db.insert_json([b"{}"])
+        db.flush()
+        consumer = db.consumer("cloud")
+        while (batch := consumer.take(10)) is not None:
+            consumer.ack(batch)
+        assert consumer.backlog == 0
+        db.log("readings").tidy()
+
+
+def test_a_name_near_the_last_id_leaves_an_error_of_the_store(disk):
+    sealed(disk, 5)
+    disk.files[f"/s/readings/a.{ID_MAX:016d}.json"] = File(bytearray(b"{}"))
+    db = opened(disk)
+    with pytest.raises(StoreError):
+        db.insert_json([b"{}"])
+    assert len(db) == 5

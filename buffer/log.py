@@ -260,19 +260,24 @@ class Log(StoredRecords):
             DiskFault: The disk refused.
         """
         with self.io:
-            if self._active is None:
+            if self._active is None and not self._pending.closed:
                 self._begin_active()
 
     def tidy(self) -> None:
-        """Replace files that failed while they were written by sound ones.
+        """Make what the disk refused good: the file for what comes next, sound ones for those that failed.
+
+        So a fault goes when the disk takes writes again, even where nothing waits to be written.
 
         Raises:
             DiskFault: The disk refuses still.
         """
-        if any(segment.suspect and segment.count for segment in self.segments):
-            with self.io:
-                self.require_active()  # the failed one may be all that says so yet
-                self.replace_suspects()
+        if self.fault is None and not any(segment.suspect for segment in self.segments):
+            return
+        with self.io:
+            self.require_active()  # the failed one may be all that says so yet
+            self.replace_suspects()
+            if not self.flight():  # what waits will tell
+                self.fault = None
 
     def _roll(self, base: int) -> None:
         """Seal the active file, having made the next one.

@@ -117,6 +117,37 @@ def test_a_dead_disk_does_not_keep_it_from_opening(disk):
     assert len(opened(disk)) == 4
 
 
+@pytest.mark.parametrize("table", ["readings", "dead_letters"])
+def test_a_fault_goes_with_its_reason_though_nothing_is_written(disk, table):
+    disk.fail_when = lambda what: errno.ENOSPC if what in {"write", "create"} else None
+    db = opened(disk)
+    db.log(table)
+    assert "injected" in db.fault
+    with pytest.raises(DiskFault):
+        db.maintain()
+    assert db.fault
+    disk.fail_when = lambda _: None
+    db.maintain()
+    assert db.fault is None
+    (record_id,) = db.insert_json([DOCUMENT % 1], table=table)
+    db.flush()
+    assert db.durable_id(table) == record_id
+
+
+def test_a_fault_while_something_waits_goes_only_when_that_is_durable(disk):
+    db = opened(disk)
+    fill(db, 5)
+    disk.fail_when = lambda what: errno.ENOSPC if what == "write" else None
+    db.insert_json([DOCUMENT % 1])
+    with pytest.raises(DiskFault):
+        db.flush()
+    disk.fail_when = lambda _: None
+    db.maintain()
+    assert db.fault
+    db.flush()
+    assert db.fault is None
+
+
 def test_a_cut_between_any_two_steps_of_rolling_reuses_no_id(disk):
     for step in range(1, 14):
         disk = FaultyDisk(random.Random(step))

@@ -119,16 +119,6 @@ class Log(StoredRecords):
         """Whether `append` would be accepted, whatever its size (up to half the bound of records)."""
         return self._pending.has_room()
 
-    @property
-    def waiting_records(self) -> int:
-        """How many records are in memory only."""
-        return self._pending.records
-
-    @property
-    def waiting_bytes(self) -> int:
-        """How many bytes of records are in memory only."""
-        return self._pending.bytes
-
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit, on the thread that committed."""
         self._listeners.append(listener)
@@ -236,6 +226,7 @@ class Log(StoredRecords):
             with self.lock:
                 base = self._pending.first_id()
         try:
+            self._fs.make_directory(self.directory)
             active = ActiveFile(
                 self._fs, self.directory, self.table, base, self.cursor(), prefill_bytes=self._prefill_bytes
             )
@@ -276,8 +267,29 @@ class Log(StoredRecords):
         with self.io:
             self.require_active()  # the failed one may be all that says so yet
             self.replace_suspects()
+            self.drop_missing()
             if not self.flight():  # what waits will tell
                 self.fault = None
+
+    def check_place(self) -> None:
+        """Notice that somebody removed the file being written; `tidy` goes on from there."""
+        with self.io:
+            try:
+                if self._active is not None:
+                    self._active.require_in_place()
+            except OSError as error:
+                self._abandon_active(error)
+
+    def begin_anew(self) -> None:
+        """Put a new active file in the place of one that somebody removed.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        if self._pending.closed:
+            super().begin_anew()
+        self.check_place()
+        self.require_active()
 
     def _roll(self, base: int) -> None:
         """Seal the active file, having made the next one.

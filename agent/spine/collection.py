@@ -188,10 +188,6 @@ class CollectionManager(ICollectionManager):
         """
         return replace(self._entry(source_id).link)
 
-    def links(self) -> list[SourceLink]:
-        """How all sources are doing."""
-        return [replace(entry.link) for entry in self._entries.values()]
-
     async def close(self) -> None:
         """Stop every collection."""
         runs = list(self._current.values())

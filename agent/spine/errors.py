@@ -89,16 +89,6 @@ class ErrorFlow:
             raise ValueError("this handler is registered already")
         self._handlers.append(handler)
 
-    def remove_handler(self, handler: IErrorHandler) -> None:
-        """Forget a handler.
-
-        Raises:
-            KeyError: It is not registered.
-        """
-        if handler not in self._handlers:
-            raise KeyError("this handler is not registered")
-        self._handlers.remove(handler)
-
     async def report(
         self,
         error: Exception | ErrorInfo,
@@ -160,6 +150,10 @@ class ErrorFlow:
             )
 
 
+_SUBJECTS: Final = ("source_id", "backend_id", "upstream", "subject")
+"""The details that say what an error is about."""
+
+
 @dataclass(slots=True)
 class _Place:
     """What was written of one operation on one subject since a moment."""
@@ -199,10 +193,10 @@ class LogErrorHandler(IErrorHandler):
     async def handle_error(self, error: ErrorInfo) -> None:
         """Write the error, unless the same one was written a moment ago."""
         details = error.details
-        subject = details.get("source_id") or details.get("backend_id") or ""
+        subject = next((details[name] for name in _SUBJECTS if details.get(name)), "")
         now = self._clock.monotonic_s()
         place = self._place((error.layer_name, error.operation, subject), now)
-        key = (error.layer_name, error.operation, error.message, details.get("source_id"))
+        key = (error.layer_name, error.operation, error.message, subject)
         known = self._known.get(key)
         if known is not None and now - known[0] < self._repeat_s:
             known[1] += 1

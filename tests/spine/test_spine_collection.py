@@ -161,7 +161,7 @@ async def test_link_and_status_while_it_fails():
         assert await collection.get_task_status(task_id) is CollectionStatus.RUNNING
         await until(lambda: collection.link("soil").state == "failing")
         assert await collection.get_task_status(task_id) is CollectionStatus.ERROR
-        assert collection.links()[0].last_error == "no such port"
+        assert collection.link("soil").last_error == "no such port"
         release.set()
 
 
@@ -435,4 +435,4 @@ async def test_closing_stops_everything():
             await collection.register_source(Scripted(source_id=source_id), {})
             await collection.start_collection(source_id)
         await collection.close()
-        assert [link.state for link in collection.links()] == ["stopped", "stopped"]
+        assert [collection.link(each).state for each in ("soil", "hall")] == ["stopped", "stopped"]

@@ -121,9 +121,6 @@ async def test_handlers_are_registered_once():
         for wrong in (handler, None, print):
             with pytest.raises(ValueError):
                 spine.errors.add_handler(wrong)
-        spine.errors.remove_handler(handler)
-        with pytest.raises(KeyError):
-            spine.errors.remove_handler(handler)
 
 
 def info(message, **details):
@@ -150,6 +147,14 @@ async def test_repeated_error_is_written_once_a_while(caplog):
     clock.seconds = 61
     await handler.handle_error(info("no such port", source_id="soil"))
     assert caplog.messages[2] == "collection: connect soil: no such port (and 4 times before)"
+
+
+@pytest.mark.parametrize("detail", ["source_id", "backend_id", "upstream", "subject"])
+async def test_the_same_error_of_two_subjects_is_written_for_each(caplog, detail):
+    handler = LogErrorHandler(SteppingClock())
+    for subject in ("one", "other", "one"):
+        await handler.handle_error(info("no answer", **{detail: subject}))
+    assert caplog.messages == ["collection: connect one: no answer", "collection: connect other: no answer"]
 
 
 async def test_errors_that_differ_each_time_are_no_flood(caplog):

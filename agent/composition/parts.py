@@ -47,7 +47,7 @@ def create_source(
         client_id = options.client_id or f"{device_id_of(config)}-{source.id}"
         update: dict[str, object] = {"client_id": client_id}
         if onlooker:
-            update = {"client_id": f"{client_id}-{secrets.token_hex(4)}", "qos": 0, "session_expiry_s": 0}
+            update = {"client_id": f"{client_id}-{secrets.token_hex(4)}", "qos": 0, "session_expiry": 0}
         options = options.model_copy(update=update)
     source_class = drivers.load_source_class(source.driver)
     return source_class(source.id, options, data_format=source.codec, clock=clock)

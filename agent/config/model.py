@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.config.units import DurationS, SizeBytes
+from collectors.units import DurationS, SizeBytes
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that fits into topics, URLs, file names and SenML names (RFC 8428, section 4.1) as it is."""

@@ -88,7 +88,7 @@ port = "{ports[1]}"
 [[source]]
 id = "weather"
 driver = "simulated"
-rate_hz = {rate_hz}
+rate = {rate}
 seed = 3
 
 [[source.signals]]

@@ -108,7 +108,7 @@ class Story:
         )
         config = self._folder / "demo.toml"
         ports = [sensor.port for sensor in self._sensors]
-        config.write_text(AGENT_CONFIG.format(ports=ports, link_port=link_port, rate_hz=_SIMULATED_HZ))
+        config.write_text(AGENT_CONFIG.format(ports=ports, link_port=link_port, rate=_SIMULATED_HZ))
         return receiver, Program(["run", "--config", str(config)], self._folder / "agent.log")
 
     async def _start_agent(self, agent: Program) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from agent.config.units import DurationS
 from agent.processors.reading_step import ReadingStep, StepOptions
 from collectors.enums import Lane, QualityFlag
 from collectors.models import Name, Reading
+from collectors.units import DurationS
 
 _SERIES_MAX = 10_000
 """How many series are remembered; of one that was forgotten the next value is simply kept."""

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from agent.config.units import DurationS, SizeBytes, parse_duration
 from agent.spine.backoff import BackoffPolicy
 from agent.sync.feeder import SendOptions
+from collectors.units import DurationS, SizeBytes, WholeSeconds, parse_duration
 from drivers.transport.credentials import TlsFiles, read_secret
 
 Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400, allow_inf_nan=False)]
@@ -121,7 +121,7 @@ class MqttUpstreamOptions(UpstreamOptions):
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Unset, `outstation-` and the device's id."""
-    keepalive: Annotated[DurationS, Field(ge=1, le=65535)] = 30.0
+    keepalive: Annotated[WholeSeconds, Field(ge=1, le=65535)] = 30
     in_flight: Annotated[int, Field(ge=1, le=100)] = 20
     """Packs sent and not yet acknowledged."""
     ack_timeout: DurationS = 30.0

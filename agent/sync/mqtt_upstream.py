@@ -220,6 +220,6 @@ class MqttUpstream:
             protocol=5 if options.protocol == "5" else 4,
             username=options.username,
             password=options.password(),
-            keepalive_s=round(options.keepalive),
+            keepalive_s=options.keepalive,
             tls=tls,
         )

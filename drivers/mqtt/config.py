@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from collectors.units import DurationS, WholeSeconds
 from drivers.transport.credentials import TlsFiles, read_secret
 from drivers.transport.mqtt_options import MqttOptions, options_from_url
 
@@ -75,18 +76,17 @@ class MqttSourceConfig(BaseModel):
     """1: the broker keeps each message until it is safe in the buffer. 0: what comes while we are away is lost."""
     retained: bool = False
     """Take what the broker stored before we subscribed. It is old by an unknown time, and comes again at each subscription."""
-    session_expiry_s: Annotated[int, Field(ge=0, le=EXPIRY_MAX_S)] = WEEK_S
+    session_expiry: Annotated[WholeSeconds, Field(le=EXPIRY_MAX_S)] = WEEK_S
     """How long the broker keeps messages for us while we are away (3.1.1: 0 is not at all, else for ever)."""
     receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 1000
     """How many messages the broker may send ahead of our acknowledgements; it may have a lower limit of its own."""
     pending_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """How many received messages may wait for the pipeline; then the broker has to wait."""
-    keepalive_s: Annotated[int, Field(ge=1, le=65535)] = 30
+    keepalive: Annotated[WholeSeconds, Field(ge=1, le=65535)] = 30
     """A dead link is noticed within twice this time."""
-    connect_timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    connect_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """For name, TCP, TLS and the broker's answer together."""
     username: str | None = None
-    password: SecretStr | None = None
     password_file: Path | None = None
     """Holds the password; a relative name is looked up in systemd's credentials folder first."""
     ca_file: Path | None = None
@@ -106,11 +106,8 @@ class MqttSourceConfig(BaseModel):
         user = urlsplit(self.url).username
         if user is not None and self.username is not None:
             raise ValueError("the user name is in `url` and in `username`: say it once")
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("give `password` or `password_file`, not both")
-        has_password = self.password is not None or self.password_file is not None
-        if has_password and user is None and self.username is None:
-            raise ValueError("a password needs a `username`")
+        if self.password_file is not None and user is None and self.username is None:
+            raise ValueError("`password_file` needs a `username`")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("`key_file` needs a `cert_file`")
         if (self.ca_file or self.cert_file) and urlsplit(self.url).scheme != "mqtts":
@@ -132,16 +129,11 @@ class MqttSourceConfig(BaseModel):
             client_id=self.client_id,
             protocol=5 if self.protocol == "5" else 4,
             username=self.username,
-            password=self._password(),
+            password=read_secret(self.password_file),
             tls=TlsFiles(self.ca_file, self.cert_file, self.key_file) if tls else None,
-            keepalive_s=self.keepalive_s,
-            clean_start=self.session_expiry_s == 0,
-            session_expiry_s=self.session_expiry_s,
+            keepalive_s=self.keepalive,
+            clean_start=self.session_expiry == 0,
+            session_expiry_s=self.session_expiry,
             receive_maximum=self.receive_maximum,
-            connect_timeout_s=self.connect_timeout_s,
+            connect_timeout_s=self.connect_timeout,
         )
-
-    def _password(self) -> str | None:
-        if self.password is not None:
-            return self.password.get_secret_value()
-        return read_secret(self.password_file)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from collectors.units import DurationS, SizeBytes
 from drivers.framing.lines import LINE_BYTES_MAX
 
 PORT_EXAMPLES = "/dev/serial/by-id/usb-Arduino_Uno-if00, /dev/ttyUSB0 or socket://192.168.1.20:4001"
@@ -64,12 +65,12 @@ class SerialConfig(BaseModel):
     framing: Literal["lines"] = "lines"
     terminator: Annotated[str, Field(min_length=1, max_length=8), AfterValidator(_terminator)] = "\n"
     r"""What ends a line. With the default `\n`, a `\r` before it is removed."""
-    max_frame: Annotated[int, Field(ge=1, le=65536)] = LINE_BYTES_MAX
+    max_frame: Annotated[SizeBytes, Field(le=65536)] = LINE_BYTES_MAX
     """The longest permitted frame, bytes."""
     first_frame: Literal["keep", "discard"] = "keep"
     """What to do with the first frame after opening, whose beginning may be missing. JSON without its beginning never
     decodes, so `keep` is safe for it; a format such as CSV can turn 23.5 into 3.5 and wants `discard`."""
-    open_timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    open_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """How long opening may take."""
 
     @model_validator(mode="after")

@@ -203,10 +203,10 @@ async def connect_socket(config: SerialConfig, protocol: asyncio.Protocol) -> No
         asyncio.get_running_loop().create_connection, lambda: protocol, parts.hostname, parts.port
     )
     try:
-        async with asyncio.timeout(config.open_timeout_s):
+        async with asyncio.timeout(config.open_timeout):
             transport, _ = await connecting()
     except TimeoutError:
-        raise ConnectionError(f"{config.port}: no connection within {config.open_timeout_s:g} s") from None
+        raise ConnectionError(f"{config.port}: no connection within {config.open_timeout:g} s") from None
     except OSError as error:
         raise ConnectionError(f"{config.port}: {error}") from error
     link: socket.socket = transport.get_extra_info("socket")

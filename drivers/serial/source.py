@@ -59,7 +59,7 @@ class SerialSource(IDataSource):
             await self._link.close()
         link = SerialLink(self._config.port, self._framer(), self._clock)
         if self._config.is_device:
-            port = await self._opener.open(self._config.open_timeout_s)
+            port = await self._opener.open(self._config.open_timeout)
             await serial_port.attach_device(port, link)
         else:
             await serial_port.connect_socket(self._config, link)

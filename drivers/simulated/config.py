@@ -15,9 +15,10 @@ from pydantic import (
     model_validator,
 )
 
+from collectors.units import DurationS
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Decimals = Annotated[int, Field(ge=0, le=15)]
-PeriodS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 INTEGER_MAX = 2**53
 """Integers up to here are exact in every JSON reader, also in those that know floats only."""
 Integer = Annotated[int, Field(ge=-INTEGER_MAX, le=INTEGER_MAX)]
@@ -36,7 +37,7 @@ class Sine(_Signal):
     kind: Literal["sine"]
     mean: Finite = 0.0
     amplitude: Finite = 1.0
-    period_s: PeriodS = 60.0
+    period: DurationS = 60.0
     phase: Finite = 0.0
     """Where in the period it begins: 0 to 1."""
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -95,7 +96,7 @@ class Square(_Signal):
     kind: Literal["square"]
     low: Finite = 0.0
     high: Finite = 1.0
-    period_s: PeriodS = 60.0
+    period: DurationS = 60.0
     duty: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Which part of the period it is high; it begins high."""
 
@@ -112,7 +113,7 @@ class SimulatedConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    rate_hz: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    rate: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     """Readings a second."""
     signals: Annotated[list[Signal], Field(min_length=1)] = Field(default_factory=_temperature)
     seed: int = 0

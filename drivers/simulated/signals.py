@@ -42,7 +42,7 @@ def _values(signal: Signal, rate_hz: float, rng: random.Random) -> Iterator[Valu
 def _sine(signal: Sine, rate_hz: float, rng: random.Random) -> Iterator[float]:
     number = 0
     while True:
-        turns = number / rate_hz / signal.period_s + signal.phase
+        turns = number / rate_hz / signal.period + signal.phase
         wave = signal.mean + signal.amplitude * math.sin(math.tau * math.fmod(turns, 1.0))
         yield round(wave + rng.gauss(0.0, 1.0) * signal.noise, signal.decimals)
         number += 1
@@ -66,7 +66,7 @@ def _counter(signal: Counter) -> Iterator[int]:
 def _square(signal: Square, rate_hz: float) -> Iterator[float]:
     number = 0
     while True:
-        turn = math.fmod(number / rate_hz / signal.period_s, 1.0)
+        turn = math.fmod(number / rate_hz / signal.period, 1.0)
         yield signal.high if turn < signal.duty else signal.low
         number += 1
 

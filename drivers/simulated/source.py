@@ -60,7 +60,7 @@ class SimulatedSource(IDataSource):
         self._config = config
         self._clock = clock
         self._sleep = sleep
-        self._values = readings(config.signals, rate_hz=config.rate_hz, seed=config.seed)
+        self._values = readings(config.signals, rate_hz=config.rate, seed=config.seed)
         self._due: deque[CollectedData] = deque()
         self._connection = 0
         """Counts connects; 0 while there is none."""
@@ -115,7 +115,7 @@ class SimulatedSource(IDataSource):
 
     def _late_s(self, monotonic_s: float) -> float:
         """For how long the next reading has been due; negative when it is not."""
-        return monotonic_s - self._start_s - self._made / self._config.rate_hz
+        return monotonic_s - self._start_s - self._made / self._config.rate
 
     def _measure(self) -> None:
         """Make the readings that are due, a burst at most."""

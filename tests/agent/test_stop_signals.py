@@ -12,7 +12,7 @@ CONFIG = """
 [[source]]
 id = "sun"
 driver = "simulated"
-rate_hz = 10
+rate = 10
 signals = [{ name = "w", kind = "counter" }]
 
 [buffer]

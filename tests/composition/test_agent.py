@@ -16,7 +16,7 @@ id = "bench"
 [[source]]
 id = "sim"
 driver = "simulated"
-rate_hz = 200
+rate = 200
 tags = { bed = "north" }
 signals = [{ name = "n", kind = "counter" }]
 

@@ -48,7 +48,7 @@ async def _example() -> AsyncIterator[SourceRig]:
 
 @asynccontextmanager
 async def _simulated() -> AsyncIterator[SourceRig]:
-    config = SimulatedConfig(rate_hz=1000)
+    config = SimulatedConfig(rate=1000)
     yield SourceRig(SimulatedSource("sensor", config, data_format="json", clock=SystemClock()), _nothing)
 
 

@@ -98,8 +98,18 @@ def test_a_source_keeps_its_session_by_default():
 
 
 def test_without_expiry_there_is_no_session():
-    options = MqttSourceConfig(**SOURCE, session_expiry_s=0, protocol="3.1.1").options()
+    options = MqttSourceConfig(**SOURCE, session_expiry=0, protocol="3.1.1").options()
     assert (options.clean_start, options.protocol) == (True, 4)
+
+
+def test_durations_are_written_with_their_units():
+    config = MqttSourceConfig(**SOURCE, session_expiry="2 days", keepalive="1 min", connect_timeout="500 ms")
+    options = config.options()
+    assert (options.session_expiry_s, options.keepalive_s, options.connect_timeout_s) == (172800, 60, 0.5)
+
+
+def test_a_session_that_is_to_live_a_moment_is_none_that_ends_at_once():
+    assert MqttSourceConfig(**SOURCE, session_expiry="10 ms").options().session_expiry_s == 1
 
 
 @pytest.mark.parametrize(
@@ -115,8 +125,12 @@ def test_without_expiry_there_is_no_session():
         ({"topics": ["a\0"]}, "NUL"),
         ({"qos": 2}, "QoS 2 loses"),
         ({"client_id": ""}, "at least 1"),
-        ({"password": "x"}, "username"),
-        ({"username": "u", "password": "x", "password_file": "/f"}, "not both"),
+        ({"password_file": "/f"}, "needs a `username`"),
+        ({"username": "u", "password": "x"}, "not permitted"),
+        ({"session_expiry": "2 parsecs"}, "7 days"),
+        ({"keepalive": "500 ms", "session_expiry": -1}, "greater than or equal to 0"),
+        ({"keepalive": 0}, "greater than or equal to 1"),
+        ({"connect_timeout": "6 min"}, "less than or equal to 300"),
         ({"url": "mqtt://u@broker", "username": "u"}, "once"),
         ({"ca_file": "/ca"}, "mqtts://"),
         ({"url": "mqtts://broker", "key_file": "/k"}, "cert_file"),
@@ -140,9 +154,3 @@ def test_a_relative_password_file_is_a_credential_of_the_unit(tmp_path, monkeypa
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     config = MqttSourceConfig(**SOURCE, username="u", password_file="word")
     assert config.options().password == "secret"
-
-
-def test_an_inline_password_is_not_shown():
-    config = MqttSourceConfig(**SOURCE, username="u", password="secret")
-    assert config.options().password == "secret"
-    assert "secret" not in repr(config)

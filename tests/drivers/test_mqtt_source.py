@@ -30,7 +30,7 @@ def make(broker, **settings):
         "url": broker.url,
         "topics": ["sensors/#"],
         "client_id": "device/s",
-        "connect_timeout_s": 5,
+        "connect_timeout": 5,
     } | settings
     return MqttSource("s", MqttSourceConfig(**config), data_format="json", clock=SystemClock())
 
@@ -130,7 +130,7 @@ async def test_a_new_session_is_told_even_when_its_first_connection_brought_noth
 
 
 async def test_without_session_nothing_is_kept(broker):
-    source = make(broker, session_expiry_s=0)
+    source = make(broker, session_expiry=0)
     await source.connect()
     await source.disconnect()
     await publish(broker, b"lost")

@@ -11,7 +11,12 @@ from drivers.serial.config import SerialConfig
     [
         {"port": "/dev/serial/by-id/usb-Arduino_Uno-if00"},
         {"port": "/dev/ttyS0", "baudrate": 9600, "parity": "even", "stopbits": 2, "bytesize": 7},
-        {"port": "socket://192.168.1.20:4001", "terminator": "\r\n", "max_frame": 100},
+        {
+            "port": "socket://192.168.1.20:4001",
+            "terminator": "\r\n",
+            "max_frame": "4 KiB",
+            "open_timeout": "500 ms",
+        },
         {"port": "socket://[::1]:4001/"},
     ],
 )

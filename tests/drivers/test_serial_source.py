@@ -320,7 +320,7 @@ async def test_an_adapter_stuck_in_open_is_reported_and_holds_one_thread_only(pt
         return opened[-1]
 
     monkeypatch.setattr(port_module, "open_device", stuck)
-    source = make(pty.port, open_timeout_s=0.05)
+    source = make(pty.port, open_timeout=0.05)
     with pytest.raises(ConnectionError, match=r"not open within 0\.05 s"):
         await source.connect()
     with pytest.raises(ConnectionError, match="still hangs"):

@@ -27,7 +27,7 @@ SIGNALS = st.one_of(
             "kind": st.just("sine"),
             "mean": FINITE,
             "amplitude": FINITE,
-            "period_s": PERIODS,
+            "period": PERIODS,
             "noise": st.floats(0, 10),
         }
     ),
@@ -43,7 +43,7 @@ SIGNALS = st.one_of(
     st.fixed_dictionaries(
         {"kind": st.just("counter"), "start": st.integers(-9, 9), "step": st.integers(-9, 9)}
     ),
-    st.fixed_dictionaries({"kind": st.just("square"), "period_s": PERIODS, "duty": st.floats(0.1, 0.9)}),
+    st.fixed_dictionaries({"kind": st.just("square"), "period": PERIODS, "duty": st.floats(0.1, 0.9)}),
 )
 
 
@@ -84,7 +84,7 @@ class FakeTime:
 
 def make(time, **settings):
     config = SimulatedConfig.model_validate(
-        {"signals": [{"name": "n", "kind": "counter"}], "rate_hz": 10.0} | settings
+        {"signals": [{"name": "n", "kind": "counter"}], "rate": 10.0} | settings
     )
     return SimulatedSource("sim", config, data_format="json", clock=time, sleep=time.sleep)
 
@@ -93,7 +93,7 @@ def make(time, **settings):
 def test_the_same_seed_gives_the_same_values_and_they_decode(settings, seed, rate_hz):
     first = take(named(settings), 20, seed=seed, rate_hz=rate_hz)
     assert first == take(named(settings), 20, seed=seed, rate_hz=rate_hz)
-    config = SimulatedConfig.model_validate({"signals": named(settings), "seed": seed, "rate_hz": rate_hz})
+    config = SimulatedConfig.model_validate({"signals": named(settings), "seed": seed, "rate": rate_hz})
 
     async def collected():
         time = FakeTime()
@@ -118,8 +118,8 @@ def test_another_seed_gives_other_values():
 
 def test_each_kind_of_signal():
     settings = [
-        {"name": "s", "kind": "sine", "mean": 20, "amplitude": 2, "period_s": 4, "decimals": 2},
-        {"name": "q", "kind": "square", "low": 0, "high": 5, "period_s": 4, "duty": 0.5},
+        {"name": "s", "kind": "sine", "mean": 20, "amplitude": 2, "period": 4, "decimals": 2},
+        {"name": "q", "kind": "square", "low": 0, "high": 5, "period": 4, "duty": 0.5},
         {"name": "c", "kind": "counter", "start": 7, "step": -2},
         {"name": "k", "kind": "constant", "value": "on"},
     ]
@@ -196,7 +196,7 @@ async def test_after_a_disconnect_values_go_on_and_the_schedule_starts_anew():
 
 
 async def test_disconnecting_ends_a_stream_that_waits():
-    source = SimulatedSource("sim", SimulatedConfig(rate_hz=100), data_format="json", clock=SystemClock())
+    source = SimulatedSource("sim", SimulatedConfig(rate=100), data_format="json", clock=SystemClock())
     await source.disconnect()
     await source.connect()
     stream = source.collect_stream()
@@ -210,7 +210,7 @@ async def test_disconnecting_ends_a_stream_that_waits():
 
 async def test_it_keeps_its_rate_on_the_real_clock():
     clock = SystemClock()
-    source = SimulatedSource("sim", SimulatedConfig(rate_hz=1000), data_format="json", clock=clock)
+    source = SimulatedSource("sim", SimulatedConfig(rate=1000), data_format="json", clock=clock)
     start = clock.monotonic_s()
     await source.connect()
     for _ in range(501):
@@ -222,8 +222,8 @@ async def test_it_keeps_its_rate_on_the_real_clock():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rate_hz": 0}, "rate_hz"),
-        ({"rate_hz": 20_000}, "rate_hz"),
+        ({"rate": 0}, "rate"),
+        ({"rate": 20_000}, "rate"),
         ({"signals": []}, "signals"),
         ({"signals": [{"name": "a", "kind": "saw"}]}, "sine"),
         ({"signals": [{"name": "a", "kind": "counter"}] * 2}, "two signals are named 'a'"),
@@ -231,7 +231,7 @@ async def test_it_keeps_its_rate_on_the_real_clock():
             {"signals": [{"name": "a", "kind": "random_walk", "start": 5, "maximum": 1}]},
             "start 5 must lie between",
         ),
-        ({"rate": 1}, "rate"),
+        ({"rate_hz": 1}, "rate_hz"),
     ],
 )
 def test_a_wrong_configuration_is_refused(settings, message):

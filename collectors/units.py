@@ -4,6 +4,7 @@ A bare number is bytes or seconds. Sizes with decimal prefixes are powers of 100
 (`KiB`, `MiB`, `GiB`) powers of 1024 (IEC 80000-13).
 """
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -45,9 +46,10 @@ _SECONDS = {
 def _parse(text: str, units: dict[str, int] | dict[str, float], example: str) -> float:
     match = _QUANTITY.fullmatch(text)
     factor = units.get(match["unit"].lower()) if match else None
-    if match is None or factor is None:
+    quantity = math.inf if match is None or factor is None else float(match["number"]) * factor
+    if math.isinf(quantity):
         raise ValueError(f"not understood; write it like {example}")
-    return float(match["number"]) * factor
+    return quantity
 
 
 def parse_size(value: Any) -> Any:
@@ -60,8 +62,17 @@ def parse_duration(value: Any) -> Any:
     return _parse(value, _SECONDS, '"500 ms", "30 s" or "7 days"') if isinstance(value, str) else value
 
 
+def parse_whole_seconds(value: Any) -> Any:
+    """Like `parse_duration`, with a fraction of a second rounded up."""
+    seconds = parse_duration(value)
+    return math.ceil(seconds) if isinstance(seconds, float) and math.isfinite(seconds) else seconds
+
+
 SizeBytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 """A size in bytes, more than zero."""
 
 DurationS = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 """A duration in seconds, more than zero."""
+
+WholeSeconds = Annotated[int, BeforeValidator(parse_whole_seconds), Field(ge=0)]
+"""A duration that a protocol carries in whole seconds, rounded up; zero is one."""

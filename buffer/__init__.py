@@ -32,6 +32,8 @@ What a fault does:
 | power cut | likewise; a torn end is cut off, after its last good frame |
 | a damaged byte | costs the frame it is in, at most; the file is written anew without it, the damaged one set aside, the loss entered in the ledger |
 | disk full, EIO, read-only | `fault` says so; records wait in bounded memory, `append` raises `BufferFull` after that; it goes on by itself |
+| its directory, or a file in it, removed while it runs | noticed at the next commit, or within 10 s: made anew, what was in it and not delivered entered in the ledger; no record is reported durable in a file that has no name any more |
+| a file whose name or content is not the buffer's | set aside in the quarantine; a higher revision that is no such thing supersedes nothing |
 | quota reached | delivered segments go first; then the policy decides, and the ledger says what went |
 | card moved or cloned | records keep their identity, new ones get a new store id |
 | a second process | `BufferLocked` |

@@ -61,7 +61,7 @@ class BufferDB(TinyDB):
         fs = self.options.fs
         fs.make_directory(self.path)
         try:
-            self._lock_handle: int | None = fs.lock(f"{self.path}/.lock")
+            self._lock_handle = fs.lock(f"{self.path}/.lock")
         except BlockingIOError as error:
             raise BufferLocked(f"{self.path} is open in another process") from error
         self._opened = False
@@ -75,6 +75,7 @@ class BufferDB(TinyDB):
         options = self.options
         self._logs: dict[str, Log] = {}
         self._logs_lock = threading.RLock()
+        self._place_lock = threading.Lock()
         self._journal = Journal(options.fs, f"{self.path}/.state")
         self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine")
         self.notes: list[str] = []
@@ -184,9 +185,7 @@ class BufferDB(TinyDB):
             except DiskFault as fault:
                 failure = fault
         self._journal.close()
-        if self._lock_handle is not None:
-            self.options.fs.close(self._lock_handle)
-            self._lock_handle = None
+        self.options.fs.close(self._lock_handle)
         for log in self._all_logs():
             log.tell()
         if failure is not None:
@@ -366,6 +365,8 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
+        if not self.options.fs.in_place(self._lock_handle, f"{self.path}/.lock"):
+            self._begin_anew()
         self._identities.write()
         for log in self._all_logs():
             self._retention.commit(log)
@@ -378,10 +379,32 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
+        self._journal.check_place()
         for log in self._all_logs():
+            log.check_place()
             log.tidy()
         self._consumers.persist()
         self._retention.trim()
+
+    def _begin_anew(self) -> None:
+        """Somebody removed the buffer's directory: make it again, and enter what went with it.
+
+        Raises:
+            DiskFault: The disk refused, or another process was faster.
+        """
+        fs = self.options.fs
+        with self._place_lock:
+            try:
+                fs.make_directory(self.path)
+                handle = fs.lock(f"{self.path}/.lock")
+            except OSError as error:
+                raise DiskFault(f"{self.path} was removed by somebody else: {error}") from error
+            fs.close(self._lock_handle)
+            self._lock_handle = handle
+        self._journal.check_place()
+        for log in self._all_logs():
+            log.check_place()
+            log.tidy()
 
     def _report(self, error: Exception | None) -> None:
         """On the committing thread: how its last turn went."""
@@ -401,6 +424,7 @@ class BufferDB(TinyDB):
             except DiskFault:
                 return  # tried again with the next commit
             del self._unrecorded[0]
+            self._consumers.recount()
 
     # -- looking
 

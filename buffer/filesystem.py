@@ -68,6 +68,14 @@ class FileSystem(Protocol):
         """When a file was last written: seconds since 1970."""
         ...
 
+    def in_place(self, handle: int, path: str) -> bool:
+        """Whether the file of this name is the open one: it was not removed or replaced."""
+        ...
+
+    def removed(self, handle: int) -> bool:
+        """Whether an open file has no name any more."""
+        ...
+
     def free_bytes(self, path: str) -> int:
         """What a process without privileges may still write to this disk."""
         ...
@@ -147,6 +155,18 @@ class SystemFileSystem:
     def modified_s(self, path: str) -> float:
         """When a file was last written: seconds since 1970."""
         return os.stat(path).st_mtime
+
+    def in_place(self, handle: int, path: str) -> bool:
+        """Whether the file of this name is the open one: it was not removed or replaced."""
+        try:
+            named = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return os.path.samestat(named, os.fstat(handle))
+
+    def removed(self, handle: int) -> bool:
+        """Whether an open file has no name any more."""
+        return os.fstat(handle).st_nlink == 0
 
     def free_bytes(self, path: str) -> int:
         """What a process without privileges may still write to this disk."""

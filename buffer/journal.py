@@ -38,6 +38,10 @@ _GROWTH_FACTOR: Final = 4
 _DOUBLED = "identity"
 
 
+def _name(generation: int) -> str:
+    return f"j.{generation:010d}.json"
+
+
 @dataclass(slots=True)
 class _Change:
     """What one caller wants written, and what became of it."""
@@ -140,14 +144,18 @@ class Journal:
 
     def _commit(self, batch: list[tuple[str, str, bytes]]) -> None:
         changes = [self._record(*change) for change in batch]
+        anew = False
         if self._handle is None or self._end > max(
             _GROWTH_BYTES_MIN, _GROWTH_FACTOR * self._checkpoint_bytes
         ):
             self._checkpoint(batch)
         else:
             self._append(changes)
+            if self._fs.removed(self._handle):
+                self._checkpoint(batch)  # somebody removed the file, and with it all there was
+                anew = True
         self._apply(batch)
-        if any(table == _DOUBLED for table, _, _ in batch):
+        if anew or any(table == _DOUBLED for table, _, _ in batch):
             self._write_twin()
 
     def _apply(self, batch: list[tuple[str, str, bytes]]) -> None:
@@ -180,6 +188,7 @@ class Journal:
     def _checkpoint(self, batch: list[tuple[str, str, bytes]]) -> None:
         """Begin a new generation with all rows as they will be with `batch`."""
         self._abandon()
+        self._fs.make_directory(self._directory)
         rows = {(table, key): raw for table, found in self._rows.items() for key, raw in found.items()}
         rows |= {(table, key): raw for table, key, raw in batch}
         opening = header(_TABLE)
@@ -192,11 +201,32 @@ class Journal:
                 data += frame
                 self._count += 1
         old, self._generation = self._generation, self._generation + 1
-        name = f"j.{self._generation:010d}.json"
+        name = _name(self._generation)
         self._handle = create_durably(self._fs, self._directory, name, data + TAIL)
         self._end = self._checkpoint_bytes = len(data)
         self.bytes_written += len(data) + len(TAIL)
         self._sweep(old)
+
+    def check_place(self) -> None:
+        """Write everything anew when somebody removed the file.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        with self._file_lock:
+            try:
+                if self._rows and not self._closed and not self._is_there():
+                    self._checkpoint([])
+                    self._write_twin()
+            except OSError as error:
+                self._abandon()
+                raise DiskFault(f"{self._directory} was removed by somebody else: {error}") from error
+
+    def _is_there(self) -> bool:
+        try:
+            return _name(self._generation) in self._fs.list_directory(self._directory)
+        except FileNotFoundError:
+            return False
 
     def _sweep(self, up_to: int) -> None:
         with suppress(OSError):  # what stays is swept the next time
@@ -257,7 +287,7 @@ class Journal:
         for generation in generations:
             # Usually one. Two after a crash before the older was removed: then the newer has it all,
             # and replaying both gives the same, unless the newer one is damaged.
-            data = self._read(f"j.{generation:010d}.json")
+            data = self._read(_name(generation))
             good = salvage(data, 1)
             self.damaged |= any(not frame.intact for frame in good.frames) or not good.frames
             if generation == generations[-1] and not any(not frame.intact for frame in good.frames):

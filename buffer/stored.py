@@ -230,8 +230,10 @@ class StoredRecords:
                 pass
             else:
                 return
+            if segment in self.segments and segment is self.segments[-1]:
+                self.begin_anew()
             with self.lock:
-                if segment not in self.segments or segment is self.segments[-1]:
+                if segment not in self.segments:
                     return
             newer = self._newest_file(segment.base)
             if newer is not None:
@@ -240,8 +242,33 @@ class StoredRecords:
             with self.lock:
                 self.segments.remove(segment)
                 self._sealed_bytes = None
-        if segment.count:
-            self._on_loss(self.table, Loss(segment.base, segment.last, segment.count, "file missing"))
+        low = max(segment.base, self.cursor() + 1)  # what was delivered before is no loss
+        count = min(segment.count, segment.last - low + 1)
+        if count > 0:
+            self._on_loss(self.table, Loss(low, segment.last, count, "file missing"))
+
+    def begin_anew(self) -> None:
+        """Put a new last file in the place of one that is missing.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        raise DiskFault(f"{self.directory} has lost its last file")
+
+    def drop_missing(self) -> None:
+        """Notice which files somebody removed; the losses are told.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        with self.io:
+            try:
+                present = set(self._fs.list_directory(self.directory))
+                for segment in self.segments[:-1]:
+                    if segment.name not in present:
+                        self._missing(segment)
+            except OSError as error:
+                raise DiskFault(f"{self.directory}: {error}") from error
 
     def _newest_file(self, base: int) -> Segment | None:
         """What the directory has for a base: a change may have been carried out only in part."""
@@ -420,7 +447,8 @@ class StoredRecords:
         with self.io:
             if segment not in self.segments or segment is self.segments[-1]:
                 return  # the last file carries the high-water mark
-            self._fs.unlink(f"{self.directory}/{segment.name}")
+            with suppress(FileNotFoundError):  # somebody else was faster
+                self._fs.unlink(f"{self.directory}/{segment.name}")
             with self.lock:
                 self.segments.remove(segment)
                 self._sealed_bytes = None

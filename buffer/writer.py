@@ -1,6 +1,7 @@
 """Writing: the active file of a table, and whole new segments."""
 
 import secrets
+from errno import ENOENT
 from zlib import crc32
 
 from buffer.filesystem import FileSystem
@@ -71,6 +72,7 @@ class ActiveFile:
             self._file_end = start + len(data)
         self._fs.write(self._handle, data, start)
         self._fs.sync(self._handle)
+        self.require_in_place()  # a file that was removed keeps nothing
         self.end, self._crc = end, crc
         self.count += len(records)
         self.last = records[-1][0]
@@ -89,6 +91,12 @@ class ActiveFile:
         self._fs.rename(f"{self._directory}/{active_name(self.base)}", f"{self._directory}/{name}")
         self._fs.close(self._handle)
         return name
+
+    def require_in_place(self) -> None:
+        """Raises FileNotFoundError when somebody removed the file."""
+        path = f"{self._directory}/{active_name(self.base)}"
+        if not self._fs.in_place(self._handle, path):
+            raise FileNotFoundError(ENOENT, "the file was removed by somebody else", path)
 
     def abandon(self) -> None:
         """Let go of a file that failed; it is never written or synced again."""

@@ -49,6 +49,7 @@ class FaultyDisk:
         self._pending_names: list[Callable[[dict[str, File]], None]] = []
         self.directories: set[str] = set()
         self._handles: dict[int, File] = {}
+        self._locks: dict[str, File] = {}
         self._next_handle = 3
         self.operations = 0
         self.off = False
@@ -235,8 +236,16 @@ class FaultyDisk:
             raise FileNotFoundError(errno.ENOENT, path)
         return self.now_s
 
+    def in_place(self, handle: int, path: str) -> bool:
+        return self.files.get(path, self._locks.get(path)) is self._handles[handle]
+
+    def removed(self, handle: int) -> bool:
+        file = self._handles[handle]
+        return not any(each is file for each in self.files.values())
+
     def free_bytes(self, path: str) -> int:
         return self.free
 
     def lock(self, path: str) -> int:
-        return self._handle(File())
+        self._locks[path] = File()
+        return self._handle(self._locks[path])

@@ -47,8 +47,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Model(BaseModel):
     """What all models share: unknown fields are errors, assignments are checked."""
 
-    # Built when first used: a run uses a third of the models, and the rest would cost memory.
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
 class CollectedData(Model):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def main(arguments: argparse.Namespace) -> int:
     """Check, and say what the configuration amounts to."""
-    config = load(arguments.config)
+    config = load(arguments.config, check_files=True)
     if config is None:
         return WRONG_CONFIGURATION
     sources = ", ".join(f"{source.id} ({source.driver})" for source in config.source)

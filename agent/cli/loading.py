@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from agent.config import AgentConfig
 
 
-def load(path: Path) -> AgentConfig | None:
-    """The configuration; None after its problems were printed."""
+def load(path: Path, *, check_files: bool = False) -> AgentConfig | None:
+    """The configuration; None after its problems were printed.
+
+    Args:
+        path: The file.
+        check_files: Whether the secrets and certificates that it names must be there and readable.
+    """
     try:
-        return load_config(path, catalogue())
+        return load_config(path, catalogue(), check_files=check_files)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return None

@@ -61,8 +61,13 @@ class Catalogue:
     codecs: frozenset[str]
 
 
-def load_config(path: Path, catalogue: Catalogue) -> AgentConfig:
+def load_config(path: Path, catalogue: Catalogue, *, check_files: bool = False) -> AgentConfig:
     """The configuration in a file.
+
+    Args:
+        path: The file. What it names by a relative path is looked for in its folder.
+        catalogue: What it can name.
+        check_files: Whether the secrets and certificates that it names must be there and readable.
 
     Raises:
         ConfigurationError: The file cannot be read or something in it is wrong; holds every problem.
@@ -83,15 +88,16 @@ def load_config(path: Path, catalogue: Catalogue) -> AgentConfig:
         RecursionError,
     ) as error:  # tomllib lets numbers and nesting beyond Python's limits through
         raise ConfigurationError([Problem("file", f"is not TOML: {error}")], str(path)) from error
-    return _Loader(catalogue, path.parent).load(document, str(path))
+    return _Loader(catalogue, path.parent.absolute(), check_files=check_files).load(document, str(path))
 
 
 class _Loader:
     """One reading of one document; collects the problems on the way."""
 
-    def __init__(self, catalogue: Catalogue, folder: Path) -> None:
+    def __init__(self, catalogue: Catalogue, folder: Path, *, check_files: bool) -> None:
         self._catalogue = catalogue
         self._folder = folder
+        self._context = {"folder": folder, "check_files": check_files}
         self._problems: list[Problem] = []
 
     def load(self, document: Mapping[str, Any], source: str) -> AgentConfig:
@@ -130,7 +136,7 @@ class _Loader:
             )
             return None
         try:
-            return model.model_validate(table)
+            return model.model_validate(table, context=self._context)
         except ValidationError as error:
             self._problems += problems_of(error, model, where)
             return None

@@ -73,7 +73,7 @@ class BufferConfig(Section):
 
     path: Annotated[Path, AfterValidator(_a_path)] = Path("/var/lib/outstation/buffer")
     sync: Literal["window", "each"] = "window"
-    window: DurationS = 1.0
+    window: Annotated[DurationS, Field(le=3600)] = 1.0
     """Seconds a reading nobody waits for may gather before its commit; what a power cut can cost."""
     quota: Annotated[SizeBytes, AfterValidator(_enough)] | None = None
     full: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"

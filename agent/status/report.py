@@ -8,6 +8,10 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 
+_SILENT_SHOWN = 3
+"""Sources that are named in the summary; one line has room for a few."""
+
+
 class SourceStatus(BaseModel):
     """How one source does."""
 
@@ -85,6 +89,8 @@ class StatusReport(BaseModel):
         ]
         if not self.upstreams:
             held.append("no upstream is configured: readings are kept here")
+        if len(silent) > _SILENT_SHOWN:
+            silent[_SILENT_SHOWN:] = [f"and {len(silent) - _SILENT_SHOWN} more sources"]
         if held or silent:
             return "; ".join(held + silent)
         backlog = sum(upstream.backlog for upstream in self.upstreams)

@@ -7,7 +7,6 @@ messages. A relative file name is looked up in systemd's credentials folder firs
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from agent.spine.backoff import BackoffPolicy
 from agent.sync.feeder import SendOptions
 from collectors.units import DurationS, SizeBytes, WholeSeconds, parse_duration
-from drivers.transport.credentials import TlsFiles, read_secret
+from drivers.transport.credentials import ConfiguredFile, TlsFiles, read_secret
 
 Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400, allow_inf_nan=False)]
 """A time in seconds that may be zero, at most a day."""
@@ -56,19 +55,19 @@ class UpstreamOptions(_Section):
 
     url: str
     username: str | None = None
-    password_file: Path | None = None
-    ca_file: Path | None = None
+    password_file: ConfiguredFile | None = None
+    ca_file: ConfiguredFile | None = None
     """PEM of the authorities to trust; unset, the system's."""
-    cert_file: Path | None = None
+    cert_file: ConfiguredFile | None = None
     """PEM of this device's certificate, for mutual TLS."""
-    key_file: Path | None = None
+    key_file: ConfiguredFile | None = None
     """PEM of its key; unset, it is in `cert_file`."""
     linger: Wait = 1.0
     """How long readings gather before a batch that is not full is sent."""
     batch_readings: Annotated[int, Field(ge=1, le=10_000)] = 1000
     batch_size: SizeBytes = 48 * 1024
     """Bytes of stored readings in a batch."""
-    message_size: SizeBytes = 48 * 1024
+    message_size: Annotated[SizeBytes, Field(ge=1024)] = 48 * 1024
     """The largest message that the other end takes. A batch that makes a larger one is cut."""
     gzip: bool = True
     """Compress packs of ten readings and more."""
@@ -146,7 +145,7 @@ class HttpUpstreamOptions(UpstreamOptions):
     ack: Literal["server", "receiver"] = "server"
     """`server`: any 2xx acknowledges. `receiver`: only an answer that names the pack does, which
     `outstation receive` gives and no proxy or captive portal does."""
-    token_file: Path | None = None
+    token_file: ConfiguredFile | None = None
     """Sent as `Authorization: Bearer`."""
     timeout: DurationS = 30.0
     """For one request and its answer."""
@@ -155,8 +154,9 @@ class HttpUpstreamOptions(UpstreamOptions):
     @classmethod
     def _http_url(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in {"http", "https"} or not parts.hostname or " " in url:
             raise ValueError("should be like https://host/readings")
+        _ = parts.port  # raises ValueError for what is no port
         if parts.username is not None or parts.password is not None:
             raise ValueError(
                 "keep credentials out of the URL: use `token_file`, or `username` and `password_file`"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from collectors.units import DurationS, WholeSeconds
-from drivers.transport.credentials import TlsFiles, read_secret
+from drivers.transport.credentials import ConfiguredFile, TlsFiles, read_secret
 from drivers.transport.mqtt_options import MqttOptions, options_from_url
 
 WEEK_S = 7 * 86400
@@ -87,13 +86,13 @@ class MqttSourceConfig(BaseModel):
     connect_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """For name, TCP, TLS and the broker's answer together."""
     username: str | None = None
-    password_file: Path | None = None
+    password_file: ConfiguredFile | None = None
     """Holds the password; a relative name is looked up in systemd's credentials folder first."""
-    ca_file: Path | None = None
+    ca_file: ConfiguredFile | None = None
     """PEM of the authorities to trust; unset, the system's."""
-    cert_file: Path | None = None
+    cert_file: ConfiguredFile | None = None
     """PEM of this device's certificate, for mutual TLS."""
-    key_file: Path | None = None
+    key_file: ConfiguredFile | None = None
     """PEM of its key; unset, it is in `cert_file`."""
 
     @model_validator(mode="after")

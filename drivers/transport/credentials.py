@@ -9,22 +9,46 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
+
+
+def _found(path: Path, info: ValidationInfo) -> Path:
+    """Where a file of a configuration is.
+
+    A relative name is looked up in systemd's credentials folder, then in the folder of the configuration.
+    The validation context says which that is (`folder`), and whether to look if the file can be read
+    (`check_files`): not every command that loads a configuration may read its secrets.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    context = info.context or {}
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (Path(credentials) / path).exists():
+        path = Path(credentials) / path
+    elif "folder" in context:
+        path = context["folder"] / path
+    if context.get("check_files"):
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        if not os.access(path, os.R_OK):
+            raise ValueError(f"{path} cannot be read by this user")
+    return path
+
+
+ConfiguredFile = Annotated[Path, AfterValidator(_found)]
+"""A file that a configuration names."""
 
 
 def read_secret(file: Path | None) -> str | None:
     """What a file of credentials says, without the newline that editors add; None for no file.
 
-    A relative name is looked up in systemd's credentials folder first.
-
     Raises:
         OSError: It cannot be read.
     """
-    if file is None:
-        return None
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder and (Path(folder) / file).exists():
-        file = Path(folder) / file
-    return file.read_text(encoding="utf-8").rstrip("\r\n")
+    return None if file is None else file.read_text(encoding="utf-8").rstrip("\r\n")
 
 
 @dataclass(frozen=True)

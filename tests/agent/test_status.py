@@ -54,6 +54,15 @@ def test_a_silent_source_and_a_disk_fault_are_said():
     assert text == "buffer: disk full; source soil: no such port"
 
 
+def test_many_silent_sources_stay_one_line():
+    sources = [
+        SourceStatus(source_id=f"s{n}", driver="serial", state="failing", last_error="gone")
+        for n in range(100)
+    ]
+    text = report(sources=sources).summary()
+    assert text == "source s0: gone; source s1: gone; source s2: gone; and 97 more sources"
+
+
 def test_without_an_upstream_that_is_said():
     assert "no upstream is configured" in report(upstreams=[]).summary()
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from agent.config import AgentConfig, Catalogue, ConfigurationError, Kind, load_config
 from agent.config.model import QUOTA_BYTES_MIN
 from buffer.options import BufferOptions
+from drivers.transport.credentials import ConfiguredFile
 
 
 class PortOptions(BaseModel):
@@ -23,6 +24,7 @@ class BrokerOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
     url: str
     password: SecretStr | None = Field(default=None, min_length=4)
+    word_file: ConfiguredFile | None = None
 
 
 class BandOptions(BaseModel):
@@ -74,10 +76,10 @@ url = "mqtt://cloud:hunter2@example.com"
 """
 
 
-def load(folder: Path, text: str) -> AgentConfig:
+def load(folder: Path, text: str, **options: bool) -> AgentConfig:
     path = folder / "agent.toml"
     path.write_text(text)
-    return load_config(path, CATALOGUE)
+    return load_config(path, CATALOGUE, **options)
 
 
 def problems(folder: Path, text: str) -> dict[str, str]:
@@ -214,6 +216,20 @@ def test_the_socket_is_looked_for_beside_the_file_wherever_the_command_runs(tmp_
 def test_steps_are_written_below_their_pipeline(tmp_path):
     text = GOOD.replace("[[pipeline.step]]", "[pipeline.step]")
     assert "write [[pipeline.step]] above" in problems(tmp_path, text)["pipeline[0].step"]
+
+
+def test_files_are_looked_for_in_the_folder_of_the_configuration(tmp_path, monkeypatch):
+    text = GOOD.replace('url = "mqtt://cloud', 'word_file = "word"\nurl = "mqtt://cloud')
+    with pytest.raises(ConfigurationError, match=f"there is no file {tmp_path}/word"):
+        load(tmp_path, text, check_files=True)
+    assert load(tmp_path, text).upstream[0].options.word_file == tmp_path / "word"
+    (tmp_path / "word").write_text("secret")
+    assert load(tmp_path, text, check_files=True).upstream[0].options.word_file == tmp_path / "word"
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "word").write_text("of the unit")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert load(tmp_path, text, check_files=True).upstream[0].options.word_file == credentials / "word"
 
 
 def test_a_missing_file_is_said(tmp_path):

@@ -74,7 +74,8 @@ async def server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def upstream(url: str, **options: Any) -> AsyncIterator[HttpUpstream]:
-    made = HttpUpstream(HttpUpstreamOptions(url=url, **options), SystemClock())
+    checked = await asyncio.to_thread(lambda: HttpUpstreamOptions(url=url, **options))
+    made = HttpUpstream(checked, SystemClock())
     await made.connect()
     try:
         yield made

@@ -1,5 +1,6 @@
 """`BufferDB`: a TinyDB over a directory of segments, with groups of inserts made durable together."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from buffer.recovery import Loss, Recovered
 from buffer.retention import Retention
 from buffer.table import BufferStorage, BufferTable
 
+_log = logging.getLogger(__name__)
+
 READINGS: Final = "readings"
 DEAD_LETTERS: Final = "dead_letters"
 FORMAT_VERSION: Final = 1
@@ -38,7 +41,7 @@ class BufferDB(TinyDB):
     Attributes:
         options: What it was opened with.
         ledger: What will never be delivered, and why.
-        notes: What was wrong at opening, for people to read.
+        notes: What was wrong at opening, for people to read; also logged as warnings.
     """
 
     table_class = BufferTable
@@ -90,12 +93,24 @@ class BufferDB(TinyDB):
         self._tables = {}
         readings = self.log(READINGS)
         self._identities.begin(readings.next_id)
+        self._note_lost_state(readings)
         self._retention = Retention(self, readings, self._consumers)
         self._committer = Committer(self, window_s=options.window_s, report=self._report)
         self._opened = True
         self._record_losses()
+        for note in self.notes:
+            _log.warning("the buffer in %s: %s", self.path, note)
         if options.threaded:
             self._committer.start()
+
+    def _note_lost_state(self, readings: Log) -> None:
+        if self._journal.damaged:
+            self.notes.append("the small tables in .state are damaged or torn: what can be read is used")
+        if self._identities.lost and any(segment.count for segment in readings.segments):
+            self.notes.append(
+                f"the identity in .state is lost: all readings get the new store id {self.store_id}, so that"
+                " a receiver takes those sent again for new ones; what upstreams acknowledged is known in part"
+            )
 
     # -- TinyDB's own
 

@@ -27,6 +27,7 @@ class Identities:
 
     Attributes:
         epochs: Ascending by first id; the last one is the present one.
+        lost: There was none at opening: the store is new, or lost it.
     """
 
     def __init__(self, table: SmallTable, device_id: str, machine_id: str) -> None:
@@ -34,6 +35,7 @@ class Identities:
         self._table = table
         self._device_id = device_id
         self._machine_id = machine_id
+        self.lost = False
         self._unwritten: Identity | None = None
 
     def begin(self, next_id: int) -> None:
@@ -41,6 +43,7 @@ class Identities:
         known = [Identity(**row) for _, row in self._table.items()]
         self.epochs += sorted(known, key=lambda epoch: epoch.first_seq)
         present = self.epochs[-1] if self.epochs else None
+        self.lost = present is None
         if present and (present.device_id, present.machine) == (self._device_id, self._machine_id):
             return
         first = next_id if present else 1

@@ -136,3 +136,32 @@ def test_a_name_near_the_last_id_leaves_an_error_of_the_store(disk):
     with pytest.raises(StoreError):
         db.insert_json([b"{}"])
     assert len(db) == 5
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_lost_identity_is_told(disk, caplog, kill):
+    db = opened(disk)
+    assert db.notes == []
+    fill(db, 5)
+    store_id = db.store_id
+    disk.kill() if kill else db.close()
+    for name in [name for name in disk.files if name.startswith("/s/.state/")]:
+        del disk.files[name]
+    db = opened(disk)
+    assert db.store_id != store_id
+    (note,) = db.notes
+    assert db.store_id in note
+    assert note in caplog.text
+    db.close()
+    caplog.clear()
+    assert opened(disk).notes == []
+    assert caplog.text == ""
+
+
+def test_damaged_small_tables_are_told(disk, caplog):
+    sealed(disk, 5)
+    (journal,) = (name for name in disk.files if "/.state/j." in name)
+    disk.files[journal].cache[150] ^= 0x41
+    db = opened(disk)
+    assert ".state" in db.notes[0]
+    assert db.notes[0] in caplog.text

@@ -253,7 +253,7 @@ class TinyDBBuffer(IStorageBackend):
         return StateTable(self._database.small_table(name))
 
     async def statistics(self) -> StorageStatistics:
-        """What is stored.
+        """What is stored durably; what waits in memory is not counted.
 
         Raises:
             ConnectionError: Not connected.
@@ -261,7 +261,7 @@ class TinyDBBuffer(IStorageBackend):
         log = self._database.log(READINGS)
         return StorageStatistics(
             backend_id=self._backend_id,
-            stored_count=log.total(),
+            stored_count=log.durable_total(),
             storage_usage_bytes=await self._read(lambda: log.disk_bytes),
             last_storage_time=self._last_stored,
         )

@@ -409,9 +409,7 @@ class Log(StoredRecords):
     def total(self) -> int:
         """How many records there are, the waiting ones too."""
         with self.lock:
-            high, waiting = self._pending.next_id, self._pending.records
-            stored = sum(segment.count for segment in self.segments)
-        return stored + waiting - self.deleted.count_within(1, high)
+            return self._durable_total() + self._pending.records
 
     def find(self, record_id: int) -> dict[str, Any] | None:
         """One record, None when there is none of this id.

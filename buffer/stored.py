@@ -221,6 +221,15 @@ class StoredRecords:
                 total += bisect_right(ids, high) - bisect_left(ids, low)
         return total - self.deleted.count_within(low, high)
 
+    def durable_total(self) -> int:
+        """How many durable records there are."""
+        with self.lock:
+            return self._durable_total()
+
+    def _durable_total(self) -> int:
+        stored = sum(segment.count for segment in self.segments)
+        return stored - self.deleted.count_within(1, self.durable_id)
+
     def _missing(self, segment: Segment) -> None:
         """The file of a segment is not there: it was replaced meanwhile, or somebody removed it."""
         with self.io:

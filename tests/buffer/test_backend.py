@@ -37,6 +37,13 @@ async def test_store_query_delete(buffer):
     assert statistics.last_storage_time == second.created_at
 
 
+async def test_statistics_count_what_is_durable(buffer):
+    buffer.append([b"{}"] * 3)
+    assert (await buffer.statistics()).stored_count == 0
+    await buffer.flush()
+    assert (await buffer.statistics()).stored_count == 3
+
+
 @pytest.mark.parametrize("wrong", [None, 5, "text", [1], {"a": object()}, {"a": float("nan")}])
 async def test_what_cannot_be_stored_is_a_value_error(buffer, wrong):
     with pytest.raises(ValueError):

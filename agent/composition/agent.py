@@ -263,6 +263,7 @@ class Agent:
             delivered=status.delivered,
             set_aside=status.dead_letters,
             last_delivery=status.last_delivery,
+            oldest=status.oldest,
             last_error=status.last_error,
             holding_back=status.holding_back,
         )

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-
 _SILENT_SHOWN = 3
 """Sources that are named in the summary; one line has room for a few."""
 
@@ -41,6 +40,8 @@ class UpstreamStatus(BaseModel):
     set_aside: int = 0
     """Readings that the other end will never take: they are dead letters now."""
     last_delivery: datetime | None = None
+    oldest: datetime | None = None
+    """When the oldest reading that is on its way was measured."""
     last_error: str | None = None
     holding_back: str | None = None
     """Why the backlog is not being delivered now, in one line; None while it is."""

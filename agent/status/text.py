@@ -62,10 +62,11 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
             past = "last error: " if source.state == "connected" else ""
             yield f"          {past}{source.last_error}"
     for upstream in report.upstreams:
+        oldest = f" (oldest measured {ago(upstream.oldest, now)})" if upstream.oldest else ""
         set_aside = f", {upstream.set_aside} set aside" if upstream.set_aside else ""
         yield (
             f"upstream  {upstream.name:<16} {upstream.driver:<10} {upstream.state:<10}"
-            f" {upstream.delivered} delivered, {upstream.backlog} waiting, {upstream.in_flight} in flight"
+            f" {upstream.delivered} delivered, {upstream.backlog} waiting{oldest}, {upstream.in_flight} in flight"
             f"{set_aside}"
         )
         if upstream.holding_back:

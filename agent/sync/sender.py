@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic
 
 from agent.spine.backoff import Backoff, BackoffPolicy
@@ -35,8 +36,6 @@ from agent.sync.status import SenderStatus
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge, Upstream, UpstreamError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from agent.spine.spine import Spine
     from agent.sync.packing import Packer
 
@@ -97,10 +96,6 @@ class Sender(Generic[B]):
         self._set_aside = 0
         self._last_delivery: datetime | None = None
 
-    def start(self) -> tuple[str, asyncio.Task[None]]:
-        """Run in the background; returns the id by which the task tracker knows it, and the task."""
-        return self._spine.start("sync", self.run(), layer=SYNC, subject=self.name)
-
     @property
     def status(self) -> SenderStatus:
         """How delivery does now."""
@@ -117,7 +112,7 @@ class Sender(Generic[B]):
             dead_letters=self._set_aside,
             last_delivery=self._last_delivery,
             last_error=self._last_error,
-            oldest=measured if isinstance(measured, (int, float)) else None,
+            oldest=datetime.fromtimestamp(measured, UTC) if isinstance(measured, (int, float)) else None,
             holding_back=self._holding_back(),
         )
 

@@ -25,7 +25,7 @@ class SenderStatus:
     """Readings set aside."""
     last_delivery: datetime | None
     last_error: str | None
-    oldest: float | None
-    """When the oldest reading on its way was measured (seconds UTC)."""
+    oldest: datetime | None
+    """When the oldest reading on its way was measured."""
     holding_back: str | None
     """Why the backlog is not being delivered now, in one line; None while it is."""

@@ -12,7 +12,6 @@ AUTHORISATION_CODES: Final = frozenset({0x86, 0x87, 0x8A, 0x8C})
 CONFIGURATION_CODES: Final = frozenset({0x84, 0x85, 0x90, 0x99, 0x9A, 0x9B, 0x9C, 0x9D})
 """Unsupported protocol version, bad client identifier, and other things that waiting does not mend."""
 PACKET_TOO_LARGE: Final = 0x95
-SESSION_TAKEN_OVER: Final = 0x8E
 
 
 class MqttError(ConnectionError):
@@ -86,8 +85,3 @@ class MqttConnectionLost(MqttError):
     def __init__(self, message: str, *, reason_code: int | None = None) -> None:
         super().__init__(message)
         self.reason_code = reason_code
-
-    @property
-    def taken_over(self) -> bool:
-        """Another client connected with the same client identifier."""
-        return self.reason_code == SESSION_TAKEN_OVER

@@ -85,6 +85,13 @@ def test_what_was_not_kept_or_not_delivered_is_told_even_when_all_is_connected()
         assert part in text
 
 
+def test_the_age_of_what_waits_is_told():
+    waiting = UpstreamStatus(
+        name="cloud", driver="mqtt", state="retrying", backlog=9, oldest=NOW - timedelta(hours=3)
+    )
+    assert "9 waiting (oldest measured 3 h ago)" in "\n".join(lines(report(upstreams=[waiting]), NOW))
+
+
 def test_times_and_sizes():
     assert [ago(NOW - timedelta(seconds=s), NOW) for s in (5, 300, 9000, 999999)] == [
         "5 s ago",

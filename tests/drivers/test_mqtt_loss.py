@@ -305,7 +305,7 @@ async def test_the_broker_says_why_it_ends_the_connection():
     async with scripted_broker(take_over) as port, at(port) as receiver:
         with pytest.raises(MqttConnectionLost, match="0x8e") as loss:
             await receiver.receive()
-        assert loss.value.taken_over
+        assert loss.value.reason_code == 0x8E
 
 
 @pytest.mark.parametrize(

@@ -320,33 +320,3 @@ async def test_cuts_cost_duplicates_and_no_message(broker, protocol):
     assert stored == [b"%d" % number for number in range(total)]
     assert proxy.connections > 3
     assert recognised > 0
-
-
-@pytest.mark.slow
-async def test_receiving_and_acknowledging_is_cheap():
-    """10,000 messages a second are asked for; benchmarks/mqtt_throughput.py says what there is."""
-    total = 20_000
-    with Mosquitto(BrokerSettings(max_inflight_messages=1000)) as broker:
-        source = make(broker)
-        await source.connect()
-        await source.disconnect()
-        async with MqttConnection(options_from_url(broker.url)) as publisher:
-            numbers = iter(range(total))
-
-            async def publish_some():
-                for number in numbers:
-                    await publisher.publish("sensors/a", b'{"temperature":21.5,"n":%d}' % number)
-
-            await asyncio.gather(*(publish_some() for _ in range(100)))
-        await source.connect()
-        clock = SystemClock()
-        start = clock.monotonic_s()
-        count = 0
-        async for item in source.collect_stream():
-            source.acknowledge(item.metadata[ACK_TOKEN])
-            count += 1
-            if count == total:
-                break
-        rate = total / (clock.monotonic_s() - start)
-        await source.disconnect()
-    assert rate > 10_000

@@ -48,7 +48,7 @@ async def sending(url: str, buffer: TinyDBBuffer, **options: Any) -> AsyncIterat
         made = HttpUpstreamOptions.model_validate({"url": url, "linger": 0, "retry": QUICK, **options})
         consumer = buffer.consumer("cloud")
         sender = create_sender("cloud", made, "greenhouse-3", consumer, BufferDeadLetters(buffer), spine)
-        sender.start()
+        spine.start("sync", sender.run(), layer="sync", subject="cloud")
         yield sender
 
 

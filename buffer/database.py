@@ -79,6 +79,7 @@ class BufferDB(TinyDB):
         self._logs: dict[str, Log] = {}
         self._logs_lock = threading.RLock()
         self._place_lock = threading.Lock()
+        self._recording = threading.Lock()
         self._journal = Journal(options.fs, f"{self.path}/.state")
         self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine")
         self.notes: list[str] = []
@@ -380,8 +381,7 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
-        if not self.options.fs.in_place(self._lock_handle, f"{self.path}/.lock"):
-            self._begin_anew()
+        self._check_place()
         self._identities.write()
         for log in self._all_logs():
             self._retention.commit(log)
@@ -401,8 +401,8 @@ class BufferDB(TinyDB):
         self._consumers.persist()
         self._retention.trim()
 
-    def _begin_anew(self) -> None:
-        """Somebody removed the buffer's directory: make it again, and enter what went with it.
+    def _check_place(self) -> None:
+        """When somebody removed the buffer's directory, make it again, and enter what went with it.
 
         Raises:
             DiskFault: The disk refused, or another process was faster.
@@ -410,6 +410,8 @@ class BufferDB(TinyDB):
         fs = self.options.fs
         with self._place_lock:
             try:
+                if fs.in_place(self._lock_handle, f"{self.path}/.lock"):
+                    return
                 fs.make_directory(self.path)
                 handle = fs.lock(f"{self.path}/.lock")
             except OSError as error:
@@ -432,14 +434,15 @@ class BufferDB(TinyDB):
         self._unrecorded.append((table, loss))
 
     def _record_losses(self) -> None:
-        while self._unrecorded:
-            table, loss = self._unrecorded[0]
-            try:
-                self.ledger.add(table, loss)
-            except DiskFault:
-                return  # tried again with the next commit
-            del self._unrecorded[0]
-            self._consumers.recount()
+        with self._recording:  # each of them once, though several threads commit
+            while self._unrecorded:
+                table, loss = self._unrecorded[0]
+                try:
+                    self.ledger.add(table, loss)
+                except DiskFault:
+                    return  # tried again with the next commit
+                del self._unrecorded[0]
+                self._consumers.recount()
 
     # -- looking
 

@@ -1,6 +1,7 @@
 """Somebody removes the buffer's directory, or a part of it, while it is open."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,19 @@ async def test_a_running_buffer_recovers_by_itself(tmp_path):
     assert backend.database.ledger.dropped == 7
     assert backend.fault is None
     await backend.disconnect()
+
+
+def test_several_threads_that_commit_enter_a_loss_once(tmp_path):
+    db = opened(tmp_path / "b")
+    for turn in range(20):
+        fill(db, 5)
+        db.log("readings").roll()
+        fill(db, 2)
+        shutil.rmtree(tmp_path / "b")
+        db.insert_json([b"{}"])
+        with ThreadPoolExecutor(4) as pool:
+            errors = [each.exception() for each in [pool.submit(db.flush) for _ in range(4)]]
+        db.flush()
+        assert all(error is None or isinstance(error, DiskFault) for error in errors)
+        assert db.ledger.dropped == (turn + 1) * 7 + turn
+        db.flush()

@@ -172,7 +172,7 @@ async def sending(url: str, consumer: MemoryConsumer, **options: Any) -> AsyncIt
             {"url": url, "linger": 0, "retry": QUICK, "batch_readings": 50, "ack": "receiver", **options}
         )
         sender = create_sender("cloud", made, consumer.device_id, consumer, MemoryDeadLetters(), spine)
-        sender.start()
+        spine.start("sync", sender.run(), layer="sync", subject="cloud")
         yield sender
 
 

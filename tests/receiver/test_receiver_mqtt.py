@@ -57,7 +57,7 @@ async def sending(url: str, consumer: MemoryConsumer, **options: Any) -> AsyncIt
         )
         letters = MemoryDeadLetters()
         sender = create_sender("cloud", made, consumer.device_id, consumer, letters, spine)
-        sender.start()
+        spine.start("sync", sender.run(), layer="sync", subject="cloud")
         yield sender
         assert letters.letters == []
 
@@ -211,7 +211,7 @@ async def test_what_the_receiver_refuses_becomes_a_dead_letter(tmp_path: Path) -
             made = MqttUpstreamOptions(url=broker.url, linger=0)
             # Topics of one device, readings of another: what a cloned configuration might do.
             sender = create_sender("cloud", made, "someone-else", consumer, letters, spine)
-            sender.start()
+            spine.start("sync", sender.run(), layer="sync", subject="cloud")
             consumer.add_readings(20)
             await until(lambda: consumer.backlog == 0)
             assert letters.seqs == list(range(1, 21))

@@ -256,6 +256,7 @@ class Consumer:
     def recount(self) -> None:
         """Records went without being acknowledged: count the backlog anew when it is asked for."""
         with self._lock:
+            self._counts.clear()  # of what is out, some may have gone: acknowledging it counts anew, too
             self._forget_backlog()
 
     # -- state

@@ -197,3 +197,14 @@ def test_recent_and_threads_window(tmp_path):
         more = db.insert({"n": 1})
         db.wait_durable(more)
         assert db.durable_id() == more
+
+
+def test_a_record_deleted_while_its_batch_is_out_does_not_count_twice(tmp_path):
+    with opened(tmp_path) as db:
+        consumer = db.consumer("cloud")
+        first, _ = fill(db, 2)
+        batch = consumer.take(1)
+        db.delete(first)
+        assert consumer.backlog == 1
+        consumer.ack(batch)
+        assert consumer.backlog == 1

@@ -26,12 +26,13 @@ def _found(path: Path, info: ValidationInfo) -> Path:
     """
     context = info.context or {}
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (Path(credentials) / path).exists():
+    # os.path's, since Path's raise where the user may not look, and for a name that is too long.
+    if credentials and os.path.exists(Path(credentials) / path):  # noqa: PTH110
         path = Path(credentials) / path
     elif "folder" in context:
         path = context["folder"] / path
     if context.get("check_files"):
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113
             raise ValueError(f"there is no file {path}")
         if not os.access(path, os.R_OK):
             raise ValueError(f"{path} cannot be read by this user")

@@ -230,6 +230,9 @@ def test_files_are_looked_for_in_the_folder_of_the_configuration(tmp_path, monke
     (credentials / "word").write_text("of the unit")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
     assert load(tmp_path, text, check_files=True).upstream[0].options.word_file == credentials / "word"
+    too_long = text.replace('"word"', f'"{"w" * 300}"')
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        load(tmp_path, too_long, check_files=True)
 
 
 def test_a_missing_file_is_said(tmp_path):

@@ -1,7 +1,7 @@
 """The life of the agent: start, run until it is told to stop, drain, end.
 
 Start: the buffer is recovered first, since nothing can be accepted without it; then everything else at once.
-Stop (SIGTERM, SIGINT): what the sources have handed over is committed and acknowledged, the sources are
+Stop (SIGTERM, SIGINT, SIGHUP): what the sources have handed over is committed and acknowledged, the sources are
 disconnected, what can be delivered is delivered, and the buffer is closed: within five seconds, since
 whoever stops the agent may be about to cut the power. What is not delivered by then waits in the buffer.
 """

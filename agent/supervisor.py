@@ -1,7 +1,7 @@
 """Keeps a part of the program running: what fails is reported through the error flow and started again.
 
-Sources have the same from the collection manager, link by link, and upstreams from their senders; this is for
-everything else: acknowledgements, clock watch, status socket.
+Sources have the same from the collection manager, link by link; this is for everything else: upstreams,
+acknowledgements, buffer watch, clock watch, status socket.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ Python's 5 ms each time, delivery falls behind while readings come in at full sp
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM, SIGINT or SIGHUP."""
     share_one_arena()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     config = load(arguments.config, check_files=True)

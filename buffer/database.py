@@ -239,6 +239,7 @@ class BufferDB(TinyDB):
             cursor=self._consumers.lowest_mark if table == READINGS else lambda: 0,
             quarantine=self._quarantine,
             on_loss=self._lost,
+            look=self._is_here,
             on_recovered=take_in,
         )
         self.notes += log.recovered.faults
@@ -394,6 +395,7 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
+        self._check_place()
         self._journal.check_place()
         for log in self._all_logs():
             log.check_place()
@@ -405,23 +407,44 @@ class BufferDB(TinyDB):
         """When somebody removed the buffer's directory, make it again, and enter what went with it.
 
         Raises:
-            DiskFault: The disk refused, or another process was faster.
+            DiskFault: The disk refused, another process was faster, or the directory is somewhere else.
         """
         fs = self.options.fs
         with self._place_lock:
+            if self._is_here():
+                return
             try:
-                if fs.in_place(self._lock_handle, f"{self.path}/.lock"):
-                    return
                 fs.make_directory(self.path)
                 handle = fs.lock(f"{self.path}/.lock")
             except OSError as error:
-                raise DiskFault(f"{self.path} was removed by somebody else: {error}") from error
+                raise DiskFault(f"{self.path} was removed, and cannot be made again: {error}") from error
             fs.close(self._lock_handle)
             self._lock_handle = handle
         self._journal.check_place()
         for log in self._all_logs():
             log.check_place()
             log.tidy()
+
+    def _is_here(self) -> bool:
+        """Whether the directory is the one that was opened; False when it was removed.
+
+        Raises:
+            DiskFault: It is there no longer, but it was not removed: moved, or its disk unmounted. What it
+                holds is sound, and nothing new must be written in its place, where it would be hidden when
+                the disk is back.
+        """
+        fs = self.options.fs
+        try:
+            if fs.in_place(self._lock_handle, f"{self.path}/.lock"):
+                return True
+            removed = fs.removed(self._lock_handle)
+        except OSError as error:
+            raise DiskFault(f"{self.path}: {error}") from error
+        if not removed:
+            raise DiskFault(
+                f"{self.path} is not there: it was moved, or its disk unmounted; put it back, or start again"
+            )
+        return False
 
     def _report(self, error: Exception | None) -> None:
         """On the committing thread: how its last turn went."""

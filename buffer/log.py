@@ -37,6 +37,7 @@ class Log(StoredRecords):
         cursor: Callable[[], int],
         quarantine: Quarantine,
         on_loss: Callable[[str, Loss], None],
+        look: Callable[[], object],
         on_recovered: Callable[[Recovered], None] = lambda _: None,
     ) -> None:
         """Open the table and recover it.
@@ -50,13 +51,14 @@ class Log(StoredRecords):
             cursor: Up to which id all consumers have acknowledged.
             quarantine: Takes damaged files.
             on_loss: Is told of records that cannot be read any more.
+            look: Raises DiskFault when the whole buffer is somewhere else.
             on_recovered: Is told what was found, before anything new is written.
 
         Raises:
             OSError: The directory cannot be made or listed.
             ValueError: The table's name cannot be a directory's.
         """
-        super().__init__(fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss)
+        super().__init__(fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss, look=look)
         self.committed = 0
         self.fault: str | None = None
         self._segment_bytes = segment_bytes

@@ -68,6 +68,7 @@ class StoredRecords:
         cursor: Callable[[], int],
         quarantine: Quarantine,
         on_loss: Callable[[str, Loss], None],
+        look: Callable[[], object],
     ) -> None:
         """Recover the table's directory.
 
@@ -78,6 +79,7 @@ class StoredRecords:
             cursor: Up to which id all consumers have acknowledged.
             quarantine: Takes damaged files.
             on_loss: Is told of records that cannot be read any more.
+            look: Raises DiskFault when the whole buffer is somewhere else, so that nothing in it is lost.
 
         Raises:
             OSError: The directory cannot be made or listed.
@@ -93,6 +95,7 @@ class StoredRecords:
         self._fs = fs
         self._quarantine = quarantine
         self._on_loss = on_loss
+        self._look = look
         self._sealed_bytes: int | None = None
         self.reader = SegmentReader(fs, self.directory, table)
         fs.make_directory(self.directory)
@@ -232,6 +235,7 @@ class StoredRecords:
 
     def _missing(self, segment: Segment) -> None:
         """The file of a segment is not there: it was replaced meanwhile, or somebody removed it."""
+        self._look()
         with self.io:
             try:
                 self._fs.close(self._fs.open(f"{self.directory}/{segment.name}"))

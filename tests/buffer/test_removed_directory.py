@@ -1,5 +1,6 @@
 """Somebody removes the buffer's directory, or a part of it, while it is open."""
 
+import asyncio
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,7 +98,7 @@ async def test_a_running_buffer_recovers_by_itself(tmp_path):
     await backend.connect()
     await backend.wait_durable(backend.append([b"{}"] * 7)[-1])
     place = Path(tmp_path / "b")
-    place.rename(tmp_path / "gone")
+    await asyncio.to_thread(shutil.rmtree, place)
     (after,) = backend.append([b'{"after":1}'])
     await backend.wait_durable(after)
     assert b'"after":1' in next(place.glob("readings/a.*")).read_bytes()
@@ -121,3 +122,27 @@ def test_several_threads_that_commit_enter_a_loss_once(tmp_path):
         assert all(error is None or isinstance(error, DiskFault) for error in errors)
         assert db.ledger.dropped == (turn + 1) * 7 + turn
         db.flush()
+
+
+def test_what_was_moved_or_unmounted_is_neither_lost_nor_begun_anew(tmp_path):
+    db = opened(tmp_path / "b")
+    consumer = db.consumer("cloud")
+    for _ in range(10):
+        ids = fill(db, 10)
+    (tmp_path / "b").rename(tmp_path / "elsewhere")
+    waiting = db.insert_json([b"{}", b"{}"])
+    for work in (db.flush, db.maintain, lambda: consumer.take(200)):
+        with pytest.raises(DiskFault, match="moved, or its disk unmounted"):
+            work()
+    assert not (tmp_path / "b").exists()
+    assert db.durable_id() == ids[-1]
+    (tmp_path / "elsewhere").rename(tmp_path / "b")
+    db.flush()
+    db.maintain()
+    assert db.fault is None
+    assert db.durable_id() == waiting[-1]
+    assert db.ledger.dropped == 0
+    assert len(consumer.take(200)) == 102
+    db.close()
+    with opened(tmp_path / "b") as again:
+        assert len(again) == 102

@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM, SIGINT or SIGHUP."""
     share_one_arena()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    config = load(arguments.config, check_files=True)
+    config = load(arguments.config)
     if config is None:
         return WRONG_CONFIGURATION
     logs.configure(arguments.log_level or config.agent.log_level)

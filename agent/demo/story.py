@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import sqlite3
 from bisect import bisect_right
+from collections import deque
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from operator import attrgetter
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _SERIAL_HZ, _SIMULATED_HZ = 80.0, 40.0
 _TICK_S = 0.25
+_RATE_LOOKS = 17
+"""Four seconds' worth."""
 _START_TIMEOUT_S = 20.0
 _DRAIN_TIMEOUT_S = 20.0
 _LAST_LINES_S = 1.0
@@ -67,7 +70,7 @@ class Story:
         self._buffer = folder / "buffer"
         self._sensors = [PtySensor("greenhouse", _SERIAL_HZ, seed=1), PtySensor("cellar", _SERIAL_HZ, seed=2)]
         self._started_s = 0.0
-        self._accepted_before = 0
+        self._looks: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)
 
     async def run(self) -> Verdict:
         """Run it; the verdict.
@@ -165,6 +168,7 @@ class Story:
         scene = self._scene
         scene.delivered = await asyncio.to_thread(_rows, self._database)
         if not agent.running:
+            self._looks.clear()
             scene.agent, scene.rate = "dead", 0.0
             return
         try:
@@ -173,8 +177,11 @@ class Story:
             scene.agent = "starting"
             return
         scene.agent = "running"
-        before, scene.accepted = scene.accepted, report.buffer.stored
-        scene.rate = 0.7 * scene.rate + 0.3 * max(0, scene.accepted - before) / _TICK_S
+        scene.accepted = report.buffer.stored
+        # Readings become durable a commit window at a time, so the rate is one over several of them.
+        self._looks.append((asyncio.get_running_loop().time(), scene.accepted))
+        (then_s, then), (now_s, now) = self._looks[0], self._looks[-1]
+        scene.rate = (now - then) / (now_s - then_s) if now_s > then_s else 0.0
         scene.backlog = sum(upstream.backlog for upstream in report.upstreams)
         scene.backlogs.append(scene.backlog)
 

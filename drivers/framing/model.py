@@ -10,10 +10,16 @@ from typing import Protocol
 class ErrorKind(StrEnum):
     """Why bytes were not a frame."""
 
+    NOISE = "noise"
+    """Bytes between frames that belong to none, or that break the rules of the encoding."""
+    HALF = "half_frame"
+    """A frame with its beginning or its end missing."""
     TOO_LONG = "too_long"
     """No end of frame within the longest permitted frame."""
+    WRONG_CRC = "wrong_crc"
+    """A whole frame whose check sequence says that it was changed on the way."""
     CUT_OFF = "cut_off"
-    """The connection ended inside the frame."""
+    """The connection ended, or the line fell silent, inside the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,10 @@ class FrameCounts:
     dropped_bytes: int = 0
     """Bytes that belong to no frame given out: those of errors, whether shown in `raw` or not, and of skipped frames."""
 
+    def note(self, kind: ErrorKind) -> None:
+        """Count an error."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+
 
 class Framer(Protocol):
     """A framing at work on one stream. A new one per connection."""
@@ -50,5 +60,8 @@ class Framer(Protocol):
         ...
 
     def finish(self) -> list[bytes | FrameError]:
-        """The stream has ended: what the bytes are that belong to no frame yet."""
+        """The stream has ended, or paused: what the bytes are that belong to no frame yet.
+
+        What is fed after this is a new beginning.
+        """
         ...

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from collectors.units import DurationS, SizeBytes
-from drivers.framing.lines import LINE_BYTES_MAX
+from collectors.units import DurationS
+from drivers.framing import FRAMINGS, FramingChoice
 
 PORT_EXAMPLES = "/dev/serial/by-id/usb-Arduino_Uno-if00, /dev/ttyUSB0 or socket://192.168.1.20:4001"
 
@@ -35,19 +35,6 @@ def _port(port: str) -> str:
     return port
 
 
-def _terminator(terminator: str) -> str:
-    """A terminator that is bytes on the line.
-
-    Raises:
-        ValueError: It has characters that are no single byte.
-    """
-    if not all(ord(character) < 256 for character in terminator):  # noqa: PLR2004 (what a byte can hold)
-        raise ValueError(
-            f"{terminator!r} has characters that are not one byte each; write bytes as \\u0000 to \\u00ff"
-        )
-    return terminator
-
-
 class SerialConfig(BaseModel):
     """A serial port and how frames are found on it."""
 
@@ -62,14 +49,8 @@ class SerialConfig(BaseModel):
     """POSIX has no 1.5."""
     exclusive: bool = True
     """Refuse to share the port with another program that asks for it exclusively too: two readers get half the bytes each."""
-    framing: Literal["lines"] = "lines"
-    terminator: Annotated[str, Field(min_length=1, max_length=8), AfterValidator(_terminator)] = "\n"
-    r"""What ends a line. With the default `\n`, a `\r` before it is removed."""
-    max_frame: Annotated[SizeBytes, Field(le=65536)] = LINE_BYTES_MAX
-    """The longest permitted frame, bytes."""
-    first_frame: Literal["keep", "discard"] = "keep"
-    """What to do with the first frame after opening, whose beginning may be missing. JSON without its beginning never
-    decodes, so `keep` is safe for it; a format such as CSV can turn 23.5 into 3.5 and wants `discard`."""
+    framing: FramingChoice = Field(default_factory=lambda: FRAMINGS.choose("lines"))
+    """How frames are found in the bytes: a name, or a table with the name as `type` and the framing's options."""
     open_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """How long opening may take."""
 

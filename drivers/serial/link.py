@@ -48,10 +48,14 @@ class SerialLink(asyncio.Protocol):
         name: The port, for messages.
         framer: Cuts the stream into frames.
         clock: Stamps what arrives.
+        gap_s: A pause on the line after which a frame that is not complete is given up; None: never.
     """
 
-    def __init__(self, name: str, framer: Framer, clock: Clock) -> None:
+    def __init__(self, name: str, framer: Framer, clock: Clock, *, gap_s: float | None = None) -> None:
         self.framer = framer
+        self._gap_s = gap_s
+        self._cut_up_ns: int | None = None
+        """When the bytes arrived that the framer had last, if a pause after them is yet to be seen."""
         self._name = name
         self._clock = clock
         self._transport: asyncio.Transport | None = None
@@ -110,10 +114,29 @@ class SerialLink(asyncio.Protocol):
                     await asyncio.sleep(0)
             elif self._lost.is_set():
                 self._finish()
-            else:
-                self._news.clear()
-                await self._news.wait()
+            elif not await self._more():
+                self._pause()
         return self._frames.popleft()
+
+    async def _more(self) -> bool:
+        """Wait for bytes, or the end of the connection; False when the line pauses instead."""
+        self._news.clear()
+        if self._gap_s is None or self._cut_up_ns is None:
+            await self._news.wait()
+            return True
+        left_s = self._gap_s - (self._clock.boottime_ns() - self._cut_up_ns) / 1e9
+        try:
+            async with asyncio.timeout(left_s):
+                await self._news.wait()
+        except TimeoutError:
+            return self._news.is_set()
+        return True
+
+    def _pause(self) -> None:
+        """The line has paused: what comes next is a new beginning."""
+        self._cut_up_ns = None
+        now, up_ns = self._clock.now(), self._clock.boottime_ns()
+        self._frames.extend(Arrival(frame, now, up_ns) for frame in self.framer.finish())
 
     async def close(self) -> None:
         """Close the port at once; nothing that is still to be written is waited for. Idempotent.
@@ -143,6 +166,10 @@ class SerialLink(asyncio.Protocol):
         if len(chunk.data) > PIECE_BYTES:
             self._chunks.appendleft(chunk._replace(data=chunk.data[PIECE_BYTES:]))
         self._queued_bytes -= len(piece)
+        if self._gap_s is not None:
+            if self._cut_up_ns is not None and chunk.up_ns - self._cut_up_ns > self._gap_s * 1e9:
+                self._pause()
+            self._cut_up_ns = chunk.up_ns
         self._frames.extend(Arrival(frame, chunk.timestamp, chunk.up_ns) for frame in self.framer.feed(piece))
         if self._paused and self._queued_bytes <= QUEUE_BYTES_MAX // 2:
             self._paused = False
@@ -157,7 +184,6 @@ class SerialLink(asyncio.Protocol):
         """
         if not self._finished:
             self._finished = True
-            now, up_ns = self._clock.now(), self._clock.boottime_ns()
-            self._frames.extend(Arrival(frame, now, up_ns) for frame in self.framer.finish())
+            self._pause()
         if not self._frames:
             raise ConnectionError(f"{self._name}: {self._why}")

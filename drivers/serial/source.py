@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from collectors.interfaces import IDataSource
 from collectors.metadata_keys import FRAME_ERROR, UP_NS
 from collectors.models import CollectedData
-from drivers.framing import FrameError, LineFramer
+from drivers.framing import FrameError
 from drivers.serial import port as serial_port
 from drivers.serial.link import SerialLink
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from collectors.clock import Clock
-    from drivers.framing import FrameCounts, Framer
+    from drivers.framing import FrameCounts
     from drivers.serial.config import SerialConfig
     from drivers.serial.link import Arrival
 
@@ -57,7 +57,8 @@ class SerialSource(IDataSource):
             if self._is_connected and self._link.is_open:
                 return
             await self._link.close()
-        link = SerialLink(self._config.port, self._framer(), self._clock)
+        framing = self._config.framing
+        link = SerialLink(self._config.port, framing.framer(), self._clock, gap_s=framing.gap_s)
         if self._config.is_device:
             port = await self._opener.open(self._config.open_timeout)
             await serial_port.attach_device(port, link)
@@ -106,13 +107,6 @@ class SerialSource(IDataSource):
         if self._link is None or not self._is_connected:
             raise ConnectionError(f"{self._config.port}: not open: call connect() first")
         return self._link
-
-    def _framer(self) -> Framer:
-        return LineFramer(
-            self._config.terminator.encode("latin-1"),
-            max_length=self._config.max_frame,
-            skip_first=self._config.first_frame == "discard",
-        )
 
     def _data(self, arrival: Arrival) -> CollectedData:
         frame, timestamp, up_ns = arrival

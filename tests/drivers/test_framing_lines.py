@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.framing import ErrorKind, FrameError, Framer, LineFramer
+from drivers.framing import ErrorKind, FrameError, Framer
+from drivers.framing.lines import LineFramer
 
 TERMINATORS = st.sampled_from([b"\n", b"\r", b"\r\n", b"\x00", b"aab", b";;"])
 # An alphabet that is mostly terminator bytes meets every split of one across chunks.

@@ -107,7 +107,10 @@ async def test_lines_split_over_many_writes_come_out_once_and_in_order(sensor):
 
 async def test_garbage_and_overlong_lines_are_reported_and_cost_no_good_line(sensor):
     noise = bytes(byte for byte in random.Random(7).randbytes(30_000) if byte != 10)
-    async with connected(sensor.port, max_frame=1000) as source, asyncio.TaskGroup() as group:
+    async with (
+        connected(sensor.port, framing={"type": "lines", "max_frame": 1000}) as source,
+        asyncio.TaskGroup() as group,
+    ):
         group.create_task(
             sensor.write(b"one\n" + noise + b"\ntwo\n" + b"z" * 1001 + b"\nthree\n\xff\x00\nfour\n")
         )
@@ -130,7 +133,7 @@ async def test_garbage_and_overlong_lines_are_reported_and_cost_no_good_line(sen
 
 
 async def test_collect_raises_value_error_for_what_is_no_frame(pty):
-    async with connected(pty.port, max_frame=3) as source:
+    async with connected(pty.port, framing={"type": "lines", "max_frame": 3}) as source:
         await pty.write(b"12345\nok\n")
         with pytest.raises(ValueError, match="within 3 bytes"):
             await source.collect()
@@ -138,14 +141,14 @@ async def test_collect_raises_value_error_for_what_is_no_frame(pty):
 
 
 async def test_a_first_frame_that_may_lack_its_beginning_can_be_discarded(pty):
-    async with connected(pty.port, first_frame="discard") as source:
+    async with connected(pty.port, framing={"type": "lines", "first_frame": "discard"}) as source:
         await pty.write(b"3.5\n23.6\n")
         assert (await source.collect()).raw_data == b"23.6"
         assert source.frame_counts.skipped == 1
 
 
 async def test_another_terminator(pty):
-    async with connected(pty.port, terminator="\x00") as source:
+    async with connected(pty.port, framing={"type": "lines", "terminator": "\x00"}) as source:
         await pty.write(b"a\nb\x00")
         assert (await source.collect()).raw_data == b"a\nb"
 

@@ -108,7 +108,9 @@ async def test_garbage_on_the_line_becomes_dead_letters_and_the_next_good_line_i
     async with AsyncExitStack() as stack:
         broker = stack.enter_context(Mosquitto())
         sensor = await stack.enter_async_context(PtySensor(tmp_path))
-        config = device(serial_source(sensor.port, max_frame=200), mqtt_source(broker.url))
+        config = device(
+            serial_source(sensor.port, framing={"type": "lines", "max_frame": 200}), mqtt_source(broker.url)
+        )
         agent = stack.enter_context(AgentProgram(tmp_path, config))
         agent.start()
         await agent.until(lambda r: all(s.state == "connected" for s in r.sources), "both sources")

@@ -22,12 +22,18 @@ interpreter (3.11 to 3.13); otherwise the newest that fits on PATH is taken.
 END
 }
 
-# What `test` needs from Debian: the program that shows that it is there, its package.
+# What `test` needs from Debian: the program or file that shows that it is there, its package.
 debian_packages() {
     cat <<'END'
 mosquitto       mosquitto
 mosquitto_pub   mosquitto-clients
 shellcheck      shellcheck
+avr-gcc         gcc-avr
+cc              gcc
+make            make
+/usr/include/stdio.h            libc6-dev
+/usr/include/simavr/sim_avr.h   libsimavr-dev
+/usr/lib/avr/include/avr/io.h   avr-libc
 END
 }
 
@@ -245,8 +251,8 @@ install_failed() {
 
 # Sets missing to the Debian packages that are not there.
 find_missing_packages() {
-    missing=$(debian_packages | while read -r program package; do
-        command -v "$program" >/dev/null || printf '%s ' "$package"
+    missing=$(debian_packages | while read -r shown package; do
+        command -v "$shown" >/dev/null || [ -f "$shown" ] || printf '%s ' "$package"
     done)
     missing=${missing% }
     if ! { venv_fits || find_python; }; then

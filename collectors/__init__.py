@@ -34,6 +34,9 @@ from collectors.interfaces import (
     IStorageLayerFactory,
     IStorageManager,
     ITaskTracker,
+    Memory,
+    Remarking,
+    Remembering,
 )
 from collectors.models import (
     CollectedData,
@@ -105,6 +108,7 @@ __all__ = [
     "IStorageManager",
     "ITaskTracker",
     "Lane",
+    "Memory",
     "MockCollectionLayerFactory",
     "MockCollectionManager",
     "MockDataSource",
@@ -130,6 +134,8 @@ __all__ = [
     "QualityFlag",
     "QueryCriteria",
     "Reading",
+    "Remarking",
+    "Remembering",
     "SourceRegistration",
     "StorageLocation",
     "StorageStatistics",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.buffer_watch import BufferWatch, lost_by_reason
 from agent.composition.parts import BACKEND_ID, create_source, device_id_of, open_buffer, socket_path
+from agent.composition.source_memory import SourceMemory
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.intake import Intake
 from agent.processors.decode import Decode
@@ -25,7 +26,7 @@ from agent.sync.registry import create_sender
 from agent.timekeeping import ClockWatch, count_boot
 from agent.version import version
 from buffer import StoreError
-from collectors.interfaces import Acknowledging
+from collectors.interfaces import Acknowledging, Remarking, Remembering
 from drivers.codecs import CODECS, codec
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Agent:
         self._version = version()
         self._boot = 0
         self._senders: dict[str, Sender[Batch]] = {}
+        self._sources: dict[str, IDataSource] = {}
         self.device_id = device_id_of(config)
         self.buffer = open_buffer(config)
         self._storage = StorageLayerFactory(spine).create_storage_manager()
@@ -99,6 +101,10 @@ class Agent:
         sources = [create_source(self._config, source, self._spine.clock) for source in self._config.source]
         if any(isinstance(source, Acknowledging) for source in sources):
             await self._load_redeliveries()
+        for source in sources:
+            self._sources[source.get_source_id()] = source
+            if isinstance(source, Remembering):
+                source.use_memory(SourceMemory(self.buffer.state("device_state"), source.get_source_id()))
         supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
         watch = BufferWatch(
             self.buffer, self.buffer.database.ledger, str(self._config.buffer.path), self._spine
@@ -221,6 +227,7 @@ class Agent:
 
     def _source_status(self, config: SourceConfig) -> SourceStatus:
         link = self._collection.link(config.id)
+        source = self._sources[config.id]
         return SourceStatus(
             source_id=config.id,
             driver=config.driver,
@@ -232,6 +239,7 @@ class Agent:
             second_deliveries=self._intake.recognised[config.id],
             last_data=link.last_data,
             last_error=link.last_error,
+            remarks=list(source.remarks) if isinstance(source, Remarking) else [],
         )
 
     async def _buffer_status(self) -> BufferStatus:

@@ -6,10 +6,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from collectors.enums import ClockQuality
+from collectors.enums import ClockQuality, QualityFlag
 from collectors.interfaces import IProcessor
-from collectors.metadata_keys import FRAME_ERROR, ORIGIN, TAGS, UP_NS
-from collectors.models import CollectedData, ProcessingResult, Reading
+from collectors.metadata_keys import FRAME_ERROR, METRIC, ORIGIN, RETAINED, TAGS, UNNAMED, UP_NS
+from collectors.models import CollectedData, ProcessingResult, Quality, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +29,31 @@ if TYPE_CHECKING:
             ...
 
         @property
+        def offset_s(self) -> float:
+            """How long after its arrival it was measured, when `t` is None; less than zero: before."""
+            ...
+
+        @property
         def units(self) -> dict[str, str]:
             """The units, if the frame says so."""
+            ...
+
+        @property
+        def tags(self) -> dict[str, str]:
+            """Tags, if the frame says what it is about."""
             ...
 
     Codec = Callable[[bytes], Sequence[DecodedLike]]
 
 _THREAD_BYTES_MIN = 8 * 1024
 """Larger frames and messages are decoded off the event loop: this much JSON may be 1000 readings, which take 13 ms."""
+
+
+_NS = 1_000_000_000
+
+_OLD = Quality(
+    flag=QualityFlag.UNCERTAIN, reason="retained by the broker: measured at an unknown time before this"
+)
 
 
 def _synced() -> ClockQuality:
@@ -113,17 +130,43 @@ class Decode(IProcessor):
         if (source_tags := self._source_tags.get(data.source_id)) is not None:
             tags = {**source_tags, **tags}
         origin = metadata.get(ORIGIN)
-        return [
-            Reading(
-                source=data.source_id,
-                t=arrived if decoded.t is None else decoded.t,
-                values=decoded.values,
-                units=decoded.units,
-                tags=tags,
-                clock=self._clock_quality() if decoded.t is None else ClockQuality.SYNCED,
-                boot=self._boot,
-                up=up,
-                origin=origin,
+        metric = metadata.get(METRIC)
+        old = RETAINED in metadata
+        readings = []
+        for decoded in codec(data.raw_data):
+            values, units = decoded.values, decoded.units
+            own_tags = {**tags, **decoded.tags} if decoded.tags else tags
+            if metric is not None:
+                values, units, own_tags = _named(values, units, own_tags, metric)
+            readings.append(
+                Reading(
+                    source=data.source_id,
+                    t=arrived + decoded.offset_s if decoded.t is None else decoded.t,
+                    values=values,
+                    units=units,
+                    tags=own_tags,
+                    quality=dict.fromkeys(values, _OLD) if old and decoded.t is None else {},
+                    clock=self._clock_quality() if decoded.t is None else ClockQuality.SYNCED,
+                    boot=self._boot,
+                    # Before this boot there was no such clock: unknown.
+                    up=max(0, up + round(decoded.offset_s * _NS)) if up and decoded.t is None else up,
+                    origin=origin,
+                )
             )
-            for decoded in codec(data.raw_data)
-        ]
+        return readings
+
+
+def _named(
+    values: dict[str, bool | int | float | str], units: dict[str, str], tags: dict[str, str], metric: str
+) -> tuple[dict[str, bool | int | float | str], dict[str, str], dict[str, str]]:
+    """Values, units and tags, with the name that the source knows for the value that the frame does not name.
+
+    A frame that names all its values keeps its names; the source's becomes a tag.
+    """
+    if UNNAMED not in values or metric in values:
+        return values, units, {**tags, METRIC: metric}
+    return (
+        {metric if name == UNNAMED else name: value for name, value in values.items()},
+        {metric if name == UNNAMED else name: unit for name, unit in units.items()},
+        tags,
+    )

@@ -26,6 +26,8 @@ class SourceStatus(BaseModel):
     """Messages that came again after a cut or a kill, and were recognised as kept already."""
     last_data: datetime | None = None
     last_error: str | None = None
+    remarks: list[str] = Field(default_factory=list)
+    """What is not as it was asked for, though the source works: a topic that the broker refuses, a lower QoS."""
 
 
 class UpstreamStatus(BaseModel):
@@ -87,6 +89,9 @@ class StatusReport(BaseModel):
             f"source {source.source_id}: {source.last_error or source.state}"
             for source in self.sources
             if source.state != "connected"
+        ]
+        silent += [
+            f"source {source.source_id}: {remark}" for source in self.sources for remark in source.remarks
         ]
         if not self.upstreams:
             held.append("no upstream is configured: readings are kept here")

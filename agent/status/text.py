@@ -61,6 +61,8 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
         if source.last_error:
             past = "last error: " if source.state == "connected" else ""
             yield f"          {past}{source.last_error}"
+        for remark in source.remarks:
+            yield f"          {remark}"
     for upstream in report.upstreams:
         oldest = f" (oldest measured {ago(upstream.oldest, now)})" if upstream.oldest else ""
         set_aside = f", {upstream.set_aside} set aside" if upstream.set_aside else ""

@@ -1,6 +1,14 @@
-"""The interfaces of the contract: the 14 abstract base classes, and the optional `Acknowledging` protocol."""
+"""The interfaces of the contract: the 14 abstract base classes, and the optional protocols beside them."""
 
-from collectors.interfaces.collection import Acknowledging, ICollectionManager, IDataSource, IMetadataParser
+from collectors.interfaces.collection import (
+    Acknowledging,
+    ICollectionManager,
+    IDataSource,
+    IMetadataParser,
+    Memory,
+    Remarking,
+    Remembering,
+)
 from collectors.interfaces.crosscutting import EventHandler, IErrorHandler, IEventEmitter, ITaskTracker
 from collectors.interfaces.factories import (
     ICollectionLayerFactory,
@@ -27,4 +35,7 @@ __all__ = [
     "IStorageLayerFactory",
     "IStorageManager",
     "ITaskTracker",
+    "Memory",
+    "Remarking",
+    "Remembering",
 ]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    from collections.abc import AsyncIterator, Hashable, Sequence
 
     from collectors.enums import CollectionStatus
     from collectors.models import CollectedData, CollectionStatistics, ParsedMetadata
@@ -66,6 +66,37 @@ class Acknowledging(Protocol):
 
     def acknowledge(self, token: Hashable) -> None:
         """Acknowledge one delivery. Does nothing when the token's connection has ended."""
+        ...
+
+
+class Memory(Protocol):
+    """A few notes of one source, small and durable."""
+
+    def recall(self) -> dict[str, Any]:
+        """What was noted last; empty when nothing was."""
+        ...
+
+    async def note(self, notes: dict[str, Any]) -> None:
+        """Put these in the place of all earlier notes; durable on return, as far as the disk takes anything."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A source that has to know after a restart what it did before (beside `IDataSource`)."""
+
+    def use_memory(self, memory: Memory) -> None:
+        """Take its memory; called once, before the first connect. Without one it does what it can."""
+        ...
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A source that may work, and yet not as it was asked to (beside `IDataSource`)."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What people should know about the present connection; empty when all is as it should be."""
         ...
 
 

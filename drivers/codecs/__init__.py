@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from drivers.codecs.json import decode as _decode_json
 from drivers.codecs.model import Codec, Decoded
+from drivers.codecs.plain import decode as _decode_plain
+from drivers.codecs.senml import decode as _decode_senml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["CODECS", "Codec", "Decoded", "codec"]
 
-CODECS: Mapping[str, Codec] = {"json": _decode_json}
+CODECS: Mapping[str, Codec] = {"json": _decode_json, "plain": _decode_plain, "senml": _decode_senml}
 """Every codec by its name."""
 
 

@@ -15,8 +15,12 @@ class Decoded:
     """At least one; numbers are finite, integers fit 64 bits, names are not empty."""
     t: float | None = None
     """When it was measured, seconds since 1970-01-01 UTC, if the frame itself says so."""
+    offset_s: float = 0.0
+    """How long after its arrival it was measured, in seconds, when the frame says that instead of `t`; below zero: before."""
     units: dict[str, str] = field(default_factory=dict)
     """Unit of a metric, if the frame itself says so."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags of the reading, if the frame itself says what it is about."""
 
 
 Codec: TypeAlias = Callable[[bytes], list[Decoded]]

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from collectors.units import DurationS, WholeSeconds
+from drivers.mqtt.topics import TopicTemplate, parse_template, parse_templates
 from drivers.transport.credentials import ConfiguredFile, TlsFiles, read_secret
 from drivers.transport.mqtt_options import MqttOptions, options_from_url
 
 WEEK_S = 7 * 86400
 EXPIRY_MAX_S = 0xFFFFFFFE
 """MQTT 5 takes one more as 'never'."""
-FILTER_BYTES_MAX = 65535
 
 
 def _url(url: str) -> str:
@@ -29,20 +29,24 @@ def _url(url: str) -> str:
     return url
 
 
-def _topic_filter(topic_filter: str) -> str:
-    """A topic, with `+` for one level and `#` at the end for all that follow.
+def _topic(text: str) -> str:
+    """A topic filter, whose levels may have names.
 
     Raises:
         ValueError: It is none.
     """
-    if not topic_filter or "\0" in topic_filter or len(topic_filter.encode()) > FILTER_BYTES_MAX:
-        raise ValueError("a topic has 1 to 65535 bytes and no NUL")
-    *levels, last = topic_filter.split("/")
-    if any("#" in level for level in levels) or ("#" in last and last != "#"):
-        raise ValueError(f"{topic_filter!r}: `#` must be the whole last level, such as sensors/#")
-    if any("+" in level and level != "+" for level in (*levels, last)):
-        raise ValueError(f"{topic_filter!r}: `+` must be a whole level, such as sensors/+/temperature")
-    return topic_filter
+    parse_template(text)
+    return text
+
+
+def _topics(texts: list[str]) -> list[str]:
+    """Topic filters of which no two take the same messages.
+
+    Raises:
+        ValueError: Two do.
+    """
+    parse_templates(texts)
+    return texts
 
 
 def _qos(qos: Any) -> Any:
@@ -65,16 +69,19 @@ class MqttSourceConfig(BaseModel):
 
     url: Annotated[str, AfterValidator(_url)]
     """`mqtt://HOST:1883`, or `mqtts://HOST:8883` for TLS; a user name may stand before the host."""
-    topics: Annotated[list[Annotated[str, AfterValidator(_topic_filter)]], Field(min_length=1)]
-    """Topic filters."""
+    topics: Annotated[
+        list[Annotated[str, AfterValidator(_topic)]], Field(min_length=1), AfterValidator(_topics)
+    ]
+    """Topic filters; a level may have a name: `sensors/{room}/{metric}` (`drivers.mqtt.topics`)."""
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Names our session at the broker: it must stay the same, and no other client may use it. Unset, the agent makes one of
     the device's id and the source's."""
     protocol: Literal["5", "3.1.1"] = "5"
     qos: Annotated[Literal[0, 1], BeforeValidator(_qos)] = 1
     """1: the broker keeps each message until it is safe in the buffer. 0: what comes while we are away is lost."""
-    retained: bool = False
-    """Take what the broker stored before we subscribed. It is old by an unknown time, and comes again at each subscription."""
+    retained: Literal["skip", "store"] = "skip"
+    """What becomes of messages that the broker stored before we subscribed. Such a message is old by an unknown time, and comes
+    again with every new session: no new reading. `store` keeps it, marked as uncertain."""
     session_expiry: Annotated[WholeSeconds, Field(le=EXPIRY_MAX_S)] = WEEK_S
     """How long the broker keeps messages for us while we are away (3.1.1: 0 is not at all, else for ever)."""
     receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 1000
@@ -112,6 +119,11 @@ class MqttSourceConfig(BaseModel):
         if (self.ca_file or self.cert_file) and urlsplit(self.url).scheme != "mqtts":
             raise ValueError("`ca_file` and `cert_file` need TLS: write the url with mqtts://")
         return self
+
+    @property
+    def templates(self) -> tuple[TopicTemplate, ...]:
+        """The topics, taken apart."""
+        return parse_templates(self.topics)
 
     def options(self) -> MqttOptions:
         """As the transport takes it. Reads the password file: blocks on the disk.

@@ -5,26 +5,48 @@ from __future__ import annotations
 import asyncio
 import logging
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
-
-from paho.mqtt.client import topic_matches_sub
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from collectors.interfaces import IDataSource
-from collectors.metadata_keys import ACK_TOKEN, NEW_SESSION, ORIGIN, REDELIVERED, TAGS, UP_NS
+from collectors.metadata_keys import (
+    ACK_TOKEN,
+    METRIC,
+    NEW_SESSION,
+    ORIGIN,
+    REDELIVERED,
+    RETAINED,
+    TAGS,
+    UP_NS,
+)
 from collectors.models import CollectedData, Origin
-from drivers.transport.mqtt import InboundMessage, MqttConnection
+from drivers.mqtt.retained import NewestTaken
+from drivers.mqtt.subscription import Subscription
+from drivers.mqtt.topics import METRIC as METRIC_LEVEL
+from drivers.mqtt.topics import TOPIC
+from drivers.transport.mqtt import InboundMessage, MqttConnection, MqttConnectionLost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    from collections.abc import AsyncIterator, Hashable, Sequence
 
     from collectors.clock import Clock
+    from collectors.interfaces import Memory
     from drivers.mqtt.config import MqttSourceConfig
 
 logger = logging.getLogger(__name__)
 
 HASH_BYTES: Final = 8
 KNOWN_TOPICS_MAX: Final = 10_000
-"""Topics whose match with the filters is remembered."""
+"""Topics of which it is remembered what they say."""
+SHORT_S: Final = 10.0
+SHORT_LIVES_TOLD: Final = 3
+"""After so many connections in a row that the broker closed without a word within `SHORT_S`, a cause is suggested."""
+
+
+class _Topic(NamedTuple):
+    """What a topic says about its messages."""
+
+    tags: dict[str, str]
+    metric: str | None
 
 
 class MqttSource(IDataSource):
@@ -46,7 +68,7 @@ class MqttSource(IDataSource):
         session_present: The broker had kept our session at the last connect; None before the first. When False, nothing
             comes a second time, and packet ids begin anew: the first message then carries `NEW_SESSION`.
         unwanted: Messages dropped because their topic is not subscribed to any more (an earlier configuration was), or because
-            they were retained and not asked for.
+            they were retained and not asked for, or came before.
 
     Raises:
         ValueError: The configuration has no client identifier.
@@ -62,18 +84,32 @@ class MqttSource(IDataSource):
         self._client_id = config.client_id
         self._data_format = data_format
         self._clock = clock
+        self._templates = config.templates
+        self._subscription = Subscription(self._client_id, self._templates, config.qos, config.retained)
         self._connection: MqttConnection | None = None
+        self._connected_s = 0.0
+        self._short_lives = 0
         self._tell_new_session = False
-        self._known_topics: dict[str, bool] = {}
+        self._known_topics: dict[str, _Topic | None] = {}
+        self._newest = NewestTaken() if config.retained == "store" else None
 
     def get_source_id(self) -> str:
         """The unique identifier of this source."""
         return self._source_id
 
+    def use_memory(self, memory: Memory) -> None:
+        """Remember over restarts which topics the session at the broker holds."""
+        self._subscription.memory = memory
+
     @property
     def connected(self) -> bool:
         """Whether there is a connection, as far as we know."""
         return self._connection is not None and self._connection.connected
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Topics that the broker refuses, or grants a lower QoS than asked for, on the present connection."""
+        return self._subscription.remarks if self.connected else ()
 
     async def connect(self) -> None:
         """Connect, take up the session and subscribe. Harmless when connected.
@@ -91,26 +127,16 @@ class MqttSource(IDataSource):
         connection = MqttConnection(options, pending_max=self._config.pending_max, clock=self._clock)
         await connection.__aenter__()
         try:
-            for topic_filter in self._config.topics:
-                await self._subscribe(connection, topic_filter)
+            for remark in await self._subscription.take_up(connection):
+                logger.warning("%s: %s", self._source_id, remark)
         except BaseException:
             await connection.__aexit__(None, None, None)
             raise
         self.session_present = connection.session_present
         if not connection.session_present:
             self._tell_new_session = True  # until a message tells it, over further connections if need be
+        self._connected_s = self._clock.monotonic_s()
         self._connection = connection
-
-    async def _subscribe(self, connection: MqttConnection, topic_filter: str) -> None:
-        asked = self._config.qos
-        granted = await connection.subscribe(topic_filter, asked, retained=self._config.retained)
-        if granted < asked:
-            logger.warning(
-                "%s: the broker grants QoS %d for %s: what comes while we are away is lost",
-                self._source_id,
-                granted,
-                topic_filter,
-            )
 
     async def disconnect(self) -> None:
         """End the connection; the session stays at the broker. Harmless when there is none."""
@@ -128,11 +154,15 @@ class MqttSource(IDataSource):
             connection = self._connection
             if connection is None:
                 raise ConnectionError(f"the MQTT source {self._source_id!r} is not connected")
-            message = await connection.receive()
+            try:
+                message = await connection.receive()
+            except MqttConnectionLost as loss:
+                raise self._explained(loss) from loss
             if message is None:
                 raise ConnectionError(f"the MQTT source {self._source_id!r} was disconnected")
-            if self._wanted(message):
-                return self._collected(message)
+            topic = self._topic(message.topic)
+            if topic is not None and self._is_news(message, connection):
+                return self._collected(message, topic)
             self.unwanted += 1
             connection.acknowledge(message)
 
@@ -148,26 +178,62 @@ class MqttSource(IDataSource):
     def acknowledge(self, token: Hashable) -> None:
         """Let the broker forget a message. Does nothing when the connection that brought it has ended."""
         if isinstance(token, InboundMessage) and token.connection is not None:
+            if self._newest is not None:
+                self._newest.acknowledge(token)
             token.connection.acknowledge(token)
 
-    def _wanted(self, message: InboundMessage) -> bool:
-        if message.retain and not self._config.retained:
-            return False
-        known = self._known_topics.get(message.topic)
-        if known is None:
-            # A session remembers the subscriptions of an earlier configuration.
-            known = any(_matches(topic_filter, message.topic) for topic_filter in self._config.topics)
-            if len(self._known_topics) >= KNOWN_TOPICS_MAX:
-                self._known_topics.clear()
-            self._known_topics[message.topic] = known
+    def _explained(self, loss: MqttConnectionLost) -> MqttConnectionLost:
+        """A loss, and what may be behind it when it repeats. MQTT 3.1.1 knows no reasons."""
+        if loss.reason_code is not None or self._clock.monotonic_s() - self._connected_s > SHORT_S:
+            self._short_lives = 0
+            return loss
+        self._short_lives += 1
+        if self._short_lives < SHORT_LIVES_TOLD:
+            return loss
+        return MqttConnectionLost(
+            f"{loss}, again soon after connecting: does another client use the client id {self._client_id!r}? The"
+            " broker's log says why it closes connections"
+        )
+
+    def _topic(self, topic: str) -> _Topic | None:
+        """What a topic says; None for one that is not subscribed to."""
+        try:
+            return self._known_topics[topic]
+        except KeyError:
+            known = self._read_topic(topic)
+        if len(self._known_topics) >= KNOWN_TOPICS_MAX:
+            self._known_topics.clear()
+        self._known_topics[topic] = known
         return known
 
-    def _collected(self, message: InboundMessage) -> CollectedData:
-        metadata: dict[str, Any] = {UP_NS: message.up_ns, TAGS: {"topic": message.topic}}
+    def _read_topic(self, topic: str) -> _Topic | None:
+        # None: a session may still hold what an earlier configuration subscribed to.
+        for template in self._templates:
+            names = template.match(topic)
+            if names is not None:
+                metric = names.pop(METRIC_LEVEL, None)
+                return _Topic({TOPIC: topic, **names}, metric)
+        return None
+
+    def _is_news(self, message: InboundMessage, connection: MqttConnection) -> bool:
+        """Whether it is a live message, or a stored one that is wanted and was not taken before."""
+        if self._newest is None:
+            return not message.retain
+        digest = _digest(message)
+        if message.retain and self._newest.has(message, digest, connection):
+            return False
+        self._newest.take(message, digest)
+        return True
+
+    def _collected(self, message: InboundMessage, topic: _Topic) -> CollectedData:
+        metadata: dict[str, Any] = {UP_NS: message.up_ns, TAGS: topic.tags}
+        if topic.metric is not None:
+            metadata[METRIC] = topic.metric
+        if message.retain:
+            metadata[RETAINED] = True
         if message.qos:
-            digest = blake2b(message.topic.encode() + b"\0" + message.payload, digest_size=HASH_BYTES)
             metadata[ORIGIN] = Origin(
-                client=self._client_id, packet=message.packet_id, payload_hash=digest.hexdigest()
+                client=self._client_id, packet=message.packet_id, payload_hash=_digest(message).hex()
             )
             metadata[ACK_TOKEN] = message
             if message.dup:
@@ -185,8 +251,6 @@ class MqttSource(IDataSource):
         )
 
 
-def _matches(topic_filter: str, topic: str) -> bool:
-    """Whether a topic belongs to a filter, which may be a shared subscription's."""
-    if topic_filter.startswith("$share/"):
-        topic_filter = topic_filter.split("/", 2)[-1]
-    return topic_matches_sub(topic_filter, topic)
+def _digest(message: InboundMessage) -> bytes:
+    """Of topic and content."""
+    return blake2b(message.topic.encode() + b"\0" + message.payload, digest_size=HASH_BYTES).digest()

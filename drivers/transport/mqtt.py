@@ -32,7 +32,7 @@ from paho.mqtt.properties import Properties
 
 from collectors.clock import Clock, SystemClock
 from drivers.transport.credentials import TlsFiles
-from drivers.transport.mqtt_client import PahoClient
+from drivers.transport.mqtt_client import PahoClient, Reply
 from drivers.transport.mqtt_errors import (
     PACKET_TOO_LARGE,
     MqttConnectionLost,
@@ -45,12 +45,11 @@ from drivers.transport.mqtt_flight import Flight
 from drivers.transport.mqtt_message import InboundMessage
 from drivers.transport.mqtt_options import FLIGHT_MAX, MqttOptions, options_from_url
 from drivers.transport.mqtt_packets import encode_puback
+from drivers.transport.mqtt_reasons import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-
-    from paho.mqtt.reasoncodes import ReasonCode
 
     from drivers.transport.mqtt_packets import Publish
 
@@ -124,7 +123,7 @@ class MqttConnection:
         self._unacknowledged: deque[InboundMessage] = deque()
         self._pubacks = bytearray()
         # Towards the broker: who waits for which answer, and who may send.
-        self._replies: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._flight = Flight(FLIGHT_MAX)
 
     async def __aenter__(self) -> Self:
@@ -188,7 +187,8 @@ class MqttConnection:
         Args:
             topic_filter: May hold `+` and `#`.
             qos: 0 or 1.
-            retained: Whether the broker may send what it stored before (MQTT 5; 3.1.1 always sends).
+            retained: Whether the broker may send what it stored before. On MQTT 5 it does so once a session, when the
+                subscription is new to it; on 3.1.1 always, and at each subscription.
 
         Raises:
             MqttRefused: The broker refuses.
@@ -204,14 +204,35 @@ class MqttConnection:
         packet_id = client.send_subscribe(topic_filter, qos, retained=retained)
         try:
             async with asyncio.timeout(self.options.connect_timeout_s):
-                codes = await self._reply(packet_id)
+                reply = await self._reply(packet_id)
         except TimeoutError as error:
             raise MqttUnreachable(f"{self.options.address} does not answer to SUBSCRIBE") from error
-        for code in codes:
+        for code in reply.codes:
             if code.is_failure:
-                raise MqttRefused(code.value, str(code), f"the subscription to {topic_filter}")
+                raise self._refusal(code.value, reply.said, f"the subscription to {topic_filter}")
             qos = min(qos, code.value)
         return qos
+
+    async def unsubscribe(self, topic_filter: str) -> None:
+        """Let the session forget a subscription; one that it does not know is none.
+
+        Raises:
+            MqttRefused: The broker refuses.
+            MqttConnectionLost: The connection ended first.
+            MqttUnreachable: The broker did not answer within the time for connecting.
+        """
+        packet_id = self._usable().send_unsubscribe(topic_filter)
+        try:
+            async with asyncio.timeout(self.options.connect_timeout_s):
+                reply = await self._reply(packet_id)
+        except TimeoutError as error:
+            raise MqttUnreachable(f"{self.options.address} does not answer to UNSUBSCRIBE") from error
+        for code in reply.codes:
+            if code.is_failure:
+                raise self._refusal(code.value, reply.said, f"to end the subscription to {topic_filter}")
+
+    def _refusal(self, code: int, said: str, subject: str) -> MqttRefused:
+        return MqttRefused(code, in_words(code, client_id=self.options.client_id, said=said), subject)
 
     def messages(self) -> MessageStream:
         """The messages as they come: `async for message in connection.messages()`.
@@ -329,9 +350,10 @@ class MqttConnection:
             raise
         if qos:
             self._flight.departed(packet_id)
-        (code,) = await self._reply(packet_id)
+        reply = await self._reply(packet_id)
+        (code,) = reply.codes
         if code.is_failure:
-            raise MqttRefused(code.value, str(code), f"a message to {topic}")
+            raise self._refusal(code.value, reply.said, f"a message to {topic}")
         return int(code.value)
 
     def _check_size(self, topic: str, payload: bytes, properties: Properties | None) -> None:
@@ -344,10 +366,10 @@ class MqttConnection:
             size += len(properties.pack())  # type: ignore[no-untyped-call] # paho's
         if size > limit:
             subject = f"a message of {size} bytes to {topic}, beyond its limit of {limit}"
-            raise MqttRefused(PACKET_TOO_LARGE, "Packet too large", subject)
+            raise self._refusal(PACKET_TOO_LARGE, "", subject)
 
-    async def _reply(self, packet_id: int) -> list[ReasonCode]:
-        reply: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
+    async def _reply(self, packet_id: int) -> Reply:
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[packet_id] = reply
         self._control_flow()
         try:
@@ -392,12 +414,12 @@ class MqttConnection:
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)
 
-    def on_reply(self, packet_id: int, codes: list[ReasonCode]) -> None:
-        """PUBACK or SUBACK came, or a QoS 0 message was written (called by `PahoClient`)."""
+    def on_reply(self, packet_id: int, reply: Reply) -> None:
+        """PUBACK, SUBACK or UNSUBACK came, or a QoS 0 message was written (called by `PahoClient`)."""
         self._flight.answered(packet_id)
-        reply = self._replies.get(packet_id)
-        if reply is not None and not reply.done():
-            reply.set_result(codes)
+        waiting = self._replies.get(packet_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
 
     def on_end(self, error: MqttConnectionLost | None) -> None:
         """The connection is over (called by `PahoClient`)."""

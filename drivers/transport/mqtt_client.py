@@ -26,7 +26,7 @@ import contextlib
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -38,9 +38,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from drivers.transport.apart import run_apart
 from drivers.transport.mqtt_errors import MqttConnectionLost, MqttConnectRefused, MqttUnreachable
 from drivers.transport.mqtt_packets import PUBACK, Publish, decode_publish
+from drivers.transport.mqtt_reasons import in_words
 from drivers.transport.mqtt_socket import open_socket
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from paho.mqtt.reasoncodes import ReasonCode
 
     from drivers.transport.mqtt_options import MqttOptions
@@ -55,14 +58,23 @@ RECEIVE_MAXIMUM_DEFAULT: Final = 65535
 V5: Final = 5
 
 
+class Reply(NamedTuple):
+    """What the broker answers to one of our packets."""
+
+    codes: Sequence[ReasonCode]
+    """One a subscription; one for a message."""
+    said: str
+    """Its Reason String, empty when it has none."""
+
+
 class Events(Protocol):
     """What the plumbing tells its owner, always on the event loop."""
 
     def on_message(self, message: Publish) -> None:
         """A message came."""
 
-    def on_reply(self, packet_id: int, codes: list[ReasonCode]) -> None:
-        """PUBACK or SUBACK came, or a QoS 0 message was written."""
+    def on_reply(self, packet_id: int, reply: Reply) -> None:
+        """PUBACK, SUBACK or UNSUBACK came, or a QoS 0 message was written."""
 
     def on_end(self, error: MqttConnectionLost | None) -> None:
         """The connection is over: lost, or None for our own close."""
@@ -347,13 +359,24 @@ class PahoClient(aiomqtt.Client):
             ValueError: The topic filter is none.
         """
         if self._options.protocol == V5:
-            handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+            handling = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
             if not retained:
                 handling = SubscribeOptions.RETAIN_DO_NOT_SEND
             options = SubscribeOptions(qos, retainHandling=handling)
             code, packet_id = self._client.subscribe(topic_filter, options=options)
         else:
             code, packet_id = self._client.subscribe(topic_filter, qos)
+        if code != paho.MQTT_ERR_SUCCESS or packet_id is None:
+            raise MqttConnectionLost(f"not sent: {paho.error_string(code)}")
+        return packet_id
+
+    def send_unsubscribe(self, topic_filter: str) -> int:
+        """Put an UNSUBSCRIBE on its way; its packet id.
+
+        Raises:
+            MqttConnectionLost: The connection is over.
+        """
+        code, packet_id = self._client.unsubscribe(topic_filter)
         if code != paho.MQTT_ERR_SUCCESS or packet_id is None:
             raise MqttConnectionLost(f"not sent: {paho.error_string(code)}")
         return packet_id
@@ -381,7 +404,9 @@ class PahoClient(aiomqtt.Client):
         if self._connected.done():
             return
         if reason_code.is_failure:
-            self._connected.set_exception(MqttConnectRefused(reason_code.value, str(reason_code)))
+            self._connected.set_exception(
+                MqttConnectRefused(reason_code.value, self._in_words(reason_code, properties))
+            )
             self._connected.exception()  # seen: nobody may be waiting any more
             return
         self.session_present = flags.session_present
@@ -395,15 +420,15 @@ class PahoClient(aiomqtt.Client):
         userdata: Any,  # noqa: ARG002 (likewise)
         flags: paho.DisconnectFlags,
         reason_code: ReasonCode,
-        properties: Properties | None = None,  # noqa: ARG002 (likewise)
+        properties: Properties | None = None,
     ) -> None:
         address = self._options.address
         if not self._connected.done():
             self._connected.set_exception(MqttUnreachable(f"{address} closed the connection before CONNACK"))
             self._connected.exception()  # seen: nobody may be waiting any more
         if flags.is_disconnect_packet_from_server:
-            said = f"{address} ended the connection: {reason_code} (0x{reason_code.value:02x})"
-            self._end(MqttConnectionLost(said, reason_code=reason_code.value))
+            told = f"{address} ended the connection: {self._in_words(reason_code, properties)}"
+            self._end(MqttConnectionLost(told, reason_code=reason_code.value))
         elif reason_code.is_failure:
             silent = str(reason_code) == "Keep alive timeout"
             what = self._complaint or ("fell silent" if silent else "closed the connection")
@@ -411,15 +436,18 @@ class PahoClient(aiomqtt.Client):
         elif not self._disconnected.done():
             self._disconnected.set_result(None)
 
+    def _in_words(self, reason_code: ReasonCode, properties: Properties | None) -> str:
+        return in_words(reason_code.value, client_id=self._options.client_id, said=_said(properties))
+
     def _on_publish(
         self,
         client: paho.Client,  # noqa: ARG002 (the signature is aiomqtt's)
         userdata: Any,  # noqa: ARG002 (likewise)
         mid: int,
         reason_code: ReasonCode,
-        properties: Properties,  # noqa: ARG002 (likewise)
+        properties: Properties,
     ) -> None:
-        self._events.on_reply(mid, [reason_code])
+        self._events.on_reply(mid, Reply((reason_code,), _said(properties)))
 
     def _on_subscribe(
         self,
@@ -427,9 +455,17 @@ class PahoClient(aiomqtt.Client):
         userdata: Any,  # noqa: ARG002 (likewise)
         mid: int,
         reason_codes: list[ReasonCode],
-        properties: Properties | None = None,  # noqa: ARG002 (likewise)
+        properties: Properties | None = None,
     ) -> None:
-        self._events.on_reply(mid, reason_codes)
+        self._events.on_reply(mid, Reply(reason_codes, _said(properties)))
+
+    _on_unsubscribe = _on_subscribe
+
+
+def _said(properties: Properties | None) -> str:
+    """What the broker itself says: why, and where else to go."""
+    said = (getattr(properties, name, "") for name in ("ReasonString", "ServerReference"))
+    return " ".join(text for text in said if text)
 
 
 def _connect_properties(options: MqttOptions) -> Properties:

@@ -39,7 +39,7 @@ class MqttConnectRefused(MqttError):
     """
 
     def __init__(self, reason_code: int, reason: str) -> None:
-        super().__init__(f"the broker refused the connection: {reason} (0x{reason_code:02x})")
+        super().__init__(f"the broker refused the connection: {reason}")
         self.reason_code = reason_code
 
     @property
@@ -61,7 +61,7 @@ class MqttRefused(MqttError):
     """
 
     def __init__(self, reason_code: int, reason: str, subject: str) -> None:
-        super().__init__(f"the broker refused {subject}: {reason} (0x{reason_code:02x})")
+        super().__init__(f"the broker refused {subject}: {reason}")
         self.reason_code = reason_code
 
     @property

@@ -7,14 +7,24 @@ import random
 import pytest
 
 from collectors.clock import SystemClock
-from collectors.interfaces import Acknowledging, IDataSource
-from collectors.metadata_keys import ACK_TOKEN, NEW_SESSION, ORIGIN, REDELIVERED, TAGS, UP_NS
+from collectors.interfaces import Acknowledging, IDataSource, Remarking, Remembering
+from collectors.metadata_keys import (
+    ACK_TOKEN,
+    METRIC,
+    NEW_SESSION,
+    ORIGIN,
+    REDELIVERED,
+    RETAINED,
+    TAGS,
+    UP_NS,
+)
 from collectors.models import CollectedData, Origin
 from drivers.mqtt.config import MqttSourceConfig
 from drivers.mqtt.source import MqttSource
 from drivers.transport.mqtt import MqttConnection, options_from_url
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.proxy import ChaosProxy
+from tests.rigs.scripted_broker import CONNACK_5, publish_5, read_packet, scripted_broker
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 
@@ -27,7 +37,7 @@ def broker():
 
 def make(broker, **settings):
     config = {
-        "url": broker.url,
+        "url": broker.url if broker else None,
         "topics": ["sensors/#"],
         "client_id": "device/s",
         "connect_timeout": 5,
@@ -170,12 +180,150 @@ async def test_stored_messages_are_left_out_by_default(broker, protocol):
     await source.disconnect()
 
 
-async def test_stored_messages_are_taken_when_asked_for(broker):
+@PROTOCOLS
+async def test_stored_messages_are_taken_once_when_asked_for_and_marked(broker, protocol):
     await publish(broker, b"old", retain=True)
-    source = make(broker, retained=True)
+    source = make(broker, protocol=protocol, retained="store")
     await source.connect()
-    assert payloads(await take(source, 1)) == [b"old"]
+    await publish(broker, b"new", retain=True)  # a live one, since we are subscribed
+    items = await take(source, 2)
+    assert payloads(items) == [b"old", b"new"]
+    assert [RETAINED in item.metadata for item in items] == [True, False]
+    acknowledge(source, items)
     await source.disconnect()
+    await publish(broker, b"newer", retain=True)
+    await source.connect()
+    again = await take(source, 1)
+    assert (payloads(again), RETAINED in again[0].metadata) == ([b"newer"], False), (
+        "it was kept for our session"
+    )
+    acknowledge(source, again)
+    await source.disconnect()
+    await source.connect()
+    await publish(broker, b"last")
+    assert payloads(await take(source, 1)) == [b"last"], "what is stored was taken already"
+    assert source.unwanted == (0 if protocol == "5" else 2), "MQTT 3.1.1 brings it at each subscription"
+    await source.disconnect()
+
+
+async def test_a_stored_message_that_did_not_become_safe_is_taken_again(broker):
+    await publish(broker, b"old", retain=True)
+    source = make(broker, retained="store", session_expiry=0)
+    await source.connect()
+    await take(source, 1)
+    await source.disconnect()
+    await source.connect()
+    (item,) = await take(source, 1)
+    acknowledge(source, [item])
+    await source.disconnect()
+    await source.connect()
+    await publish(broker, b"new")
+    assert payloads(await take(source, 1)) == [b"new"]
+    await source.disconnect()
+
+
+async def test_named_levels_become_tags_and_a_metric(broker):
+    source = make(broker, topics=["sensors/{room}/{metric}", "doors/{door}"])
+    await source.connect()
+    await publish(broker, b"21.5", topic="sensors/hall/temperature")
+    await publish(broker, b"{}", topic="doors/cellar")
+    warm, door = await take(source, 2)
+    assert warm.metadata[TAGS] == {"topic": "sensors/hall/temperature", "room": "hall"}
+    assert warm.metadata[METRIC] == "temperature"
+    assert door.metadata[TAGS] == {"topic": "doors/cellar", "door": "cellar"}
+    assert METRIC not in door.metadata
+    await source.disconnect()
+
+
+class Notes:
+    """A memory that outlives a source."""
+
+    def __init__(self):
+        self.notes = {}
+
+    def recall(self):
+        return self.notes
+
+    async def note(self, notes):
+        self.notes = notes
+
+
+@PROTOCOLS
+async def test_changed_topics_bring_each_message_once(broker, protocol):
+    """Mosquitto delivers a message once for each subscription of the session that takes it (MQTT 5)."""
+    memory = Notes()
+    earlier = make(broker, protocol=protocol, topics=["sensors/#", "old/#"])
+    assert isinstance(earlier, Remembering)
+    earlier.use_memory(memory)
+    await earlier.connect()
+    await earlier.disconnect()
+    await publish(broker, b"0", topic="sensors/a/t")  # waits in the session, by the earlier subscription
+    source = make(broker, protocol=protocol, topics=["sensors/{room}/t"])
+    source.use_memory(memory)
+    await source.connect()
+    await publish(broker, b"no", topic="old/a")
+    await publish(broker, b"1", b"2", topic="sensors/a/t")
+    assert payloads(await take(source, 3)) == [b"0", b"1", b"2"]
+    assert source.unwanted == 0
+    assert memory.notes == {"client": "device/s", "filters": ["sensors/+/t"]}
+    await source.disconnect()
+
+
+async def test_what_an_earlier_subscription_left_is_remembered_until_it_is_gone(broker):
+    """A connection that breaks between subscribing and unsubscribing leaves both in the session."""
+    memory = Notes()
+    earlier = make(broker, topics=["sensors/#"])
+    earlier.use_memory(memory)
+    await earlier.connect()
+    await earlier.disconnect()
+    async with ChaosProxy(("127.0.0.1", broker.port)) as proxy:
+        source = make(broker, url=f"mqtt://127.0.0.1:{proxy.port}", topics=["sensors/{room}"])
+        source.use_memory(memory)
+        connect_bytes = 60  # CONNECT and the first byte of SUBSCRIBE
+        proxy.set_weather("up", cut_after_bytes=connect_bytes)
+        with pytest.raises(ConnectionError):
+            await source.connect()
+        assert memory.notes["filters"] == ["sensors/#", "sensors/+"]
+        proxy.heal()
+        await source.connect()
+    assert memory.notes["filters"] == ["sensors/+"]
+    await source.disconnect()
+
+
+async def test_one_refused_topic_keeps_no_other_from_being_collected():
+    async def refuse_one(reader, writer):
+        await read_packet(reader)
+        writer.write(CONNACK_5)
+        for code in (b"\x01", b"\x87"):
+            _, body = await read_packet(reader)
+            writer.write(b"\x90\x04" + body[:2] + b"\x00" + code)
+        writer.write(publish_5("sensors/a", b"1", 1))
+        await reader.read()
+
+    async with scripted_broker(refuse_one) as port:
+        source = make(None, url=f"mqtt://127.0.0.1:{port}", topics=["sensors/+", "secret/#"])
+        assert isinstance(source, Remarking)
+        await source.connect()
+        assert payloads(await take(source, 1)) == [b"1"]
+        (remark,) = source.remarks
+        assert "the subscription to secret/#: not authorised" in remark
+        await source.disconnect()
+        assert source.remarks == ()
+
+
+async def test_when_every_topic_is_refused_there_is_no_connection():
+    async def refuse_all(reader, writer):
+        await read_packet(reader)
+        writer.write(CONNACK_5)
+        _, body = await read_packet(reader)
+        writer.write(b"\x90\x04" + body[:2] + b"\x00\x87")
+        await reader.read()
+
+    async with scripted_broker(refuse_all) as port:
+        source = make(None, url=f"mqtt://127.0.0.1:{port}")
+        with pytest.raises(ConnectionError, match=r"sensors/#: not authorised: its rules \(ACL\)"):
+            await source.connect()
+        assert not source.connected
 
 
 async def test_subscriptions_of_an_earlier_configuration_no_longer_count(broker):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from agent.processors.decode import Decode
-from collectors import ClockQuality, CollectedData, Lane, Origin
-from drivers.codecs import codec
+from collectors import ClockQuality, CollectedData, Lane, Origin, QualityFlag
+from drivers.codecs import Decoded, codec
 
 WHEN = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -39,23 +39,67 @@ async def test_frame_becomes_a_reading():
     assert (reading.tags, reading.origin, reading.lane) == ({"topic": "a/b"}, origin, Lane.NORMAL)
 
 
-class Timed:
+def timed(value=1.0):
     """What a codec gives whose frames carry their own time."""
-
-    def __init__(self, value=1.0):
-        self.values = {"temperature": value}
-        self.t = 5.0
-        self.units = {"temperature": "Cel"}
+    return Decoded({"temperature": value}, t=5.0, units={"temperature": "Cel"})
 
 
 async def test_time_of_the_sensor_itself_stays():
-    decode = Decode(lambda _: lambda _raw: [Timed()], clock_quality=lambda: ClockQuality.ESTIMATED)
+    decode = Decode(lambda _: lambda _raw: [timed()], clock_quality=lambda: ClockQuality.ESTIMATED)
     [reading] = (await decode.process(sample())).processed_data
     assert (reading.t, reading.clock, reading.units) == (5.0, ClockQuality.SYNCED, {"temperature": "Cel"})
 
 
+async def test_time_before_the_arrival_is_of_this_clock():
+    found = [Decoded({"a": 1}, offset_s=-2.5), Decoded({"a": 2}, offset_s=-200.0)]
+    decode = Decode(lambda _: lambda _raw: found, clock_quality=lambda: ClockQuality.ESTIMATED)
+    near, before_boot = (await decode.process(sample(up_ns=100_000_000_000))).processed_data
+    assert (near.t, near.up, near.clock) == (WHEN.timestamp() - 2.5, 97_500_000_000, ClockQuality.ESTIMATED)
+    assert (before_boot.t, before_boot.up) == (WHEN.timestamp() - 200, 0)
+    unknown, _ = (await decode.process(sample())).processed_data
+    assert unknown.up == 0
+
+
+async def test_what_the_frame_says_of_itself_wins_over_topic_and_source():
+    found = [Decoded({"a": 1}, tags={"device": "frame", "own": "x"}), Decoded({"a": 2})]
+    decode = Decode(lambda _: lambda _raw: found, source_tags={"soil": {"device": "source", "bed": "north"}})
+    one, other = (await decode.process(sample(tags={"device": "topic"}))).processed_data
+    assert one.tags == {"device": "frame", "own": "x", "bed": "north"}
+    assert other.tags == {"device": "topic", "bed": "north"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "values", "tags"),
+    [
+        (b'{"value": 21.5}', {"temperature": 21.5}, {}),
+        (b'{"value": 21.5, "battery": 3}', {"temperature": 21.5, "battery": 3}, {}),
+        (b'{"battery": 3}', {"battery": 3}, {"metric": "temperature"}),
+        (b'{"value": 1, "temperature": 2}', {"value": 1, "temperature": 2}, {"metric": "temperature"}),
+    ],
+)
+async def test_the_source_names_what_the_frame_does_not(raw, values, tags):
+    [reading] = (await Decode(codec).process(sample(raw, metric="temperature"))).processed_data
+    assert (reading.values, reading.tags) == (values, tags)
+
+
+async def test_the_unit_of_an_unnamed_value_goes_with_it():
+    decode = Decode(lambda _: lambda _raw: [Decoded({"value": 1}, units={"value": "Cel"})])
+    [reading] = (await decode.process(sample(metric="temperature"))).processed_data
+    assert reading.units == {"temperature": "Cel"}
+
+
+async def test_what_the_broker_retained_is_uncertain_unless_it_says_when_it_was_measured():
+    decode = Decode(lambda _: lambda _raw: [Decoded({"a": 1, "b": 2}), timed()])
+    old, dated = (await decode.process(sample(retained=True))).processed_data
+    assert {name: quality.flag for name, quality in old.quality.items()} == dict.fromkeys(
+        "ab", QualityFlag.UNCERTAIN
+    )
+    assert "unknown time" in old.quality["a"].reason
+    assert dated.quality == {}
+
+
 async def test_frame_may_hold_several_readings_or_none():
-    decode = Decode(lambda _: lambda raw: [Timed()] * len(raw))
+    decode = Decode(lambda _: lambda raw: [timed()] * len(raw))
     assert len((await decode.process(sample(b"123"))).processed_data) == 3
     empty = await decode.process(sample(b""))
     assert empty.success
@@ -78,7 +122,7 @@ async def test_what_cannot_be_decoded_says_why(data, reason):
 
 
 async def test_codec_that_gives_nonsense_is_caught():
-    result = await Decode(lambda _: lambda _raw: [Timed(float("inf"))]).process(sample())
+    result = await Decode(lambda _: lambda _raw: [timed(float("inf"))]).process(sample())
     assert not result.success
     assert "finite" in result.error
 

@@ -37,6 +37,14 @@ def publish(topic: str, payload: bytes, packet_id: int) -> bytes:
     return bytes((0x32, len(body))) + body
 
 
+def publish_5(topic: str, payload: bytes, packet_id: int) -> bytes:
+    """A short PUBLISH of MQTT 5 at QoS 1, without properties."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name + packet_id.to_bytes(2, "big") + b"\0" + payload
+    assert len(body) < 128
+    return bytes((0x32, len(body))) + body
+
+
 @asynccontextmanager
 async def scripted_broker(script: Script) -> AsyncIterator[int]:
     """Runs `script` for each connection; gives the port. The connection ends with the script."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
-from agent.composition import create_source
+from agent.composition import create_source, find_codec
 from collectors import metadata_keys
 from collectors.clock import SystemClock
-from drivers.codecs import codec
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from collectors.interfaces import IDataSource
     from collectors.models import CollectedData
+    from drivers.codecs import Codec
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -36,19 +38,19 @@ def main(arguments: argparse.Namespace) -> int:
         return WRONG_CONFIGURATION
     source = create_source(config, found, SystemClock(), onlooker=True)
     try:
-        asyncio.run(_read(source, arguments.count))
+        asyncio.run(_read(source, cache(find_codec(config)), arguments.count))
     except ConnectionError as error:
         print(f"{arguments.source}: {error}", file=sys.stderr)
         return FAILED
     return DONE
 
 
-async def _read(source: IDataSource, count: int | None) -> None:
+async def _read(source: IDataSource, find: Callable[[str, str], Codec], count: int | None) -> None:
     await source.connect()
     try:
         seen = 0
         async for data in source.collect_stream():
-            print(_line(data), flush=True)
+            print(_line(data, find), flush=True)
             seen += 1
             if count is not None and seen >= count:
                 return
@@ -56,13 +58,13 @@ async def _read(source: IDataSource, count: int | None) -> None:
         await source.disconnect()
 
 
-def _line(data: CollectedData) -> str:
+def _line(data: CollectedData, find: Callable[[str, str], Codec]) -> str:
     stamp = data.timestamp.isoformat(timespec="milliseconds")
     garbage = data.metadata.get(metadata_keys.FRAME_ERROR)
     if garbage is not None:
         return f"{stamp}  GARBAGE  {garbage}: {data.raw_data[:80]!r}"
     try:
-        decoded = codec(data.data_format)(data.raw_data)
+        decoded = find(data.source_id, data.data_format)(data.raw_data)
     except ValueError as error:
         return f"{stamp}  GARBAGE  {error}: {data.raw_data[:80]!r}"
     tags = data.metadata.get(metadata_keys.TAGS)

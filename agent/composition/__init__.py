@@ -5,6 +5,6 @@ Everything else sees interfaces. What a configuration does not use is not import
 
 from agent.composition.agent import Agent
 from agent.composition.catalogue import catalogue
-from agent.composition.parts import create_source, device_id_of, open_buffer, socket_path
+from agent.composition.parts import create_source, device_id_of, find_codec, open_buffer, socket_path
 
-__all__ = ["Agent", "catalogue", "create_source", "device_id_of", "open_buffer", "socket_path"]
+__all__ = ["Agent", "catalogue", "create_source", "device_id_of", "find_codec", "open_buffer", "socket_path"]

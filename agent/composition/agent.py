@@ -9,7 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.buffer_watch import BufferWatch, lost_by_reason
-from agent.composition.parts import BACKEND_ID, create_source, device_id_of, open_buffer, socket_path
+from agent.composition.parts import (
+    BACKEND_ID,
+    create_source,
+    device_id_of,
+    find_codec,
+    open_buffer,
+    socket_path,
+)
 from agent.composition.source_memory import SourceMemory
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.intake import Intake
@@ -27,7 +34,7 @@ from agent.timekeeping import ClockWatch, count_boot
 from agent.version import version
 from buffer import StoreError
 from collectors.interfaces import Acknowledging, Remarking, Remembering
-from drivers.codecs import CODECS, codec
+from drivers.codecs import CODECS
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig, SourceConfig, UpstreamConfig
@@ -67,7 +74,8 @@ class Agent:
         self.buffer = open_buffer(config)
         self._storage = StorageLayerFactory(spine).create_storage_manager()
         self._processing = ProcessingLayerFactory(spine).create_processing_manager()
-        collection = CollectionLayerFactory(spine, sink=self._take_in, formats=frozenset(CODECS))
+        formats = frozenset({*CODECS.own, *(source.codec.type for source in config.source)})
+        collection = CollectionLayerFactory(spine, sink=self._take_in, formats=formats)
         self._collection = collection.create_collection_manager()
         self._intake = Intake(
             parser=collection.create_metadata_parser(),
@@ -149,7 +157,12 @@ class Agent:
 
     async def _make_pipelines(self) -> None:
         tags = {source.id: source.tags for source in self._config.source if source.tags}
-        decode = Decode(codec, boot=self._boot, clock_quality=self._clock_watch.quality, source_tags=tags)
+        decode = Decode(
+            find_codec(self._config),
+            boot=self._boot,
+            clock_quality=self._clock_watch.quality,
+            source_tags=tags,
+        )
         plain = await self._processing.create_pipeline(_PLAIN)
         await plain.add_step(decode, 0)
         for place, pipeline_config in enumerate(self._config.pipeline):

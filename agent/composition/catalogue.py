@@ -6,7 +6,6 @@ from agent.config import Catalogue, Kind
 from agent.processors import registry as processors
 from agent.sync import registry as upstreams
 from drivers import registry as drivers
-from drivers.codecs import CODECS
 
 
 def catalogue() -> Catalogue:
@@ -15,5 +14,4 @@ def catalogue() -> Catalogue:
         sources=Kind("driver", frozenset(drivers.DRIVERS), drivers.load_config_class),
         processors=Kind("processor", processors.processor_names(), processors.load_config_class),
         upstreams=Kind("upstream driver", upstreams.UPSTREAMS, upstreams.load_options_class),
-        codecs=frozenset(CODECS),
     )

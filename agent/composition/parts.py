@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from agent.identity import default_device_id, machine_fingerprint
 from buffer import TinyDBBuffer
 from drivers import registry as drivers
+from drivers.codecs import codec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from agent.config import AgentConfig, SourceConfig
     from collectors.clock import Clock
     from collectors.interfaces import IDataSource
+    from drivers.codecs import Codec
 
 BACKEND_ID = "buffer"
 
@@ -50,7 +53,18 @@ def create_source(
             update = {"client_id": f"{client_id}-{secrets.token_hex(4)}", "qos": 0, "session_expiry": 0}
         options = options.model_copy(update=update)
     source_class = drivers.load_source_class(source.driver)
-    return source_class(source.id, options, data_format=source.codec, clock=clock)
+    return source_class(source.id, options, data_format=source.codec.type, clock=clock)
+
+
+def find_codec(config: AgentConfig) -> Callable[[str, str], Codec]:
+    """Finds the codec for the data of a source: as it is configured, or, for data of another format, without options."""
+    configured = {source.id: source.codec for source in config.source}
+
+    def find(source_id: str, data_format: str) -> Codec:
+        chosen = configured.get(source_id)
+        return chosen.codec() if chosen is not None and chosen.type == data_format else codec(data_format)
+
+    return find
 
 
 def open_buffer(config: AgentConfig) -> TinyDBBuffer:

@@ -58,7 +58,6 @@ class Catalogue:
     sources: Kind
     processors: Kind
     upstreams: Kind
-    codecs: frozenset[str]
 
 
 def load_config(path: Path, catalogue: Catalogue, *, check_files: bool = False) -> AgentConfig:
@@ -208,12 +207,8 @@ class _Loader:
         for place, table in enumerate(tables):
             where: list[str | int] = ["source", place]
             source = self._part(self._catalogue.sources, "driver", SourceConfig, table, where)
-            if source is None:
-                continue
-            if source.codec not in self._catalogue.codecs:
-                message = unknown_choice("codec", self._catalogue.codecs, source.codec)
-                self._problems.append(Problem(key_path([*where, "codec"]), message, repr(source.codec)))
-            sources.append(source)
+            if source is not None:
+                sources.append(source)
         self._unique("source", "id", [t.get("id") for t in tables if isinstance(t, dict)])
         return sources
 

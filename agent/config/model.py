@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from collectors.units import DurationS, SizeBytes
+from drivers.codecs import CODECS, CodecChoice
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that fits into topics, URLs, file names and SenML names (RFC 8428, section 4.1) as it is."""
@@ -49,7 +50,8 @@ class SourceConfig(Section):
 
     id: Identifier
     driver: str
-    codec: str = "json"
+    codec: CodecChoice = Field(default_factory=lambda: CODECS.choose("json"))
+    """A name, or a table with the name as `type` and the codec's options."""
     tags: dict[str, str] = Field(default_factory=dict)
     options: Any = None
 

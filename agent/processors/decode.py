@@ -60,6 +60,13 @@ def _synced() -> ClockQuality:
     return ClockQuality.SYNCED
 
 
+def _refusing(reason: str) -> Codec:
+    def refuse(_raw: bytes) -> list[DecodedLike]:
+        raise ValueError(reason)
+
+    return refuse
+
+
 class Decode(IProcessor):
     """Decodes `CollectedData` into a list of `Reading`.
 
@@ -67,7 +74,7 @@ class Decode(IProcessor):
     clock that could be wrong about it. Otherwise the time is that of arrival, as good as the clock is now.
 
     Args:
-        codec: Finds a codec by data format; raises ValueError for a format that has none.
+        codec: Finds the codec for a source and a data format; raises ValueError when there is none.
         boot: Which boot of the device this is, counted from 1; 0 is unknown.
         clock_quality: How good the wall clock is now.
         source_tags: Tags that every reading of a source gets; what the frame or topic says wins.
@@ -75,14 +82,14 @@ class Decode(IProcessor):
 
     def __init__(
         self,
-        codec: Callable[[str], Codec],
+        codec: Callable[[str, str], Codec],
         *,
         boot: int = 0,
         clock_quality: Callable[[], ClockQuality] = _synced,
         source_tags: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._find_codec = codec
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[tuple[str, str], Codec] = {}
         self._boot = boot
         self._clock_quality = clock_quality
         self._source_tags = dict(source_tags or {})
@@ -104,11 +111,15 @@ class Decode(IProcessor):
         if not isinstance(data, CollectedData):
             raise ValueError(f"decode takes CollectedData, not {type(data).__name__}")
         begun_s = time.perf_counter()
+        codec = self._codecs.get((data.source_id, data.data_format))
         try:
+            if codec is None:
+                # It is imported, and the installed packages are perhaps searched for it.
+                codec = await asyncio.to_thread(self._learn_codec, data.source_id, data.data_format)
             if len(data.raw_data) < _THREAD_BYTES_MIN:
-                readings = self._decode(data)
+                readings = self._decode(data, codec)
             else:
-                readings = await asyncio.to_thread(self._decode, data)
+                readings = await asyncio.to_thread(self._decode, data, codec)
         except ValueError as error:
             return ProcessingResult(
                 success=False, error=str(error), processing_time=time.perf_counter() - begun_s
@@ -117,13 +128,19 @@ class Decode(IProcessor):
             success=True, processed_data=readings, processing_time=time.perf_counter() - begun_s
         )
 
-    def _decode(self, data: CollectedData) -> list[Reading]:
+    def _learn_codec(self, source_id: str, data_format: str) -> Codec:
+        """The codec of a source, looked up once; when there is none, one that says so."""
+        try:
+            codec = self._find_codec(source_id, data_format)
+        except ValueError as error:
+            codec = _refusing(str(error))
+        self._codecs[source_id, data_format] = codec
+        return codec
+
+    def _decode(self, data: CollectedData, codec: Codec) -> list[Reading]:
         metadata = data.metadata
         if (garbage := metadata.get(FRAME_ERROR)) is not None:
             raise ValueError(f"not a frame: {garbage}")
-        codec = self._codecs.get(data.data_format)
-        if codec is None:
-            codec = self._codecs[data.data_format] = self._find_codec(data.data_format)
         arrived = data.timestamp.timestamp()
         up = metadata.get(UP_NS, 0)
         tags = metadata.get(TAGS, {})

@@ -2,33 +2,48 @@
 
 A codec is named by the `data_format` of a `CollectedData`. It gives one `Decoded` for each reading in the frame,
 or raises ValueError with a message that says what is wrong and where; never another exception.
+
+A configuration names one, `codec = "json"`, or gives its options as well, `codec = { type = "csv", columns = [...] }`;
+other packages can bring further ones (`drivers.extensions`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from drivers.codecs.json import decode as _decode_json
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
+
+from drivers.choice import Choices
+from drivers.codecs.config import CodecConfig
 from drivers.codecs.model import Codec, Decoded
-from drivers.codecs.plain import decode as _decode_plain
-from drivers.codecs.senml import decode as _decode_senml
+from drivers.extensions import CODECS as GROUP
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["CODECS", "Codec", "CodecChoice", "CodecConfig", "Decoded", "codec"]
 
-__all__ = ["CODECS", "Codec", "Decoded", "codec"]
-
-CODECS: Mapping[str, Codec] = {"json": _decode_json, "plain": _decode_plain, "senml": _decode_senml}
+CODECS: Choices[CodecConfig] = Choices(
+    "codec",
+    {
+        "json": "drivers.codecs.json:JsonConfig",
+        "plain": "drivers.codecs.plain:PlainConfig",
+        "senml": "drivers.codecs.senml:SenmlConfig",
+    },
+    GROUP,
+    CodecConfig,  # type: ignore[type-abstract] # never instantiated: what every codec is a subclass of
+)
 """Every codec by its name."""
+
+CodecChoice = Annotated[SerializeAsAny[CodecConfig], BeforeValidator(CODECS.choose)]
+"""A codec as a field of a configuration: its name, or a table with its name as `type` and its options."""
 
 
 def codec(name: str) -> Codec:
-    """The codec with this name.
+    """The codec with this name, without options.
 
     Raises:
-        ValueError: There is none; the message lists those there are.
+        ValueError: There is none, or it cannot do without options.
     """
-    found = CODECS.get(name)
-    if found is None:
-        raise ValueError(f"no codec is named {name!r}; there are: {', '.join(sorted(CODECS))}")
-    return found
+    try:
+        return CODECS.choose(name).codec()
+    except ValidationError as error:
+        missing = ", ".join(str(problem["loc"][0]) for problem in error.errors(include_url=False))
+        raise ValueError(f"the codec {name!r} needs options: {missing}") from None

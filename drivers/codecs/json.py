@@ -7,12 +7,16 @@ value for that metric now: it is left out. Everything else is refused, with the 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic_core import from_json
 
 from collectors.models import INT_MAX, INT_MIN
-from drivers.codecs.model import Decoded
+from drivers.codecs.config import CodecConfig
+from drivers.codecs.model import EXCERPT_LENGTH, Decoded, excerpt
+
+if TYPE_CHECKING:
+    from drivers.codecs.model import Codec
 
 DEPTH_MAX = 16
 """Objects within objects. Sensors need two or three; a bound keeps names, and the time to build them, short."""
@@ -21,9 +25,6 @@ READINGS_MAX = 10_000
 VALUES_MAX = 100_000
 """In one frame or message. So many readings are decoded and kept in 0.2 to 0.4 s; 4 MiB of JSON could hold fifty times
 as many."""
-
-EXCERPT_LENGTH = 48
-"""How much of a bad payload or name an error message shows: enough to recognise it, one line in a log."""
 
 
 def decode(raw: bytes) -> list[Decoded]:
@@ -35,12 +36,12 @@ def decode(raw: bytes) -> list[Decoded]:
     try:
         document = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        raise ValueError(f"not JSON: {error}: {_excerpt(raw)}") from None
+        raise ValueError(f"not JSON: {error}: {excerpt(raw)}") from None
     try:
         readings = _several(document) if isinstance(document, list) else [_one(document, "")]
         _check_size(readings)
     except ValueError as error:
-        raise ValueError(f"{error}: {_excerpt(raw)}") from None
+        raise ValueError(f"{error}: {excerpt(raw)}") from None
     return readings
 
 
@@ -123,7 +124,14 @@ def _shown(name: str) -> str:
     return repr(name) if len(name) <= EXCERPT_LENGTH else f"{name[:EXCERPT_LENGTH]!r}..."
 
 
-def _excerpt(raw: bytes) -> str:
-    if len(raw) <= EXCERPT_LENGTH:
-        return repr(raw)
-    return f"{raw[:EXCERPT_LENGTH]!r}... ({len(raw)} bytes)"
+class JsonConfig(CodecConfig):
+    """JSON."""
+
+    summary: ClassVar[str] = "JSON: an object is a reading, an array of objects several"
+    example: ClassVar[str] = 'codec = "json"'
+
+    type: Literal["json"] = "json"
+
+    def codec(self) -> Codec:
+        """The function that decodes."""
+        return decode

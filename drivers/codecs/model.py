@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,13 @@ class Decoded:
 
 Codec: TypeAlias = Callable[[bytes], list[Decoded]]
 """Bytes to readings; raises ValueError, and nothing else, for bytes that are not in its format."""
+
+EXCERPT_LENGTH: Final = 48
+"""How much of a bad payload or name an error message shows: enough to recognise it, one line in a log."""
+
+
+def excerpt(raw: bytes) -> str:
+    """A payload as an error message shows it."""
+    if len(raw) <= EXCERPT_LENGTH:
+        return repr(raw)
+    return f"{raw[:EXCERPT_LENGTH]!r}... ({len(raw)} bytes)"

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from collectors.metadata_keys import UNNAMED
 from collectors.models import INT_MAX, INT_MIN
-from drivers.codecs.model import Decoded
+from drivers.codecs.config import CodecConfig
+from drivers.codecs.model import EXCERPT_LENGTH, Decoded
+
+if TYPE_CHECKING:
+    from drivers.codecs.model import Codec
 
 TEXT_BYTES_MAX: Final = 64
 """A 64-bit float takes 24 characters at most."""
-EXCERPT_LENGTH: Final = 48
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _TRUTH: Final = {"on": True, "true": True, "off": False, "false": False}
@@ -57,3 +60,16 @@ def _value(raw: bytes) -> bool | int | float:
         raise ValueError("nothing is said: an empty payload")
     hint = "; for JSON choose the codec json" if text[0] in '{["' else ""
     raise ValueError(f"not a plain number, ON, OFF, true or false: {raw!r}{hint}")
+
+
+class PlainConfig(CodecConfig):
+    """A plain value."""
+
+    summary: ClassVar[str] = "a number, or ON, OFF, true or false, and nothing beside it"
+    example: ClassVar[str] = 'codec = "plain"'
+
+    type: Literal["plain"] = "plain"
+
+    def codec(self) -> Codec:
+        """The function that decodes."""
+        return decode

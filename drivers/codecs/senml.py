@@ -19,14 +19,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic_core import from_json
 
 from collectors.metadata_keys import UNNAMED
 from collectors.models import INT_MAX, INT_MIN
-from drivers.codecs.json import EXCERPT_LENGTH, READINGS_MAX, VALUES_MAX
-from drivers.codecs.model import Decoded
+from drivers.codecs.config import CodecConfig
+from drivers.codecs.json import READINGS_MAX, VALUES_MAX
+from drivers.codecs.model import Decoded, excerpt
+
+if TYPE_CHECKING:
+    from drivers.codecs.model import Codec
 
 BASE_NAME: Final = "base_name"
 VERSION: Final = 10
@@ -56,9 +60,9 @@ def decode(raw: bytes) -> list[Decoded]:
     try:
         pack = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        raise ValueError(f"not JSON: {error}: {_excerpt(raw)}") from None
+        raise ValueError(f"not JSON: {error}: {excerpt(raw)}") from None
     if not isinstance(pack, list) or not pack:
-        raise ValueError(f"not a SenML pack, which is an array of records: {_excerpt(raw)}")
+        raise ValueError(f"not a SenML pack, which is an array of records: {excerpt(raw)}")
     if len(pack) > VALUES_MAX:
         raise ValueError(f"{len(pack)} records: one message may hold {VALUES_MAX} at most")
     groups: dict[tuple[str, int | float], _Group] = {}
@@ -68,7 +72,7 @@ def decode(raw: bytes) -> list[Decoded]:
         try:
             _add(record, bases, groups, found)
         except ValueError as error:
-            raise ValueError(f"record {place}: {error}: {_excerpt(raw)}") from None
+            raise ValueError(f"record {place}: {error}: {excerpt(raw)}") from None
     if len(found) > READINGS_MAX:
         raise ValueError(f"{len(found)} readings: one message may hold {READINGS_MAX} at most")
     return [_decoded(group) for group in found]
@@ -158,5 +162,14 @@ def _decoded(group: _Group) -> Decoded:
     return Decoded(group.values, offset_s=float(time), units=group.units, tags=tags)
 
 
-def _excerpt(raw: bytes) -> str:
-    return repr(raw) if len(raw) <= EXCERPT_LENGTH else f"{raw[:EXCERPT_LENGTH]!r}... ({len(raw)} bytes)"
+class SenmlConfig(CodecConfig):
+    """SenML JSON."""
+
+    summary: ClassVar[str] = "SenML JSON (RFC 8428): a pack of records"
+    example: ClassVar[str] = 'codec = "senml"'
+
+    type: Literal["senml"] = "senml"
+
+    def codec(self) -> Codec:
+        """The function that decodes."""
+        return decode

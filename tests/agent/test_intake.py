@@ -18,7 +18,7 @@ from collectors import metadata_keys as keys
 from collectors.clock import SystemClock
 from collectors.interfaces import IProcessor, IStorageBackend
 from collectors.models import CollectedData, Origin, ProcessingResult, Reading
-from drivers.codecs import codec
+from tests.rigs.codecs import without_options
 
 
 @dataclass
@@ -123,7 +123,7 @@ async def intake(buffer: MemoryBuffer, *, give: list[Reading] | None = None):
         processing, storage = ProcessingManager(spine), StorageManager(spine)
         await storage.register_backend(buffer, {})
         pipeline = await processing.create_pipeline("plain")
-        await pipeline.add_step(Decode(codec), 0)
+        await pipeline.add_step(Decode(without_options), 0)
         if give is not None:
             await pipeline.add_step(Give(give), 1)
         source = Source()

@@ -39,7 +39,6 @@ CATALOGUE = Catalogue(
     ),
     processors=Kind("processor", frozenset({"deadband"}), {"deadband": BandOptions}.__getitem__),
     upstreams=Kind("upstream", frozenset({"mqtt"}), {"mqtt": BrokerOptions}.__getitem__),
-    codecs=frozenset({"json"}),
 )
 
 GOOD = """

@@ -64,7 +64,7 @@ from collectors.mocks import (
     MockTaskTracker,
     Surroundings,
 )
-from drivers.codecs import codec
+from tests.rigs.codecs import without_options
 
 ENDED = {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
 PATIENCE_S = 5.0
@@ -231,7 +231,7 @@ def readings() -> list[Reading]:
 PROCESSORS: dict[str, tuple[Callable[[], IProcessor], Callable[[], Any]]] = {
     "MockProcessor": (lambda: MockProcessor("mock"), lambda: {"temperature": 21.5}),
     "NameValueParser": (NameValueParser, lambda: collected(b"temperature:21.5", "text")),
-    "Decode": (lambda: Decode(codec), collected),
+    "Decode": (lambda: Decode(without_options), collected),
     "Scale": (lambda: Scale(ScaleOptions(metric="temperature", factor=2.0)), readings),
     "Range": (lambda: Range(RangeOptions(metric="temperature", high=20.0)), readings),
     "Deadband": (lambda: Deadband(DeadbandOptions(metric="temperature", width=0.1)), readings),

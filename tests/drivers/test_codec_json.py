@@ -159,9 +159,9 @@ def test_numbers_keep_their_type():
 
 
 def test_an_unknown_codec_is_named_together_with_those_there_are():
-    with pytest.raises(ValueError, match="no codec is named 'cbor'; there are: json, plain, senml"):
+    with pytest.raises(ValueError, match=r"no codec .cbor.; there are .*json, .*plain"):
         codec("cbor")
-    assert set(CODECS) == {"json", "plain", "senml"}
+    assert {"json", "plain", "senml"} <= set(CODECS.own)
 
 
 def test_a_message_holds_so_many_readings_and_no_more():

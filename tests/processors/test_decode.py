@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from agent.processors.decode import Decode
 from collectors import ClockQuality, CollectedData, Lane, Origin, QualityFlag
 from drivers.codecs import Decoded, codec
+from tests.rigs.codecs import without_options
 
 WHEN = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -26,7 +27,7 @@ def sample(raw_data=b'{"temperature": 21.5}', data_format="json", **metadata):
 
 async def test_frame_becomes_a_reading():
     origin = Origin(client="device", packet=7, payload_hash="ab")
-    decode = Decode(codec, boot=3, clock_quality=lambda: ClockQuality.ESTIMATED)
+    decode = Decode(without_options, boot=3, clock_quality=lambda: ClockQuality.ESTIMATED)
     data = sample(b'{"temperature": 21.5, "wet": true}', up_ns=99, tags={"topic": "a/b"}, origin=origin)
     result = await decode.process(data)
     [reading] = result.processed_data
@@ -45,14 +46,14 @@ def timed(value=1.0):
 
 
 async def test_time_of_the_sensor_itself_stays():
-    decode = Decode(lambda _: lambda _raw: [timed()], clock_quality=lambda: ClockQuality.ESTIMATED)
+    decode = Decode(lambda *_: lambda _raw: [timed()], clock_quality=lambda: ClockQuality.ESTIMATED)
     [reading] = (await decode.process(sample())).processed_data
     assert (reading.t, reading.clock, reading.units) == (5.0, ClockQuality.SYNCED, {"temperature": "Cel"})
 
 
 async def test_time_before_the_arrival_is_of_this_clock():
     found = [Decoded({"a": 1}, offset_s=-2.5), Decoded({"a": 2}, offset_s=-200.0)]
-    decode = Decode(lambda _: lambda _raw: found, clock_quality=lambda: ClockQuality.ESTIMATED)
+    decode = Decode(lambda *_: lambda _raw: found, clock_quality=lambda: ClockQuality.ESTIMATED)
     near, before_boot = (await decode.process(sample(up_ns=100_000_000_000))).processed_data
     assert (near.t, near.up, near.clock) == (WHEN.timestamp() - 2.5, 97_500_000_000, ClockQuality.ESTIMATED)
     assert (before_boot.t, before_boot.up) == (WHEN.timestamp() - 200, 0)
@@ -62,7 +63,7 @@ async def test_time_before_the_arrival_is_of_this_clock():
 
 async def test_what_the_frame_says_of_itself_wins_over_topic_and_source():
     found = [Decoded({"a": 1}, tags={"device": "frame", "own": "x"}), Decoded({"a": 2})]
-    decode = Decode(lambda _: lambda _raw: found, source_tags={"soil": {"device": "source", "bed": "north"}})
+    decode = Decode(lambda *_: lambda _raw: found, source_tags={"soil": {"device": "source", "bed": "north"}})
     one, other = (await decode.process(sample(tags={"device": "topic"}))).processed_data
     assert one.tags == {"device": "frame", "own": "x", "bed": "north"}
     assert other.tags == {"device": "topic", "bed": "north"}
@@ -78,18 +79,18 @@ async def test_what_the_frame_says_of_itself_wins_over_topic_and_source():
     ],
 )
 async def test_the_source_names_what_the_frame_does_not(raw, values, tags):
-    [reading] = (await Decode(codec).process(sample(raw, metric="temperature"))).processed_data
+    [reading] = (await Decode(without_options).process(sample(raw, metric="temperature"))).processed_data
     assert (reading.values, reading.tags) == (values, tags)
 
 
 async def test_the_unit_of_an_unnamed_value_goes_with_it():
-    decode = Decode(lambda _: lambda _raw: [Decoded({"value": 1}, units={"value": "Cel"})])
+    decode = Decode(lambda *_: lambda _raw: [Decoded({"value": 1}, units={"value": "Cel"})])
     [reading] = (await decode.process(sample(metric="temperature"))).processed_data
     assert reading.units == {"temperature": "Cel"}
 
 
 async def test_what_the_broker_retained_is_uncertain_unless_it_says_when_it_was_measured():
-    decode = Decode(lambda _: lambda _raw: [Decoded({"a": 1, "b": 2}), timed()])
+    decode = Decode(lambda *_: lambda _raw: [Decoded({"a": 1, "b": 2}), timed()])
     old, dated = (await decode.process(sample(retained=True))).processed_data
     assert {name: quality.flag for name, quality in old.quality.items()} == dict.fromkeys(
         "ab", QualityFlag.UNCERTAIN
@@ -99,7 +100,7 @@ async def test_what_the_broker_retained_is_uncertain_unless_it_says_when_it_was_
 
 
 async def test_frame_may_hold_several_readings_or_none():
-    decode = Decode(lambda _: lambda raw: [timed()] * len(raw))
+    decode = Decode(lambda *_: lambda raw: [timed()] * len(raw))
     assert len((await decode.process(sample(b"123"))).processed_data) == 3
     empty = await decode.process(sample(b""))
     assert empty.success
@@ -111,18 +112,18 @@ async def test_frame_may_hold_several_readings_or_none():
     [
         (sample(b"{"), "JSON"),
         (sample(b'{"a": NaN}'), "NaN"),
-        (sample(data_format="morse"), "no codec is named 'morse'"),
+        (sample(data_format="morse"), "there is no codec 'morse'"),
         (sample(frame_error="no terminator within 4096 bytes"), "not a frame: no terminator"),
     ],
 )
 async def test_what_cannot_be_decoded_says_why(data, reason):
-    result = await Decode(codec).process(data)
+    result = await Decode(without_options).process(data)
     assert not result.success
     assert reason.lower() in result.error.lower()
 
 
 async def test_codec_that_gives_nonsense_is_caught():
-    result = await Decode(lambda _: lambda _raw: [timed(float("inf"))]).process(sample())
+    result = await Decode(lambda *_: lambda _raw: [timed(float("inf"))]).process(sample())
     assert not result.success
     assert "finite" in result.error
 
@@ -130,7 +131,7 @@ async def test_codec_that_gives_nonsense_is_caught():
 async def test_codec_is_looked_up_once():
     asked = []
 
-    def find(name):
+    def find(_source_id, name):
         asked.append(name)
         return codec(name)
 
@@ -142,7 +143,7 @@ async def test_codec_is_looked_up_once():
 
 async def test_only_samples_are_taken():
     with pytest.raises(ValueError, match="CollectedData"):
-        await Decode(codec).process([1])
+        await Decode(without_options).process([1])
 
 
 values = st.dictionaries(
@@ -158,7 +159,7 @@ values = st.dictionaries(
 
 @given(values)
 async def test_what_was_measured_is_what_comes_out(measured):
-    result = await Decode(codec).process(sample(to_json(measured)))
+    result = await Decode(without_options).process(sample(to_json(measured)))
     [reading] = result.processed_data
     assert reading.values == measured
 
@@ -167,7 +168,7 @@ async def test_a_large_message_leaves_the_loop_to_others():
     here = threading.get_ident()
     decoded_on = []
 
-    def slow(_name):
+    def slow(_source_id, _name):
         def decode(raw):
             decoded_on.append(threading.get_ident())
             return codec("json")(raw)

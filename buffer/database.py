@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from tinydb import TinyDB
@@ -115,6 +116,10 @@ class BufferDB(TinyDB):
 
     # -- TinyDB's own
 
+    def __repr__(self) -> str:
+        counts = {name: len(self.table(name)) for name in self.tables()} if self._opened else "closed"
+        return f"<BufferDB path={self.path!r} tables={counts}>"
+
     @property
     def store_id(self) -> str:
         """The random identity of this store, part of every record's key."""
@@ -142,6 +147,17 @@ class BufferDB(TinyDB):
         Edit(self.log(table), self._journal, self.options.fs).run(change, ids)
         self._consumers.recount()
 
+    def clear(self, *, table: str = READINGS) -> None:
+        """Remove all records of a table, without reading them. Ids go on counting.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        self.require_open()
+        self._identities.write()
+        Edit(self.log(table), self._journal, self.options.fs).clear()
+        self._consumers.recount()
+
     def table(self, name: str, **kwargs: Any) -> BufferTable:
         """Access to a table, made when it is first used."""
         if name not in self._tables:
@@ -158,27 +174,33 @@ class BufferDB(TinyDB):
         return self.table_names()
 
     def table_names(self) -> set[str]:
-        """The names of all tables that have or had records, and were not dropped since."""
+        """The names of all tables that have or had records, and were not dropped since.
+
+        Raises:
+            BufferClosed: The buffer is closed.
+        """
+        self.require_open()
+        directories = self.options.fs.list_directory(self.path)
+        logs = [self.log(table_of(name)) for name in directories if not name.startswith(".")]
         known = dict(self.small_table("tables").items())
         names = {name for name, row in known.items() if row.get("created")}
-        for directory in self.options.fs.list_directory(self.path):
-            if not directory.startswith("."):
-                log = self.log(table_of(directory))
-                if log.ever_used and known.get(log.table, {}).get("dropped_at") != log.next_id:
-                    names.add(log.table)
+        for log in logs:
+            if log.ever_used and known.get(log.table, {}).get("dropped_at") != log.next_id:
+                names.add(log.table)
         return names
 
     def drop_table(self, name: str) -> None:
         """Remove all records of a table. Ids are never reused, so the next record goes on counting."""
-        if name in self.tables():
-            self.table(name).truncate()
+        if name in self.table_names():
+            self.clear(table=name)
             self.small_table("tables").put(name, {"dropped_at": self.log(name).next_id})
         self._tables.pop(name, None)
 
     def drop_tables(self) -> None:
         """Remove all records of all tables."""
-        for name in self.tables():
+        for name in self.table_names():
             self.drop_table(name)
+        self._tables.clear()
 
     def close(self) -> None:
         """Commit what waits, and close. Harmless when repeated.
@@ -217,6 +239,10 @@ class BufferDB(TinyDB):
                 log = self._open_log(table)
             return log
 
+    def has_log(self, table: str) -> bool:
+        """Whether a table has files: something was written to it, perhaps by an earlier process."""
+        return table in self._logs or directory_name(table) in self.options.fs.list_directory(self.path)
+
     def _open_log(self, table: str) -> Log:
         options = self.options
         needed: set[str] = set()
@@ -250,7 +276,17 @@ class BufferDB(TinyDB):
         for loss in log.recovered.losses:
             self._lost(table, loss)
         self._logs[table] = log
+        self._keep_dropped(log)
         return log
+
+    def _keep_dropped(self, log: Log) -> None:
+        """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""
+        row = self._journal.get("tables", log.table) or {}
+        unused_from = row.get("dropped_at", 1)
+        skipped = any(loss.first == unused_from and not loss.count for loss in log.recovered.losses)
+        if skipped and not row.get("created") and not any(segment.count for segment in log.segments):
+            with suppress(DiskFault):  # it is listed again, then
+                self.small_table("tables").put(log.table, {"dropped_at": log.next_id})
 
     def _all_logs(self) -> list[Log]:
         with self._logs_lock:
@@ -293,8 +329,6 @@ class BufferDB(TinyDB):
         self.require_open()
         log = self.log(table)
         ids = log.append(documents, size)
-        if table in self._tables:
-            self._tables[table].clear_cache()
         self.arrived(size)
         return ids
 
@@ -370,6 +404,7 @@ class BufferDB(TinyDB):
             self._journal.put([(DELETED, table, list(ranges))])
             with log.lock:
                 log.deleted.add(record_id, record_id)
+                log.version += 1
             if len(ranges) > _TOMBSTONES_MAX:
                 self.edit(lambda _, __: KEEP, table=table)
         self._consumers.recount()

@@ -11,6 +11,7 @@ A crash before step 2 leaves temporary files, which are swept; one after it is m
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_left
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +57,25 @@ class Edit:
             DiskFault: The disk refused. Nothing changed, or everything will have at the next opening.
             Exception: Whatever `change` raises; nothing changed.
         """
+        ascending = sorted(ids) if ids is not None else []
+
+        def rewrite(segment: Segment) -> None:
+            at = bisect_left(ascending, segment.base)
+            if ids is None or (at < len(ascending) and ascending[at] <= segment.last):
+                self._rewrite(segment, change, ids)
+
+        self._apply(rewrite)
+
+    def clear(self) -> None:
+        """Remove all records, unread; durable when it returns.
+
+        Raises:
+            DiskFault: As `run`.
+        """
+        self._apply(lambda segment: self._make(segment, []))
+
+    def _apply(self, prepare: Callable[[Segment], None]) -> None:
+        """Have the files made that are to replace others, decide, and carry it out."""
         log = self._log
         with log.io:
             self._carry_out()  # what an earlier change left undone
@@ -68,8 +88,7 @@ class Edit:
                 raise DiskFault(f"{log.table}: a segment could not be sealed")
             try:
                 for segment in stored:
-                    if ids is None or any(segment.base <= each <= segment.last for each in ids):
-                        self._rewrite(segment, change, ids)
+                    prepare(segment)
                 self._decide()
             except OSError as error:
                 self._forget()
@@ -78,14 +97,6 @@ class Edit:
                 self._forget()
                 raise
             self._carry_out()
-
-    def clear(self) -> None:
-        """Remove all records; durable when it returns.
-
-        Raises:
-            DiskFault: As `run`.
-        """
-        self.run(lambda _, __: None)
 
     def _rewrite(
         self, segment: Segment, change: Callable[[int, dict[str, Any]], Any], ids: set[int] | None

@@ -16,6 +16,8 @@ from buffer.stored import StoredRecords
 from buffer.writer import PREFILL_BYTES, ActiveFile
 
 _JUMP_MAX: Final = 1 << 28
+STREAM_RECORDS: Final = 500
+"""Held in memory at a time while records are streamed (some 0.5 MB)."""
 
 
 class Log(StoredRecords):
@@ -100,17 +102,30 @@ class Log(StoredRecords):
             self._pending.take(first, documents, size, self.fault)
         return range(first, first + len(documents))
 
-    def append_at(self, record_id: int, document: bytes) -> None:
-        """Take one record under an id of the caller's choice, beyond all that were given out.
+    def append_at(self, records: Sequence[tuple[int | None, bytes]]) -> list[int]:
+        """Take records under ids of the caller's choice, each beyond all that were given out; all or none.
+
+        Args:
+            records: Ids, None for the next one, and compact JSON objects, already checked.
 
         Raises:
-            ValueError: The id was given out already, or is none.
+            ValueError: An id was given out already, or is none.
             BufferFull, BufferClosed: As `append`.
         """
         with self.lock:
-            if not self.next_id <= record_id <= ID_MAX:
-                raise ValueError(f"Document with ID {record_id} is below the next free id {self.next_id}")
-            self._pending.take(record_id, [document], len(document), self.fault)
+            ids, following = [], self.next_id
+            for own, _ in records:
+                record_id = following if own is None else own
+                if not following <= record_id <= ID_MAX:
+                    raise ValueError(f"Document with ID {record_id} is below {following}, the next free one")
+                ids.append(record_id)
+                following = record_id + 1
+            self._pending.require_room(
+                len(records), sum(len(document) for _, document in records), self.fault
+            )
+            for record_id, (_, document) in zip(ids, records, strict=True):
+                self._pending.take(record_id, [document], len(document), None)
+        return ids
 
     @property
     def next_id(self) -> int:
@@ -429,11 +444,17 @@ class Log(StoredRecords):
         return found.records[0][1] if found.records else None
 
     def stream(self, low: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
-        """All records from an id up, the waiting ones too, without holding them in memory."""
-        position = None
-        while True:
-            high = self.durable_id
-            found = self.read(low, high, 500, position=position)
+        """All records from an id up, the waiting ones too, without holding them in memory.
+
+        Ends with the last id that was given out when it began, whatever is appended meanwhile.
+
+        Raises:
+            DiskFault: The disk cannot be read.
+        """
+        end, position = self.next_id - 1, None
+        while low <= end:
+            high = min(self.durable_id, end)
+            found = self.read(low, high, STREAM_RECORDS, position=position)
             position = found.position
             yield from found.records
             if found.records:
@@ -444,6 +465,8 @@ class Log(StoredRecords):
                     if self.durable_id == high:  # nothing went from memory to disk meanwhile
                         waiting = self._pending.all()
                         break
+        else:
+            return
         for record_id, raw in waiting:
-            if record_id >= low and record_id not in self.deleted:
+            if low <= record_id <= end and record_id not in self.deleted:
                 yield record_id, parse_json(raw)

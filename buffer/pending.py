@@ -36,21 +36,29 @@ class Pending:
         """Whether more would be taken, whatever its size (up to half the bound of records)."""
         return self.bytes <= self._bytes_max // 2 and self.records <= PENDING_RECORDS_MAX // 2
 
-    def take(self, first: int, documents: Sequence[bytes], size: int, fault: str | None) -> None:
-        """Take records under the ids from `first` up, all or none.
+    def require_room(self, records: int, size: int, fault: str | None) -> None:
+        """Make sure that so many would be taken.
 
         Raises:
             BufferFull: They would pass the bound; `fault` says why it is so full.
             BufferClosed: Nothing is taken any more.
-            IdsExhausted: There are not so many ids left.
         """
         if self.closed:
             raise BufferClosed("the buffer is closed")
-        if self.records + len(documents) > PENDING_RECORDS_MAX or (
+        if self.records + records > PENDING_RECORDS_MAX or (
             self.bytes + size > self._bytes_max and not self.has_room()
         ):
             reason = f" ({fault})" if fault else ""
             raise BufferFull(f"{self.records:,} records of {self.bytes:,} bytes wait for the disk{reason}")
+
+    def take(self, first: int, documents: Sequence[bytes], size: int, fault: str | None) -> None:
+        """Take records under the ids from `first` up, all or none.
+
+        Raises:
+            BufferFull, BufferClosed: As `require_room`.
+            IdsExhausted: There are not so many ids left.
+        """
+        self.require_room(len(documents), size, fault)
         assert self.next_id <= first
         if first + len(documents) - 1 > ID_MAX:
             raise IdsExhausted(

@@ -57,6 +57,7 @@ class StoredRecords:
         deleted: Ids with a tombstone: on disk still, but not to be seen.
         recovered: What was found at opening.
         bytes_written: What was handed to the file system since it was opened.
+        version: Counts up when records are changed or go; a new one only moves `next_id`.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class StoredRecords:
         self.deleted = RangeSet()
         self.cursor = cursor
         self.bytes_written = 0
+        self.version = 0
         self._fs = fs
         self._quarantine = quarantine
         self._on_loss = on_loss
@@ -255,6 +257,7 @@ class StoredRecords:
             with self.lock:
                 self.segments.remove(segment)
                 self._sealed_bytes = None
+                self.version += 1
         low = max(segment.base, self.cursor() + 1)  # what was delivered before is no loss
         count = min(segment.count, segment.last - low + 1)
         if count > 0:
@@ -430,6 +433,7 @@ class StoredRecords:
         with self.lock:
             self.segments[self.segments.index(old)] = new
             self._sealed_bytes = None
+            self.version += 1
 
     def _read_tolerant(self, name: str, segment: Segment) -> bytes:
         """A whole file; sectors that cannot be read come as zeros."""
@@ -465,4 +469,5 @@ class StoredRecords:
             with self.lock:
                 self.segments.remove(segment)
                 self._sealed_bytes = None
+                self.version += 1
                 self.deleted.discard(segment.base, segment.last)

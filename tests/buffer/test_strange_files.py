@@ -111,7 +111,7 @@ def test_names_with_impossible_ids_are_set_aside(disk, bad):
 def test_ids_that_are_used_up_are_an_error_of_the_store(disk):
     db = opened(disk)
     db.insert_json([b"{}"])
-    db.log("readings").append_at(ID_MAX, b"{}")
+    db.log("readings").append_at([(ID_MAX, b"{}")])
     with pytest.raises(IdsExhausted, match="used up"):
         db.insert_json([b"{}"])
     db.flush()

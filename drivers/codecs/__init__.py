@@ -23,9 +23,14 @@ __all__ = ["CODECS", "Codec", "CodecChoice", "CodecConfig", "Decoded", "codec"]
 CODECS: Choices[CodecConfig] = Choices(
     "codec",
     {
+        "csv": "drivers.codecs.csv:CsvConfig",
         "json": "drivers.codecs.json:JsonConfig",
+        "key_value": "drivers.codecs.key_value:KeyValueConfig",
+        "nmea": "drivers.codecs.nmea:NmeaConfig",
         "plain": "drivers.codecs.plain:PlainConfig",
+        "regex": "drivers.codecs.regex:RegexConfig",
         "senml": "drivers.codecs.senml:SenmlConfig",
+        "struct": "drivers.codecs.struct:StructConfig",
     },
     GROUP,
     CodecConfig,  # type: ignore[type-abstract] # never instantiated: what every codec is a subclass of

@@ -7,8 +7,9 @@ value for that metric now: it is left out. Everything else is refused, with the 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
 from pydantic_core import from_json
 
 from collectors.models import INT_MAX, INT_MIN
@@ -131,7 +132,14 @@ class JsonConfig(CodecConfig):
     example: ClassVar[str] = 'codec = "json"'
 
     type: Literal["json"] = "json"
+    ignore: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=100)] = Field(
+        default_factory=list
+    )
+    """Frames that begin with one of these say no reading: banners."""
 
     def codec(self) -> Codec:
         """The function that decodes."""
-        return decode
+        if not self.ignore:
+            return decode
+        ignored = tuple(prefix.encode() for prefix in self.ignore)
+        return lambda raw: [] if raw.startswith(ignored) else decode(raw)

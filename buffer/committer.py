@@ -55,6 +55,8 @@ class Committer:
         self._urgent_since: float | None = None
         self._waiters = 0
         self._waiters_before = 0
+        self._wakes_at = 0.0
+        """Until when the thread sleeps; 0 while it does not, and so will look for itself."""
         self._stop = False
 
     def start(self) -> None:
@@ -71,20 +73,27 @@ class Committer:
 
     def arrived(self, size: int) -> None:
         """Records were appended."""
-        self._last_arrival = time.monotonic()
+        now = self._last_arrival = time.monotonic()
         self._bytes += size
-        if self._waiting_since is None or self._bytes >= _EARLY_BYTES or self._window_s <= 0:
+        if self._waiting_since is None or self._bytes >= _EARLY_BYTES:
             with self._condition:
                 if self._waiting_since is None:
-                    self._waiting_since = self._last_arrival
-                self._condition.notify()
+                    self._waiting_since = now
+                self._wake(now)
 
     def hurry(self, waiters: int = 1) -> None:
         """Somebody waits."""
         with self._condition:
+            now = time.monotonic()
             self._waiters += waiters
             if self._urgent_since is None:
-                self._urgent_since = time.monotonic()
+                self._urgent_since = now
+            self._wake(now)
+
+    def _wake(self, now: float) -> None:
+        """Wake the thread when it would sleep too long; not otherwise, since that costs whoever appends."""
+        if self._due(now) < self._wakes_at:
+            self._wakes_at = 0.0
             self._condition.notify()
 
     def relax(self) -> None:
@@ -128,7 +137,9 @@ class Committer:
                 due = min(self._due(now), until)
                 if due <= now:
                     break
+                self._wakes_at = due
                 self._condition.wait(due - now)
+                self._wakes_at = 0.0
             self._waiting_since = self._urgent_since = None
             self._bytes = 0
             self._waiters_before, self._waiters = self._waiters, 0

@@ -20,6 +20,7 @@ trailer states, and so loses that frame only.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -34,6 +35,7 @@ ID_MAX: Final = (1 << _CURSOR_BITS) - 1
 """Ids stay below 2**40: 34 years at 1,000 readings a second."""
 RECORDS_MAX: Final = (1 << 24) - 1
 TAIL: Final = b"\n}}"
+_CHUNK_RECORDS: Final = 256
 
 _TO_WHITE = bytes.maketrans(b"01", b"\t\r")
 _TO_DIGITS = bytes.maketrans(b"\t\r", b"01")
@@ -80,8 +82,8 @@ def close_frame(content: bytes, crc: int, *, records: int, cursor: int) -> tuple
     """The trailer for a frame, and the checksum of the file up to the trailer's end.
 
     Args:
-        content: The frame without its trailer.
-        crc: The checksum of the file up to the frame.
+        content: The frame without its trailer, or the end of that.
+        crc: The checksum of the file up to the content.
         records: How many records the file has with this frame.
         cursor: Up to which id all consumers have acknowledged.
     """
@@ -116,9 +118,18 @@ def lines(records: list[tuple[int, bytes]], *, first: bool) -> bytes:
         records: Ids and compact JSON objects; at least one, since an empty frame would say nothing.
         first: It is the first of its file, so no comma precedes it.
     """
+    return b"".join(line_chunks(records, first=first))
+
+
+def line_chunks(records: list[tuple[int, bytes]], *, first: bool) -> Iterator[bytes]:
+    """What `lines` gives, in pieces: large blocks of memory cost more than what is done with them."""
     assert records
-    joined = b",\n".join([b'"%d":%b' % record for record in records])
-    return (b"\n" if first else b"\n,") + joined
+    start = b"\n" if first else b"\n,"
+    for at in range(0, len(records), _CHUNK_RECORDS):
+        chunk = [b'"%d":%b' % record for record in records[at : at + _CHUNK_RECORDS]]
+        chunk[0] = start + chunk[0]
+        yield b",\n".join(chunk)
+        start = b",\n"
 
 
 def scan(data: bytes) -> list[Frame]:

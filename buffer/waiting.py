@@ -11,13 +11,15 @@ from buffer.log import Log
 class DurabilityWaiters:
     """Those on one event loop who wait for one log. One wake-up of the loop a commit, for all."""
 
-    def __init__(self, log: Log, hurry: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, log: Log, hurry: Callable[[int], None], loop: asyncio.AbstractEventLoop) -> None:
         self._log = log
         self._hurry = hurry
         self._loop = loop
         self._by_id: list[tuple[int, int, asyncio.Future[None]]] = []
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._count = 0
+        self._came = 0
+        """Who came in this turn of the loop."""
         self._scheduled = False
         self._closed = False
         log.listen(self._committed)
@@ -58,7 +60,7 @@ class DurabilityWaiters:
         future = self._loop.create_future()
         self._count += 1
         heapq.heappush(self._by_id, (record_id, self._count, future))
-        self._hurry()
+        self._come()
         if self._log.durable_id >= record_id:  # it landed between the caller's look and ours
             return
         await future
@@ -77,11 +79,21 @@ class DurabilityWaiters:
         future = self._loop.create_future()
         self._conditions.append((condition, future))
         if hurry:
-            self._hurry()
+            self._come()
         if not condition():
             await future
         else:
             future.cancel()
+
+    def _come(self) -> None:
+        """One more waits. The commit is told once all have come that can in this turn of the loop."""
+        if not self._came:
+            self._loop.call_soon(self._tell)
+        self._came += 1
+
+    def _tell(self) -> None:
+        came, self._came = self._came, 0
+        self._hurry(came)
 
     def _require_open(self) -> None:
         if self._closed:

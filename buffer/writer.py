@@ -1,17 +1,23 @@
-"""Writing: the active file of a table, and whole new segments."""
+"""Writing: the active file of a table, and whole new segments.
+
+A commit is one write of whole blocks, past the page cache where the file system can do that, and one
+fdatasync. The block in which the last frame ends is written again with it, from memory, its committed
+bytes as they were: with the page cache in between the kernel would do the same.
+"""
 
 import secrets
 from errno import ENOENT
 from zlib import crc32
 
-from buffer.filesystem import FileSystem
-from buffer.layout import RECORDS_MAX, TAIL, close_frame, header, lines
+from buffer.filesystem import BLOCK_BYTES, FileSystem
+from buffer.layout import RECORDS_MAX, TAIL, close_frame, header, line_chunks, lines
 from buffer.naming import SealedName, active_name
 
 PREFILL_BYTES = 256 << 10
 """Spaces are written ahead in blocks of this size, so that small commits change no metadata: a
 quarter of the device bytes, and three times as fast."""
 _SMALL_COMMIT_BYTES = 32 << 10
+_SPACES = b" " * (64 << 10)
 _FRAME_BYTES = 64 << 10
 """The size of frames when a segment is written as a whole."""
 
@@ -35,10 +41,22 @@ class ActiveFile:
         cursor: int,
         *,
         prefill_bytes: int = PREFILL_BYTES,
+        first_bytes: int = 0,
     ) -> None:
-        """Make the file: durable, with its name, before this returns."""
+        """Make the file: durable, with its name, before this returns.
+
+        Args:
+            fs: The file system.
+            directory: The table's directory.
+            table: The table's name.
+            base: The lowest id it may hold.
+            cursor: Up to which id all consumers have acknowledged.
+            prefill_bytes: How much is written ahead of small commits at a time.
+            first_bytes: The size of the first commit, as far as it is known.
+        """
         self._fs = fs
         self._directory = directory
+        self._path = f"{directory}/{active_name(base)}"
         self.base = base
         self.count = 0
         self.last = base - 1
@@ -47,9 +65,13 @@ class ActiveFile:
         trailer, self._crc = close_frame(opening, 0, records=0, cursor=cursor)
         self.end = len(opening) + len(trailer)
         self._prefill_bytes = prefill_bytes
-        data = (opening + trailer + TAIL).ljust(prefill_bytes)
+        self._last_block = opening + trailer
+        """The committed bytes of the block that the next frame begins in, which is written whole."""
+        data = opening + trailer + TAIL
+        data = data.ljust(_whole_blocks(len(data) + self._ahead(first_bytes)))
         self._file_end = len(data)
         self._handle = create_durably(fs, directory, active_name(base), data)
+        fs.bypass_cache(self._handle)
         self.bytes_written += len(data)
 
     @property
@@ -60,24 +82,34 @@ class ActiveFile:
     def write(self, records: list[tuple[int, bytes]], cursor: int) -> int:
         """Commit one frame; it is durable when this returns. Returns the offset it starts at."""
         assert records[0][0] > self.last
-        content = lines(records, first=self.count == 0)
-        assert content.startswith(b"\n")
-        trailer, crc = close_frame(content, self._crc, records=self.count + len(records), cursor=cursor)
+        pieces = [self._last_block]
+        crc, size = self._crc, 0
+        for chunk in line_chunks(records, first=self.count == 0):
+            crc = crc32(chunk, crc)
+            size += len(chunk)
+            pieces.append(chunk)
+        trailer, crc = close_frame(b"", crc, records=self.count + len(records), cursor=cursor)
         start = self.end
-        end = start + len(content) + len(trailer)
-        data = content + trailer + TAIL
-        if end + len(TAIL) > self._file_end:
-            if len(data) <= _SMALL_COMMIT_BYTES:
-                data = data.ljust(len(data) + self._prefill_bytes)
-            self._file_end = start + len(data)
-        self._fs.write(self._handle, data, start)
+        end = start + size + len(trailer)
+        first_block = start - len(self._last_block)
+        ahead = self._ahead(size) if end + len(TAIL) > self._file_end else 0
+        file_end = _whole_blocks(end + len(TAIL) + ahead)
+        pieces.append(trailer)
+        spaces = _spaces(file_end - end - len(TAIL))
+        self._fs.write_pieces(self._handle, [*pieces, TAIL, *spaces], first_block)
         self._fs.sync(self._handle)
         self.require_in_place()  # a file that was removed keeps nothing
+        self._file_end = max(self._file_end, file_end)
+        self._last_block = _ending(pieces, end % BLOCK_BYTES)
         self.end, self._crc = end, crc
         self.count += len(records)
         self.last = records[-1][0]
-        self.bytes_written += len(data)
+        self.bytes_written += file_end - first_block
         return start
+
+    def _ahead(self, commit_bytes: int) -> int:
+        """How much to write ahead when a commit of this size grows the file."""
+        return self._prefill_bytes if commit_bytes <= _SMALL_COMMIT_BYTES else 0
 
     def seal(self, high_water: int = 0) -> SealedName:
         """Give the file its final size and name; durable once the directory is synced.
@@ -88,15 +120,14 @@ class ActiveFile:
         self._fs.truncate(self._handle, self.end + len(TAIL))
         self._fs.sync(self._handle)
         name = SealedName(self.base, 0, self.count, crc32(TAIL, self._crc), max(self.last, high_water))
-        self._fs.rename(f"{self._directory}/{active_name(self.base)}", f"{self._directory}/{name}")
+        self._fs.rename(self._path, f"{self._directory}/{name}")
         self._fs.close(self._handle)
         return name
 
     def require_in_place(self) -> None:
         """Raises FileNotFoundError when somebody removed the file."""
-        path = f"{self._directory}/{active_name(self.base)}"
-        if not self._fs.in_place(self._handle, path):
-            raise FileNotFoundError(ENOENT, "the file was removed by somebody else", path)
+        if not self._fs.in_place(self._handle, self._path):
+            raise FileNotFoundError(ENOENT, "the file was removed by somebody else", self._path)
 
     def abandon(self) -> None:
         """Let go of a file that failed; it is never written or synced again."""
@@ -105,6 +136,25 @@ class ActiveFile:
     def room_for(self, records: int) -> bool:
         """Whether the trailer can count so many more."""
         return self.count + records <= RECORDS_MAX
+
+
+def _whole_blocks(size: int) -> int:
+    """The size up to the end of a block."""
+    return size + -size % BLOCK_BYTES
+
+
+def _spaces(size: int) -> list[bytes]:
+    return [_SPACES] * (size // len(_SPACES)) + [_SPACES[: size % len(_SPACES)]]
+
+
+def _ending(pieces: list[bytes], size: int) -> bytes:
+    """The last bytes of what the pieces are together."""
+    found = b""
+    for piece in reversed(pieces):
+        if len(found) >= size:
+            break
+        found = piece[max(0, len(piece) + len(found) - size) :] + found
+    return found
 
 
 def create_durably(fs: FileSystem, directory: str, name: str, data: bytes) -> int:

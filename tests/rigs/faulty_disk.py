@@ -13,8 +13,10 @@ What is modelled:
 
 import errno
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from buffer.filesystem import BLOCK_BYTES
 
 SECTOR_BYTES = 512
 
@@ -168,6 +170,14 @@ class FaultyDisk:
             file.size_dirty = True
         file.cache[offset:end] = data
         file.dirty.update(range(offset // SECTOR_BYTES, (end - 1) // SECTOR_BYTES + 1))
+
+    def write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int) -> None:
+        data = b"".join(pieces)
+        assert offset % BLOCK_BYTES == len(data) % BLOCK_BYTES == 0
+        self.write(handle, data, offset)
+
+    def bypass_cache(self, handle: int) -> None:
+        pass  # every write is torn and lost here as one past the cache may be
 
     def sync(self, handle: int) -> None:
         file = self._handles[handle]

@@ -1,0 +1,105 @@
+"""The real file system behind the seam: what is written past the cache is what is read."""
+
+import os
+import random
+from errno import EINVAL, EIO
+
+import pytest
+
+from buffer.filesystem import BLOCK_BYTES, SystemFileSystem
+
+BLOCKS = [1, 3, 64, 65, 200]
+
+
+@pytest.fixture
+def fs():
+    return SystemFileSystem()
+
+
+def pieces_of(rng, blocks):
+    """Pieces of any size, an empty one too, that are so many blocks together."""
+    data = rng.randbytes(blocks * BLOCK_BYTES)
+    cuts = sorted(rng.sample(range(len(data)), 5))
+    return [data[low:high] for low, high in zip([0, *cuts], [*cuts, len(data)], strict=True)] + [b""]
+
+
+def read(fs, path):
+    handle = fs.open(path)
+    try:
+        return fs.read(handle, fs.size(handle), 0)
+    finally:
+        fs.close(handle)
+
+
+@pytest.mark.parametrize("bypass", [True, False])
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_pieces_are_read_as_they_were_written(fs, tmp_path, blocks, bypass):
+    path = str(tmp_path / "file")
+    rng = random.Random(blocks)
+    handle = fs.create(path)
+    expected = bytearray()
+    if bypass:
+        fs.bypass_cache(handle)
+    for at in (0, blocks // 2, blocks):
+        pieces = pieces_of(rng, blocks)
+        fs.write_pieces(handle, pieces, at * BLOCK_BYTES)
+        fs.sync(handle)
+        expected[at * BLOCK_BYTES : (at + blocks) * BLOCK_BYTES] = b"".join(pieces)
+        assert read(fs, path) == expected  # a page that was read before is not read again as it was
+    fs.truncate(handle, 5000)
+    fs.close(handle)
+    assert read(fs, path) == expected[:5000]
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_disk_that_turns_out_to_need_its_cache_gets_it(fs, tmp_path, monkeypatch, taken):
+    path = str(tmp_path / "file")
+    handle = fs.create(path)
+    fs.bypass_cache(handle)
+    pwrite, answers = os.pwrite, iter([True] * taken + [False])
+
+    def picky(target, data, offset):
+        if not isinstance(data, memoryview):
+            return pwrite(target, data, offset)
+        if next(answers):
+            return pwrite(target, data[:BLOCK_BYTES], offset)
+        raise OSError(EINVAL, "no such alignment")
+
+    monkeypatch.setattr(os, "pwrite", picky)
+    data = random.Random(1).randbytes(3 * BLOCK_BYTES)
+    fs.write_pieces(handle, [data], 0)
+    fs.close(handle)
+    assert read(fs, path) == data
+
+
+def test_an_error_of_the_disk_is_no_reason_to_try_again(fs, tmp_path, monkeypatch):
+    handle = fs.create(str(tmp_path / "file"))
+    fs.bypass_cache(handle)
+    calls = []
+
+    def refuse(*_):
+        calls.append(1)
+        raise OSError(EIO, "worn out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        with pytest.raises(OSError, match="worn out"):
+            fs.write_pieces(handle, [bytes(BLOCK_BYTES)], 0)
+    assert len(calls) == 1
+    fs.close(handle)
+
+
+def test_an_open_file_is_known_by_its_name_until_it_is_removed_or_replaced(fs, tmp_path):
+    path = str(tmp_path / "file")
+    handle = fs.create(path)
+    assert fs.in_place(handle, path)
+    fs.rename(path, path + ".moved")
+    assert not fs.in_place(handle, path)
+    assert fs.in_place(handle, path + ".moved")
+    assert not fs.in_place(handle, path + ".moved/below")
+    fs.close(fs.create(path))
+    assert not fs.in_place(handle, path)
+    fs.close(handle)
+    again = fs.open(path, write=True)  # likely under the same number
+    assert fs.in_place(again, path)
+    fs.close(again)

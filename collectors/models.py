@@ -267,6 +267,12 @@ class Reading(Model):
     """Which boot of the device, counted from 1; 0 is unknown."""
     up: Count = 0
     """CLOCK_BOOTTIME at measurement, nanoseconds; 0 is unknown."""
+    t_error: Annotated[float, AfterValidator(_finite), Field(ge=0)] | None = None
+    """How far `t` may be off, seconds, where it was corrected or estimated; None: unknown, or as good as the clock."""
+    t_sensor: Annotated[float, AfterValidator(_finite)] | None = None
+    """What the sensor's own clock said, seconds since 1970-01-01 UTC, where `t` is ours."""
+    t_arrived: Annotated[float, AfterValidator(_finite)] | None = None
+    """When it arrived here, seconds since 1970-01-01 UTC, where `t` is the sensor's and our clock was right."""
     lane: Lane = Lane.NORMAL
     origin: Origin | None = None
 
@@ -285,11 +291,21 @@ class Reading(Model):
             document["boot"] = self.boot
         if self.up:
             document["up"] = self.up
+        self._add_times(document)
         if self.lane is not Lane.NORMAL:
             document["lane"] = self.lane.value
         if self.origin is not None:
             document["origin"] = [self.origin.client, self.origin.packet, self.origin.payload_hash]
         return document
+
+    def _add_times(self, document: dict[str, Any]) -> None:
+        """What is known of the time beside `t`; most readings have none of it."""
+        if self.t_error is not None:
+            document["t_error"] = self.t_error
+        if self.t_sensor is not None:
+            document["t_sensor"] = self.t_sensor
+        if self.t_arrived is not None:
+            document["t_arrived"] = self.t_arrived
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:

@@ -65,6 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
     _config_argument(status)
     status.add_argument("--json", action="store_true", help="print the report as JSON")
 
+    clock = commands.add_parser("clock", help="say what the running agent knows about time, and how well")
+    _config_argument(clock)
+    clock.add_argument("--json", action="store_true", help="print it as JSON")
+
     read = commands.add_parser("read", help="print what one source says, and store nothing")
     read.add_argument("source", metavar="SOURCE", help="the id of the source")
     _config_argument(read)

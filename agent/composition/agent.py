@@ -25,12 +25,14 @@ from agent.processors.registry import create_processor
 from agent.spine.backoff import LOCAL, Backoff
 from agent.spine.errors import COLLECTION, STORAGE, SYNC
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
+from agent.status.clock import clock_status
 from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
 from agent.status.socket import serve_status
 from agent.supervisor import supervise
 from agent.sync.dead_letters import BufferDeadLetters
 from agent.sync.registry import create_sender
-from agent.timekeeping import ClockWatch, count_boot
+from agent.timekeeping import Boot, Chronicle, ClockWatch, Correction, recognise_boot
+from agent.timekeeping.synchronisation import clock_ran_on_battery
 from agent.version import version
 from buffer import StoreError
 from collectors.interfaces import Acknowledging, Remarking, Remembering
@@ -64,7 +66,6 @@ class Agent:
         self._config = config
         self._spine = spine
         self._buffer_backoff = Backoff(LOCAL, spine.rng)
-        self._clock_watch = ClockWatch()
         self._started_at = spine.clock.now()
         self._version = version()
         self._boot = 0
@@ -102,8 +103,7 @@ class Agent:
 
     async def start(self) -> None:
         """Start everything. The buffer is connected before."""
-        self._boot = await self._count_boot()
-        await self._clock_watch.look()
+        await self._begin_timekeeping()
         await self._storage.register_backend(self.buffer, {})
         await self._make_pipelines()
         sources = [create_source(self._config, source, self._spine.clock) for source in self._config.source]
@@ -118,7 +118,7 @@ class Agent:
             self.buffer, self.buffer.database.ledger, str(self._config.buffer.path), self._spine
         )
         supervise(self._spine, "watch", BACKEND_ID, watch.run, layer=STORAGE)
-        supervise(self._spine, "clock", "watch", self._clock_watch.run, layer=COLLECTION)
+        supervise(self._spine, "clock", "watch", self.clock_watch.run, layer=COLLECTION)
         supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
         await self._forget_removed_upstreams()
         for upstream in self._config.upstream:
@@ -127,13 +127,36 @@ class Agent:
         for source in sources:
             await self._start_source(source)
 
-    async def _count_boot(self) -> int:
+    async def _begin_timekeeping(self) -> None:
+        """Find out which boot this is, and how good the clock."""
+        boot = await self._recognise_boot()
+        self._boot = boot.count
+        self.chronicle = Chronicle(self.buffer.state, boot.count)
+        await self._note_last_boot()
+        if boot.is_new:
+            await self.chronicle.began(battery=await asyncio.to_thread(clock_ran_on_battery))
+        self.clock_watch = ClockWatch(self._spine.clock, self.chronicle)
+        await self.clock_watch.look()
+
+    async def _note_last_boot(self) -> None:
+        """It lasted until the newest reading at least. A disk that cannot be read costs that knowledge, no start."""
+        try:
+            newest = await self.buffer.recent(1)
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="load_newest", critical=True)
+            return
+        for record in newest:
+            boot, up_ns = record.document.get("boot"), record.document.get("up")
+            if isinstance(boot, int) and isinstance(up_ns, int) and boot:
+                self.chronicle.alive(boot, up_ns)
+
+    async def _recognise_boot(self) -> Boot:
         """Which boot this is; unknown (0) on a disk that takes nothing."""
         try:
-            return await count_boot(self.buffer.state("device_state"))
+            return await recognise_boot(self.buffer.state("device_state"))
         except (StoreError, OSError) as error:
             await self._spine.errors.report(error, layer=STORAGE, operation="count_boot", critical=True)
-            return 0
+            return Boot(0, is_new=False)
 
     async def _load_redeliveries(self) -> None:
         """A disk that cannot be read costs duplicates, no start."""
@@ -157,11 +180,13 @@ class Agent:
 
     async def _make_pipelines(self) -> None:
         tags = {source.id: source.tags for source in self._config.source if source.tags}
+        own_time = frozenset(source.id for source in self._config.source if source.time == "arrival")
         decode = Decode(
             find_codec(self._config),
             boot=self._boot,
-            clock_quality=self._clock_watch.quality,
+            clock_quality=self.clock_watch.quality,
             source_tags=tags,
+            own_time=own_time,
         )
         plain = await self._processing.create_pipeline(_PLAIN)
         await plain.add_step(decode, 0)
@@ -185,8 +210,9 @@ class Agent:
         """
         consumer = await asyncio.to_thread(self.buffer.consumer, config.name)
         dead_letters = BufferDeadLetters(self.buffer)
+        timing = Correction(self.chronicle, self.clock_watch, self._spine.clock)
         sender = create_sender(
-            config.name, config.options, self.device_id, consumer, dead_letters, self._spine
+            config.name, config.options, self.device_id, consumer, dead_letters, self._spine, timing
         )
         self._senders[config.name] = sender
         await sender.run()
@@ -200,6 +226,7 @@ class Agent:
         """Commit what has come in, and acknowledge it to its sources."""
         await self.buffer.flush()
         await self._intake.settled()
+        await self.clock_watch.close()
 
     async def disconnect_sources(self) -> None:
         """Stop collecting."""
@@ -228,8 +255,7 @@ class Agent:
             device_id=self.device_id,
             pid=os.getpid(),
             started_at=self._started_at,
-            clock=self._clock_watch.quality().value,
-            boot=self._boot,
+            clock=clock_status(self.clock_watch, self.chronicle),
             sources=[self._source_status(source) for source in self._config.source],
             buffer=await self._buffer_status(),
             upstreams=[

@@ -53,6 +53,8 @@ class SourceConfig(Section):
     codec: CodecChoice = Field(default_factory=lambda: CODECS.choose("json"))
     """A name, or a table with the name as `type` and the codec's options."""
     tags: dict[str, str] = Field(default_factory=dict)
+    time: Literal["sensor", "arrival"] = "sensor"
+    """Which time a reading has when its frame carries one: the sensor's, or that of arrival. The other is kept beside."""
     options: Any = None
 
 

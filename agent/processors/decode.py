@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from collectors.metadata_keys import FRAME_ERROR, METRIC, ORIGIN, RETAINED, TAGS
 from collectors.models import CollectedData, ProcessingResult, Quality, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from typing import Protocol
 
     class DecodedLike(Protocol):
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 
     Codec = Callable[[bytes], Sequence[DecodedLike]]
 
+_SENSOR_T_MIN = 946_684_800.0
+"""2000-01-01: where the clocks of microcontrollers begin that nobody has set, or before."""
+_AHEAD_MAX_S = 86_400.0
+"""A sensor's clock may be set to local time, but not be further ahead of ours than any time zone."""
 _THREAD_BYTES_MIN = 8 * 1024
 """Larger frames and messages are decoded off the event loop: this much JSON may be 1000 readings, which take 13 ms."""
 
@@ -70,14 +75,17 @@ def _refusing(reason: str) -> Codec:
 class Decode(IProcessor):
     """Decodes `CollectedData` into a list of `Reading`.
 
-    A time that the frame itself carries is the sensor's own and stays as it is: it is not this device's
-    clock that could be wrong about it. Otherwise the time is that of arrival, as good as the clock is now.
+    A time that the frame itself carries is the sensor's own. It is the reading's time, as it is, and the time of
+    arrival is kept beside it where our clock was right; or, for a source whose sensor's clock is not to be trusted,
+    the other way round. A time that cannot be (the sensor's clock started in 1970, say) is never the reading's.
+    Without one, the time is that of arrival, as good as the clock is now.
 
     Args:
         codec: Finds the codec for a source and a data format; raises ValueError when there is none.
         boot: Which boot of the device this is, counted from 1; 0 is unknown.
         clock_quality: How good the wall clock is now.
         source_tags: Tags that every reading of a source gets; what the frame or topic says wins.
+        own_time: Sources whose readings have the time of arrival, whatever the sensor says.
     """
 
     def __init__(
@@ -87,12 +95,14 @@ class Decode(IProcessor):
         boot: int = 0,
         clock_quality: Callable[[], ClockQuality] = _synced,
         source_tags: Mapping[str, Mapping[str, str]] | None = None,
+        own_time: Container[str] = frozenset(),
     ) -> None:
         self._find_codec = codec
         self._codecs: dict[tuple[str, str], Codec] = {}
         self._boot = boot
         self._clock_quality = clock_quality
         self._source_tags = dict(source_tags or {})
+        self._own_time = own_time
 
     def get_processor_name(self) -> str:
         """`decode`."""
@@ -158,19 +168,30 @@ class Decode(IProcessor):
             readings.append(
                 Reading(
                     source=data.source_id,
-                    t=arrived + decoded.offset_s if decoded.t is None else decoded.t,
                     values=values,
                     units=units,
                     tags=own_tags,
                     quality=dict.fromkeys(values, _OLD) if old and decoded.t is None else {},
-                    clock=self._clock_quality() if decoded.t is None else ClockQuality.SYNCED,
                     boot=self._boot,
                     # Before this boot there was no such clock: unknown.
                     up=max(0, up + round(decoded.offset_s * _NS)) if up and decoded.t is None else up,
                     origin=origin,
+                    **self._times(data.source_id, arrived + decoded.offset_s, decoded.t),
                 )
             )
         return readings
+
+    def _times(self, source_id: str, arrived: float, sensor_t: float | None) -> dict[str, Any]:
+        """What a reading says about time."""
+        quality = self._clock_quality()
+        if sensor_t is None:
+            return {"t": arrived, "clock": quality}
+        latest = arrived + _AHEAD_MAX_S if quality is ClockQuality.SYNCED else math.inf
+        if source_id in self._own_time or not _SENSOR_T_MIN <= sensor_t <= latest:
+            return {"t": arrived, "clock": quality, "t_sensor": sensor_t}
+        if quality is ClockQuality.SYNCED:
+            return {"t": sensor_t, "clock": quality, "t_arrived": round(arrived, 6)}
+        return {"t": sensor_t, "clock": ClockQuality.SYNCED}
 
 
 def _named(

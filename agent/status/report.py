@@ -7,6 +7,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from agent.status.clock import ClockStatus
+
 _SILENT_SHOWN = 3
 """Sources that are named in the summary; one line has room for a few."""
 
@@ -69,8 +71,7 @@ class StatusReport(BaseModel):
     device_id: str
     pid: int
     started_at: datetime
-    clock: str
-    boot: int
+    clock: ClockStatus
     sources: Sequence[SourceStatus]
     buffer: BufferStatus
     upstreams: Sequence[UpstreamStatus]

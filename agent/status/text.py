@@ -43,7 +43,7 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
     yield ""
     yield (
         f"device    {report.device_id}  (outstation {report.version}, pid {report.pid}, started"
-        f" {ago(report.started_at, now)}, boot {report.boot}, clock {report.clock})"
+        f" {ago(report.started_at, now)}, boot {report.clock.boot}, clock {report.clock.quality})"
     )
     yield (
         f"buffer    {report.buffer.stored} readings, {size(report.buffer.usage_bytes)}"

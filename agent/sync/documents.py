@@ -29,6 +29,9 @@ class _Document(TypedDict, total=False):
     tags: dict[str, str]
     quality: dict[str, tuple[QualityFlag, str]]
     clock: ClockQuality
+    t_error: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+    t_sensor: _Number
+    t_arrived: _Number
     boot: _Count
     up: _Count
     lane: Lane

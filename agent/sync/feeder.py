@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, Protocol
 
 from agent.sync.batches import B, Consumer
 from agent.sync.packing import Packer, Parcel, parcels
@@ -38,6 +38,18 @@ class SendOptions:
     """How long readings may gather before a batch that is not full is sent."""
 
 
+class Timing(Protocol):
+    """Gives readings their final time, before they are first sent."""
+
+    def linked(self) -> None:
+        """A connection was made."""
+        ...
+
+    async def apply(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records with their final times; may wait a while for better ones."""
+        ...
+
+
 class Feeder(Generic[B]):
     """Feeds one outbox.
 
@@ -47,6 +59,7 @@ class Feeder(Generic[B]):
         wake: Set whenever something was put there.
         packer: Makes the packs.
         options: How readings are gathered into batches.
+        timing: Gives readings their final time.
     """
 
     def __init__(
@@ -56,6 +69,7 @@ class Feeder(Generic[B]):
         wake: asyncio.Event,
         packer: Packer,
         options: SendOptions,
+        timing: Timing,
     ) -> None:
         self.hurry = False
         """Send what is there; do not linger."""
@@ -64,6 +78,7 @@ class Feeder(Generic[B]):
         self._wake = wake
         self._packer = packer
         self._options = options
+        self._timing = timing
         self._readings_max = options.batch_readings
         self._fitting = options.batch_readings
         """How many readings the bytes of a batch have room for, as the last one showed."""
@@ -77,7 +92,8 @@ class Feeder(Generic[B]):
                 await self._room.wait()
             batch = await self._next_batch()
             try:
-                pieces = await self.pack(batch.device_id, batch.store_id, batch.records)
+                records = await self._timing.apply(batch.records)
+                pieces = await self.pack(batch.device_id, batch.store_id, records)
             except BaseException:
                 self._consumer.release(batch)
                 raise

@@ -64,19 +64,38 @@ class HttpUpstream:
         self._authorization: str | None = None
 
     async def connect(self) -> None:
-        """Read credentials and certificates; the network is not touched before the first pack."""
+        """Read credentials and certificates, and see that somebody listens at the other end.
+
+        What is sent before the link is back would be given its final time too early.
+
+        Raises:
+            UpstreamError: Nobody does, or the credentials cannot be read.
+        """
         await self.disconnect()
         try:
             self._authorization = await asyncio.to_thread(self._read_authorization)
             tls = await asyncio.to_thread(self._options.tls().context) if self._options.secure else True
         except (OSError, ValueError) as error:
             raise Paused(f"credentials cannot be read: {error}") from error
+        await self._require_listener()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.max_in_flight, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=self._options.timeout, connect=_CONNECT_TIMEOUT_S),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+    async def _require_listener(self) -> None:
+        parts = urlsplit(self._options.url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(parts.hostname, port)
+        except TimeoutError:
+            raise RetryLater(f"{self.name}: no connection within {_CONNECT_TIMEOUT_S:g} s") from None
+        except OSError as error:
+            raise RetryLater(f"{self.name}: {str(error) or type(error).__name__}") from error
+        writer.transport.abort()  # nothing was sent that could be lost
 
     async def disconnect(self) -> None:
         """Close what is open."""

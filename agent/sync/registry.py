@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agent.spine.spine import Spine
     from agent.sync.batches import B, Consumer
     from agent.sync.dead_letters import DeadLetterBox
+    from agent.sync.feeder import Timing
     from agent.sync.upstream import Upstream
     from collectors.clock import Clock
 
@@ -53,6 +54,7 @@ def create_sender(
     consumer: Consumer[B],
     dead_letters: DeadLetterBox,
     spine: Spine,
+    timing: Timing,
 ) -> Sender[B]:
     """A sender that delivers a consumer's readings to the upstream that these options describe."""
     upstream = create_upstream(options, device_id, spine.clock)
@@ -67,4 +69,5 @@ def create_sender(
         retry=options.retry.policy(),
         dead_letters=dead_letters,
         options=options.send_options(),
+        timing=timing,
     )

@@ -30,7 +30,7 @@ from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import SYNC, describe
 from agent.sync.batches import B, Consumer
 from agent.sync.dead_letters import DeadLetterBox, undelivered
-from agent.sync.feeder import Feeder, SendOptions
+from agent.sync.feeder import Feeder, SendOptions, Timing
 from agent.sync.outbox import Item, Outbox
 from agent.sync.status import SenderStatus
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge, Upstream, UpstreamError
@@ -60,6 +60,7 @@ class Sender(Generic[B]):
         retry: The numbers of the back-off.
         dead_letters: Where what cannot be delivered is set aside.
         options: How readings are gathered into batches.
+        timing: Gives readings their final time.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Sender(Generic[B]):
         retry: BackoffPolicy,
         dead_letters: DeadLetterBox,
         options: SendOptions,
+        timing: Timing,
     ) -> None:
         self.name = name
         self._consumer = consumer
@@ -82,7 +84,8 @@ class Sender(Generic[B]):
         self._dead_letters = dead_letters
         self._outbox: Outbox[B] = Outbox()
         self._wake = asyncio.Event()
-        self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options)
+        self._timing = timing
+        self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options, timing)
         self._settled = asyncio.Event()
         self._window = 1
         self._hold_until_s = 0.0
@@ -169,6 +172,7 @@ class Sender(Generic[B]):
         try:
             await self._upstream.connect()
             self._linked = True
+            self._timing.linked()
             if self._upstream.lasting:
                 self._backoff.established(self._spine.clock.monotonic_s())
             if self._error is None or not self._consumer.backlog:

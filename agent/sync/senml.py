@@ -13,7 +13,8 @@ What SenML has no label for travels in labels of our own. Receivers ignore those
 
 - `store`: the buffer's identity; in the pack's first record only
 - `seq`: the reading's number in it; it also marks where a reading begins
-- `boot`, `up`, `clock`, `lane`, `tags`, `quality`, `origin`: as in the stored document, when present
+- `boot`, `up`, `clock`, `t_error`, `t_sensor`, `t_arrived`, `lane`, `tags`, `quality`, `origin`: as in the
+  document of the reading, when present
 - `units`: units of metrics that have no value in this reading
 
 and three say exactly what had to be bent to be legal SenML, and are absent from ordinary packs:
@@ -50,7 +51,18 @@ _PART = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*")
 """A device or source that can stand in `bn` and be cut out of it again: no `:` and no `/`."""
 _INSIDE_PART = re.compile(r"[-A-Za-z0-9._]+")
 
-_AS_STORED = ("boot", "up", "clock", "lane", "tags", "quality", "origin")
+_AS_STORED = (
+    "boot",
+    "up",
+    "clock",
+    "t_error",
+    "t_sensor",
+    "t_arrived",
+    "lane",
+    "tags",
+    "quality",
+    "origin",
+)
 _KNOWN = frozenset({"source", "t", "values", "units", *_AS_STORED})
 
 

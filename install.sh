@@ -28,6 +28,7 @@ debian_packages() {
 mosquitto       mosquitto
 mosquitto_pub   mosquitto-clients
 shellcheck      shellcheck
+faketime        faketime
 avr-gcc         gcc-avr
 cc              gcc
 make            make

@@ -45,6 +45,9 @@ readings = st.builds(
         names, st.builds(Quality, flag=st.sampled_from(QualityFlag), reason=short), max_size=2
     ),
     clock=st.sampled_from(ClockQuality),
+    t_error=st.none() | st.floats(0, 1e9),
+    t_sensor=st.none() | st.floats(-1e12, 1e12),
+    t_arrived=st.none() | st.floats(-1e12, 1e12),
     boot=st.integers(0, 2**31),
     up=st.integers(0, 2**62),
     lane=st.sampled_from(Lane),

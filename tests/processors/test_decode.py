@@ -40,15 +40,48 @@ async def test_frame_becomes_a_reading():
     assert (reading.tags, reading.origin, reading.lane) == ({"topic": "a/b"}, origin, Lane.NORMAL)
 
 
-def timed(value=1.0):
+SENSOR_T = WHEN.timestamp() - 5.0
+
+
+def timed(t=SENSOR_T):
     """What a codec gives whose frames carry their own time."""
-    return Decoded({"temperature": value}, t=5.0, units={"temperature": "Cel"})
+    return Decoded({"temperature": 1.0}, t=t, units={"temperature": "Cel"})
+
+
+async def decoded_once(t, **options):
+    decode = Decode(lambda *_: lambda _raw: [timed(t)], **options)
+    [reading] = (await decode.process(sample())).processed_data
+    return reading
 
 
 async def test_time_of_the_sensor_itself_stays():
-    decode = Decode(lambda *_: lambda _raw: [timed()], clock_quality=lambda: ClockQuality.ESTIMATED)
-    [reading] = (await decode.process(sample())).processed_data
-    assert (reading.t, reading.clock, reading.units) == (5.0, ClockQuality.SYNCED, {"temperature": "Cel"})
+    reading = await decoded_once(SENSOR_T, clock_quality=lambda: ClockQuality.ESTIMATED)
+    assert (reading.t, reading.clock, reading.units) == (
+        SENSOR_T,
+        ClockQuality.SYNCED,
+        {"temperature": "Cel"},
+    )
+    assert (reading.t_sensor, reading.t_arrived) == (None, None), "our own clock had nothing to say"
+
+
+async def test_time_of_arrival_is_kept_beside_the_sensors():
+    reading = await decoded_once(SENSOR_T)
+    assert (reading.t, reading.t_arrived, reading.t_sensor) == (SENSOR_T, WHEN.timestamp(), None)
+
+
+async def test_a_sensor_whose_clock_is_not_to_be_trusted_gets_the_time_of_arrival():
+    reading = await decoded_once(SENSOR_T, own_time={"soil"})
+    assert (reading.t, reading.t_arrived, reading.t_sensor) == (WHEN.timestamp(), None, SENSOR_T)
+
+
+@pytest.mark.parametrize("cannot_be", [5.0, 946_684_799.0, WHEN.timestamp() + 90_000])
+async def test_a_time_that_cannot_be_is_never_the_readings(cannot_be):
+    reading = await decoded_once(cannot_be)
+    assert (reading.t, reading.t_sensor, reading.clock) == (
+        WHEN.timestamp(),
+        cannot_be,
+        ClockQuality.SYNCED,
+    )
 
 
 async def test_time_before_the_arrival_is_of_this_clock():

@@ -23,6 +23,7 @@ from agent.spine.spine import open_spine
 from agent.sync.config import HttpUpstreamOptions
 from agent.sync.registry import create_sender
 from tests.receiver.packs import STORE, payload
+from tests.rigs.no_timing import AsMeasured
 from tests.rigs.proxy import ChaosProxy
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
 
@@ -171,7 +172,9 @@ async def sending(url: str, consumer: MemoryConsumer, **options: Any) -> AsyncIt
         made = HttpUpstreamOptions.model_validate(
             {"url": url, "linger": 0, "retry": QUICK, "batch_readings": 50, "ack": "receiver", **options}
         )
-        sender = create_sender("cloud", made, consumer.device_id, consumer, MemoryDeadLetters(), spine)
+        sender = create_sender(
+            "cloud", made, consumer.device_id, consumer, MemoryDeadLetters(), spine, AsMeasured()
+        )
         spine.start("sync", sender.run(), layer="sync", subject="cloud")
         yield sender
 

@@ -20,6 +20,7 @@ from agent.sync.registry import create_sender
 from drivers.transport.mqtt import MqttConnection, options_from_url
 from tests.receiver.packs import payload
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
+from tests.rigs.no_timing import AsMeasured
 from tests.rigs.proxy import ChaosProxy
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
 
@@ -56,7 +57,7 @@ async def sending(url: str, consumer: MemoryConsumer, **options: Any) -> AsyncIt
             {"url": url, "linger": 0, "retry": QUICK, "batch_readings": 50, "ack_timeout": "1 s", **options}
         )
         letters = MemoryDeadLetters()
-        sender = create_sender("cloud", made, consumer.device_id, consumer, letters, spine)
+        sender = create_sender("cloud", made, consumer.device_id, consumer, letters, spine, AsMeasured())
         spine.start("sync", sender.run(), layer="sync", subject="cloud")
         yield sender
         assert letters.letters == []
@@ -210,7 +211,7 @@ async def test_what_the_receiver_refuses_becomes_a_dead_letter(tmp_path: Path) -
             letters = MemoryDeadLetters()
             made = MqttUpstreamOptions(url=broker.url, linger=0)
             # Topics of one device, readings of another: what a cloned configuration might do.
-            sender = create_sender("cloud", made, "someone-else", consumer, letters, spine)
+            sender = create_sender("cloud", made, "someone-else", consumer, letters, spine, AsMeasured())
             spine.start("sync", sender.run(), layer="sync", subject="cloud")
             consumer.add_readings(20)
             await until(lambda: consumer.backlog == 0)

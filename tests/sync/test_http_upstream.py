@@ -231,8 +231,17 @@ async def test_a_captive_portal_is_no_acknowledgement() -> None:
 async def test_nobody_listens() -> None:
     async with server() as s:
         pass
-    async with upstream(s.url) as u:
-        assert type(await outcome(u)) is RetryLater
+    with pytest.raises(RetryLater, match=r"127\.0\.0\.1"):
+        async with upstream(s.url):
+            pass
+
+
+async def test_a_server_that_goes_away() -> None:
+    async with server() as s:
+        made = upstream(s.url)
+        u = await made.__aenter__()
+    assert type(await outcome(u)) is RetryLater
+    await made.__aexit__(None, None, None)
 
 
 async def test_a_silent_server_times_out() -> None:

@@ -17,6 +17,7 @@ from agent.sync.packing import Packer
 from agent.sync.sender import Sender
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge
 from collectors.interfaces import IErrorHandler
+from tests.rigs.no_timing import AsMeasured
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters, reading
 from tests.sync.scripted_upstream import ScriptedUpstream
 
@@ -60,6 +61,7 @@ class Rig:
             retry=retry,
             dead_letters=self.letters,
             options=options,
+            timing=AsMeasured(),
         )
 
     @property

@@ -16,6 +16,7 @@ from agent.sync.dead_letters import BufferDeadLetters
 from agent.sync.registry import create_sender
 from buffer import TinyDBBuffer
 from tests.rigs.cloud import rows
+from tests.rigs.no_timing import AsMeasured
 from tests.rigs.proxy import ChaosProxy
 from tests.sync.memory_buffer import reading
 
@@ -47,7 +48,9 @@ async def sending(url: str, buffer: TinyDBBuffer, **options: Any) -> AsyncIterat
     async with open_spine(rng=random.Random(1)) as spine:
         made = HttpUpstreamOptions.model_validate({"url": url, "linger": 0, "retry": QUICK, **options})
         consumer = buffer.consumer("cloud")
-        sender = create_sender("cloud", made, "greenhouse-3", consumer, BufferDeadLetters(buffer), spine)
+        sender = create_sender(
+            "cloud", made, "greenhouse-3", consumer, BufferDeadLetters(buffer), spine, AsMeasured()
+        )
         spine.start("sync", sender.run(), layer="sync", subject="cloud")
         yield sender
 

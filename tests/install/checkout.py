@@ -115,5 +115,5 @@ def make_checkout(folder: Path) -> Checkout:
         (checkout.bin / tool).symlink_to(found)
     checkout.python()
     checkout.user(1000)
-    checkout.fake("mosquitto", "mosquitto_pub", "shellcheck", "avr-gcc", "cc", "make")
+    checkout.fake("mosquitto", "mosquitto_pub", "shellcheck", "avr-gcc", "cc", "make", "faketime")
     return checkout

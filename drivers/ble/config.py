@@ -1,0 +1,72 @@
+"""What a Bluetooth source needs to know. Importing this costs no bleak."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from collectors.units import DurationS
+from drivers.ble.identifiers import Adapter, Address, Company, Uuid
+
+DAY_S = 86400.0
+
+
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class RadioConfig(BaseModel):
+    """What both kinds of Bluetooth sources share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    adapter: Adapter = "hci0"
+    """Its name; or its address, which stays the same when adapters are plugged in another order."""
+    manage_adapter: bool = True
+    """Switch the adapter on when it is off; off and on again when it has gone deaf."""
+    silent_after: Annotated[DurationS, Field(le=30 * DAY_S)] | None = None
+    """How long the sensor may say nothing. Unset, four times what is usual for it."""
+
+
+class BleConfig(RadioConfig):
+    """Which advertisements to take. Every filter that is given must fit, and one at least must be given."""
+
+    address: Annotated[list[Address], Field(min_length=1), BeforeValidator(_several)] | None = None
+    """Of the sensor, or of several."""
+    name: Annotated[str, Field(min_length=1)] | None = None
+    """What the sensor calls itself; `*` stands for any characters."""
+    service: Uuid | None = None
+    """A service that it says it has, or has data of."""
+    manufacturer: Company | None = None
+    """A company whose data it sends."""
+    scan: Literal["auto", "passive", "active"] = "auto"
+    """Passive scanning costs the sensors nothing and less here, and needs a bluetoothd that allows it. Active scanning also
+    gets names and what else sensors say only when asked. `auto` is passive where that is possible and enough."""
+    interval: Annotated[DurationS, Field(le=DAY_S)] | None = None
+    """The sensor's own time from one measurement to the next: the same data within it is the same reading. Unset, it is
+    learned from how often the data changes."""
+    numbered: bool | None = None
+    """Whether each measurement carries a number, so that the same data is always the same reading. Unset, by the codec."""
+
+    @model_validator(mode="after")
+    def _selects(self) -> Self:
+        """Taking everything on the air would be somebody else's sensors, too.
+
+        Raises:
+            ValueError: There is no filter, or the scan cannot see what it filters by.
+        """
+        if self.address is None and self.name is None and self.service is None and self.manufacturer is None:
+            raise ValueError(
+                "which sensors? Give at least one of `address`, `name`, `service` and `manufacturer`"
+            )
+        if self.scan == "passive" and self.name is not None:
+            raise ValueError(
+                "sensors often tell their name only to an active scan: leave `scan` at auto, or filter otherwise"
+            )
+        return self
+
+    def names_fit(self, name: str | None) -> bool:
+        """Whether a sensor with this name is meant, as far as names go."""
+        return self.name is None or (name is not None and fnmatchcase(name, self.name))

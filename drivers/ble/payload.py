@@ -1,0 +1,84 @@
+"""Which advertisements a source means, and which of their bytes are the measurement. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drivers.ble.scan import Want, company_patterns, service_patterns
+from drivers.codecs.advertisement import encode
+from drivers.codecs.makers import MAKERS
+
+if TYPE_CHECKING:
+    from drivers.ble.config import BleConfig
+    from drivers.codecs.advertisement import Advertisement
+
+
+class Payload:
+    """What one source takes.
+
+    A codec for advertisements (`drivers.codecs.makers`) gets all that was heard, since it may need the address or the name.
+    Any other codec gets the data of the company or of the service that the source filters by, and nothing else.
+
+    Args:
+        config: The filters.
+        data_format: The codec.
+
+    Raises:
+        ValueError: It does not follow which data is meant.
+    """
+
+    def __init__(self, config: BleConfig, data_format: str) -> None:
+        self._config = config
+        self._maker = MAKERS.get(data_format)
+        if self._maker is None and (config.service is None) == (config.manufacturer is None):
+            raise ValueError(
+                f"which bytes of an advertisement are for the codec {data_format!r}? "
+                "Give `manufacturer` or `service`, one of them"
+            )
+        self._service = config.service if self._maker is None else self._maker.service
+        self.one_sensor = config.address is not None and len(config.address) == 1
+        """Whether no other sensor can be meant."""
+        self.want = Want(config.scan, self._patterns())
+
+    def _patterns(self) -> tuple[tuple[int, int, bytes], ...]:
+        if self._config.name is not None:
+            return ()  # a passive scan may never hear it
+        if self._service is not None:
+            return service_patterns(self._service)
+        if self._config.manufacturer is not None:
+            return company_patterns(self._config.manufacturer)
+        return ()
+
+    def fits(self, advertisement: Advertisement) -> bool:
+        """Whether a sensor is meant."""
+        config = self._config
+        return (
+            (config.address is None or advertisement.address in config.address)
+            and config.names_fit(advertisement.name)
+            and (
+                config.service is None
+                or config.service in advertisement.service_data
+                or config.service in advertisement.services
+            )
+            and (config.manufacturer is None or config.manufacturer in advertisement.manufacturer_data)
+        )
+
+    def measured(self, advertisement: Advertisement) -> bytes | None:
+        """The bytes that change with the measurement; None when it has none of them."""
+        if self._service is not None:
+            return advertisement.service_data.get(self._service)
+        if self._maker is None:
+            assert self._config.manufacturer is not None
+            return advertisement.manufacturer_data.get(self._config.manufacturer)
+        found = advertisement.manufacturer_data
+        return b"".join(company.to_bytes(2, "little") + found[company] for company in sorted(found)) or None
+
+    def is_numbered(self, measured: bytes) -> bool:
+        """Whether the measurement carries a number of its own."""
+        if self._config.numbered is not None:
+            return self._config.numbered
+        return self._maker is not None and self._maker.is_numbered(measured)
+
+    def raw(self, advertisement: Advertisement, measured: bytes) -> bytes:
+        """What the codec gets."""
+        return measured if self._maker is None else encode(advertisement)

@@ -1,0 +1,97 @@
+"""Which advertisements are repetitions: a sensor says each measurement many times, and it is one reading.
+
+Two kinds of sensors are told apart.
+
+**Numbered**: the data holds a number that changes with every measurement (BTHome's packet id, the counter of an encrypted
+payload, a sequence number). Then the same data is the same reading, whenever it comes: also what the air, or BlueZ's memory of
+a device, brings again after something newer. The last `REMEMBERED` are remembered, fewer than a one-byte number has values.
+
+**Not numbered**: equal data says either 'again' or 'measured anew, and nothing has changed', and only time can tell. So it is a
+repetition as long as it is the sensor's latest, and younger than the window: the sensor's own time between measurements.
+Where nobody says what that is, it is learned: each change of the data is a new measurement, so the time between changes is a
+multiple of it, and the shorter ones of the latest times are about the time itself. Until it is known, a minute. A wrong window
+costs or adds readings that say the same as the one before, never a changed value.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+REMEMBERED: Final = 32
+WINDOW_UNKNOWN_S: Final = 60.0
+WINDOW_LEAST_S: Final = 1.0
+WINDOW_MOST_S: Final = 3600.0
+CHANGES: Final = 16
+"""Times between changes that a sensor's rate is learned from."""
+CHANGES_ENOUGH: Final = 4
+SENSORS_MAX: Final = 1024
+"""Addresses that are remembered at a time: some senders take a new one every quarter of an hour."""
+
+
+class _Sensor:
+    """What is remembered of one address."""
+
+    __slots__ = ("changed_s", "gaps_s", "kept_s", "latest", "recent")
+
+    def __init__(self) -> None:
+        self.recent: deque[bytes] = deque(maxlen=REMEMBERED)
+        self.latest: bytes | None = None
+        self.kept_s = 0.0
+        self.changed_s: float | None = None
+        self.gaps_s: deque[float] = deque(maxlen=CHANGES)
+
+    def window_s(self) -> float:
+        """The time between two measurements, as far as it is known."""
+        if len(self.gaps_s) < CHANGES_ENOUGH:
+            return WINDOW_UNKNOWN_S
+        short = sorted(self.gaps_s)[len(self.gaps_s) // 4]
+        return min(max(short, WINDOW_LEAST_S), WINDOW_MOST_S)
+
+
+class Repeats:
+    """Tells new readings from repetitions, for every sensor that a source hears.
+
+    Args:
+        interval_s: The sensors' time between two measurements; None to learn it.
+
+    Attributes:
+        repeated: Repetitions so far.
+    """
+
+    def __init__(self, interval_s: float | None = None) -> None:
+        self.repeated = 0
+        self._interval_s = interval_s
+        self._sensors: OrderedDict[str, _Sensor] = OrderedDict()
+
+    def is_new(self, address: str, data: bytes, now_s: float, *, numbered: bool) -> bool:
+        """Whether this is a reading of its own, at this monotonic time."""
+        sensor = self._sensor(address)
+        new = data not in sensor.recent if numbered else self._is_new_by_time(sensor, data, now_s)
+        if not new:
+            self.repeated += 1
+            return False
+        sensor.recent.append(data)
+        sensor.kept_s = now_s
+        if data != sensor.latest:
+            sensor.latest = data
+            if sensor.changed_s is not None:
+                sensor.gaps_s.append(now_s - sensor.changed_s)
+            sensor.changed_s = now_s
+        return True
+
+    def _is_new_by_time(self, sensor: _Sensor, data: bytes, now_s: float) -> bool:
+        if data != sensor.latest:
+            return True
+        window_s = sensor.window_s() if self._interval_s is None else self._interval_s
+        return now_s - sensor.kept_s >= window_s
+
+    def _sensor(self, address: str) -> _Sensor:
+        sensor = self._sensors.get(address)
+        if sensor is None:
+            sensor = self._sensors[address] = _Sensor()
+            if len(self._sensors) > SENSORS_MAX:
+                self._sensors.popitem(last=False)
+        else:
+            self._sensors.move_to_end(address)
+        return sensor

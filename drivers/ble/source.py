@@ -1,0 +1,207 @@
+"""Advertisements as a data source: what sensors say to everybody, each measurement once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from collectors.interfaces import IDataSource
+from collectors.metadata_keys import QUALITY, TAGS, UP_NS
+from collectors.models import CollectedData
+from drivers.ble.inbox import Inbox
+from drivers.ble.payload import Payload
+from drivers.ble.repeats import Repeats
+from drivers.ble.station import station
+from drivers.ble.watchdog import Rung, Watchdog
+from drivers.codecs.advertisement import Advertisement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from bleak.backends.device import BLEDevice
+    from bleak.backends.scanner import AdvertisementData
+
+    from collectors.clock import Clock
+    from drivers.ble.config import BleConfig
+    from drivers.ble.radio import Radio
+
+logger = logging.getLogger(__name__)
+
+WAITING_MAX: Final = 1000
+"""Readings that may wait for the pipeline."""
+PATIENT_S: Final = 20.0
+"""How long a source that has said what is missing waits for it, at a time; below the 30 s that a connect may take."""
+
+
+class Heard(NamedTuple):
+    """An advertisement that is a reading of its own."""
+
+    raw: bytes
+    address: str
+    quality: dict[str, float]
+    timestamp: datetime
+    up_ns: int
+
+
+class BleSource(IDataSource):
+    """The advertisements of one sensor, or of several that the same filters fit.
+
+    A scan that bluetoothd or the adapter ends is not started again here: whoever collects decides when to connect anew. When
+    there is only silence, the ladder of `drivers.ble.watchdog` is climbed while collecting.
+
+    Args:
+        source_id: The unique identifier of this source.
+        config: The adapter and the filters.
+        data_format: The codec that can decode the data.
+        clock: Stamps what arrives.
+
+    Attributes:
+        repeats: Tells repetitions.
+
+    Raises:
+        ValueError: The filters do not say which data the codec is for.
+    """
+
+    def __init__(self, source_id: str, config: BleConfig, *, data_format: str, clock: Clock) -> None:
+        self.payload = Payload(config, data_format)
+        self.want = self.payload.want
+        self.repeats = Repeats(config.interval)
+        self._source_id = source_id
+        self._config = config
+        self._data_format = data_format
+        self._clock = clock
+        self._watchdog = Watchdog(clock.monotonic_s(), config.silent_after)
+        self._without_data = 0
+        """Advertisements that came from the sensor and had none of the data, since it was heard."""
+        self._radio: Radio | None = None
+        self._inbox: Inbox[Heard] = Inbox(WAITING_MAX)
+        self._patient_s = 0.0
+
+    def get_source_id(self) -> str:
+        """The unique identifier of this source."""
+        return self._source_id
+
+    async def connect(self) -> None:
+        """Begin to listen. Harmless when it does already.
+
+        Raises:
+            ConnectionError: bluetoothd, the adapter or the scan cannot be had; the message says why and what would help.
+        """
+        if self._radio is not None and not self._inbox.failed:
+            return
+        await self.disconnect()
+        patient_s, self._patient_s = self._patient_s, PATIENT_S
+        try:
+            radio = await station(self._clock).enter(
+                self, self._config.adapter, manage=self._config.manage_adapter, wait_s=patient_s
+            )
+            self._inbox = Inbox(WAITING_MAX)
+            self._watchdog.listen(self._clock.monotonic_s())
+            self._without_data = 0
+            await radio.join(self)
+        except BaseException:
+            await station(self._clock).leave(self)
+            raise
+        self._radio = radio
+        self._patient_s = 0.0
+
+    async def disconnect(self) -> None:
+        """Stop listening. Harmless after a failed or missing connect."""
+        radio, self._radio = self._radio, None
+        self._inbox.fail(ConnectionError(f"{self._source_id}: disconnected"))
+        if radio is not None:
+            try:
+                await radio.leave(self)
+            finally:
+                await station(self._clock).leave(self)
+
+    async def collect(self) -> CollectedData:
+        """The next reading; waits for it, and looks after the adapter when there is silence for too long.
+
+        Raises:
+            ConnectionError: The source is not connected, or can hear nothing any more.
+        """
+        radio = self._radio
+        if radio is None:
+            raise ConnectionError(f"the BLE source {self._source_id!r} is not connected")
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, self._watchdog.due_s - self._clock.monotonic_s())):
+                    return self._collected(await self._inbox.get())
+            except TimeoutError:
+                await self._look_after(radio)
+
+    async def collect_stream(self) -> AsyncIterator[CollectedData]:
+        """Readings as they come.
+
+        Raises:
+            ConnectionError: The source is not connected, or can hear nothing any more.
+        """
+        while True:
+            yield await self.collect()
+
+    def _collected(self, heard: Heard) -> CollectedData:
+        metadata: dict[str, Any] = {UP_NS: heard.up_ns, QUALITY: heard.quality}
+        if not self.payload.one_sensor:
+            metadata[TAGS] = {"address": heard.address}
+        return CollectedData(
+            source_id=self._source_id,
+            timestamp=heard.timestamp,
+            data_format=self._data_format,
+            collection_method="ble",
+            raw_data=heard.raw,
+            metadata=metadata,
+        )
+
+    # What the radio tells
+
+    def heard(self, device: BLEDevice, data: AdvertisementData) -> None:
+        """An advertisement was heard, of anybody."""
+        advertisement = Advertisement(
+            address=device.address.upper(),
+            name=data.local_name,
+            services=tuple(data.service_uuids),
+            service_data=data.service_data,
+            manufacturer_data=data.manufacturer_data,
+            tx_power=data.tx_power,
+        )
+        if not self.payload.fits(advertisement):
+            return
+        measured = self.payload.measured(advertisement)
+        if measured is None:
+            self._without_data += 1
+            return
+        now_s = self._clock.monotonic_s()
+        self._without_data = 0
+        self._watchdog.heard(now_s)
+        numbered = self.payload.is_numbered(measured)
+        if not self.repeats.is_new(advertisement.address, measured, now_s, numbered=numbered):
+            return
+        quality = {"rssi_dbm": float(data.rssi)}
+        if data.tx_power is not None:
+            quality["tx_power_dbm"] = float(data.tx_power)
+        raw = self.payload.raw(advertisement, measured)
+        heard = Heard(raw, advertisement.address, quality, self._clock.now(), self._clock.boottime_ns())
+        if not self._inbox.put(heard) and self._inbox.lost == 1:
+            logger.warning("%s: the pipeline is too slow: readings are lost", self._source_id)
+
+    def lost(self, error: ConnectionError) -> None:
+        """Nothing can be heard any more."""
+        self._inbox.fail(error)
+
+    # Silence
+
+    async def _look_after(self, radio: Radio) -> None:
+        """Take the next rung of the ladder, when it is due."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._watchdog.due_s:
+            return
+        silent_since_s = self._watchdog.heard_s
+        recently_s = now_s - self._watchdog.patience_s
+        rung = self._watchdog.climb(now_s)
+        if rung is Rung.RESCANNED:
+            await radio.rescan(recently_s)
+        elif rung is Rung.CYCLED and self._config.manage_adapter and radio.is_deaf(silent_since_s):
+            await radio.power_cycle(recently_s)

@@ -29,6 +29,7 @@ mosquitto       mosquitto
 mosquitto_pub   mosquitto-clients
 shellcheck      shellcheck
 faketime        faketime
+dbus-daemon     dbus-daemon
 avr-gcc         gcc-avr
 cc              gcc
 make            make

@@ -62,8 +62,8 @@ class Choices(Generic[T]):
             found = self._loaded[name] = self._load(name)
         return found
 
-    def choose(self, value: Any) -> T:
-        """The part that a configuration names, with its options.
+    def choose(self, value: Any, context: Any = None) -> T:
+        """The part that a configuration names, with its options; `context` is that of the configuration's validation.
 
         Raises:
             ValueError: There is no such part, or its options are wrong; a ValidationError names the places.
@@ -79,7 +79,7 @@ class Choices(Generic[T]):
             raise ValueError(f"should say as `type` which {self._what} it is: there are {self._listed()}")
         model = self.find(name)
         try:
-            return model.model_validate(value)
+            return model.model_validate(value, context=context)
         except ValidationError as error:
             raise _with_hints(error, model) from None
 

@@ -35,6 +35,11 @@ class Driver:
 
 
 DRIVERS: Mapping[str, Driver] = {
+    "ble": Driver(
+        config="drivers.ble.config:BleConfig",
+        source="drivers.ble.source:BleSource",
+        summary="what Bluetooth LE sensors advertise",
+    ),
     "mqtt": Driver(
         config="drivers.mqtt.config:MqttSourceConfig",
         source="drivers.mqtt.source:MqttSource",

@@ -208,9 +208,21 @@ class _Loader:
             where: list[str | int] = ["source", place]
             source = self._part(self._catalogue.sources, "driver", SourceConfig, table, where)
             if source is not None:
+                self._check_codec(source, where)
                 sources.append(source)
         self._unique("source", "id", [t.get("id") for t in tables if isinstance(t, dict)])
         return sources
+
+    def _check_codec(self, source: SourceConfig, where: list[str | int]) -> None:
+        """Not every driver has something for every codec: one that does not checks that."""
+        check = getattr(source.options, "check_codec", None)
+        if check is not None:
+            try:
+                check(source.codec.type)
+            except ValueError as error:
+                self._problems.append(
+                    Problem(key_path([*where, "codec"]), str(error), repr(source.codec.type))
+                )
 
     def _pipelines(
         self, document: Mapping[str, Any], sources: Iterable[SourceConfig]

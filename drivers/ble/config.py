@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from collectors.units import DurationS
 from drivers.ble.identifiers import Adapter, Address, Company, Uuid
+from drivers.codecs.makers import MAKERS
 
 DAY_S = 86400.0
 
@@ -66,6 +67,18 @@ class BleConfig(RadioConfig):
                 "sensors often tell their name only to an active scan: leave `scan` at auto, or filter otherwise"
             )
         return self
+
+    def check_codec(self, name: str) -> None:
+        """Whether it follows which bytes of an advertisement are for a codec.
+
+        Raises:
+            ValueError: It does not; says what would be right.
+        """
+        if name not in MAKERS and (self.service is None) == (self.manufacturer is None):
+            raise ValueError(
+                f"which bytes of an advertisement are for the codec {name!r}? "
+                "Give `manufacturer` or `service`, one of them"
+            )
 
     def names_fit(self, name: str | None) -> bool:
         """Whether a sensor with this name is meant, as far as names go."""

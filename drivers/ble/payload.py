@@ -28,13 +28,9 @@ class Payload:
     """
 
     def __init__(self, config: BleConfig, data_format: str) -> None:
+        config.check_codec(data_format)
         self._config = config
         self._maker = MAKERS.get(data_format)
-        if self._maker is None and (config.service is None) == (config.manufacturer is None):
-            raise ValueError(
-                f"which bytes of an advertisement are for the codec {data_format!r}? "
-                "Give `manufacturer` or `service`, one of them"
-            )
         self._service = config.service if self._maker is None else self._maker.service
         self.one_sensor = config.address is not None and len(config.address) == 1
         """Whether no other sensor can be meant."""

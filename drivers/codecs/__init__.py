@@ -9,9 +9,9 @@ other packages can bring further ones (`drivers.extensions`).
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError, ValidationInfo
 
 from drivers.choice import Choices
 from drivers.codecs.config import CodecConfig
@@ -23,7 +23,10 @@ __all__ = ["CODECS", "Codec", "CodecChoice", "CodecConfig", "Decoded", "codec"]
 CODECS: Choices[CodecConfig] = Choices(
     "codec",
     {
+        "bthome": "drivers.codecs.sensor_state:BTHomeConfig",
         "csv": "drivers.codecs.csv:CsvConfig",
+        "gatt": "drivers.codecs.gatt:GattConfig",
+        "govee": "drivers.codecs.sensor_state:GoveeConfig",
         "json": "drivers.codecs.json:JsonConfig",
         "key_value": "drivers.codecs.key_value:KeyValueConfig",
         "nmea": "drivers.codecs.nmea:NmeaConfig",
@@ -31,13 +34,19 @@ CODECS: Choices[CodecConfig] = Choices(
         "regex": "drivers.codecs.regex:RegexConfig",
         "senml": "drivers.codecs.senml:SenmlConfig",
         "struct": "drivers.codecs.struct:StructConfig",
+        "xiaomi": "drivers.codecs.sensor_state:XiaomiConfig",
     },
     GROUP,
     CodecConfig,  # type: ignore[type-abstract] # never instantiated: what every codec is a subclass of
 )
 """Every codec by its name."""
 
-CodecChoice = Annotated[SerializeAsAny[CodecConfig], BeforeValidator(CODECS.choose)]
+
+def _chosen(value: Any, info: ValidationInfo) -> CodecConfig:
+    return CODECS.choose(value, info.context)
+
+
+CodecChoice = Annotated[SerializeAsAny[CodecConfig], BeforeValidator(_chosen)]
 """A codec as a field of a configuration: its name, or a table with its name as `type` and its options."""
 
 

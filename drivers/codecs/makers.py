@@ -29,8 +29,8 @@ class Maker:
     """As people know it."""
     library: str
     """`module:class` of its parser."""
-    package: str
-    """What brings the library, and the extra of ours that asks for it."""
+    extra: str
+    """The extra of ours that brings the library."""
     service: str | None
     """UUID of the service whose data holds the measurement; None when it is manufacturer data."""
     is_numbered: Callable[[bytes], bool]

@@ -3,12 +3,17 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
 
 from collectors import IDataSource, SystemClock
 from collectors.examples import Thermometer
 from collectors.mocks import MockDataSource
+from drivers.ble.config import BleConfig
+from drivers.ble.source import BleSource
 from drivers.mqtt.config import MqttSourceConfig
 from drivers.mqtt.source import MqttSource
 from drivers.serial.config import SerialConfig
@@ -17,6 +22,8 @@ from drivers.simulated.config import SimulatedConfig
 from drivers.simulated.source import SimulatedSource
 from drivers.transport.mqtt import MqttConnection
 from drivers.transport.mqtt_options import options_from_url
+from tests.rigs.ble.fake_bluez import FakeBluez
+from tests.rigs.ble.world import BTHOME, Advertisement, bthome
 from tests.rigs.mosquitto import Mosquitto
 from tests.rigs.pty import PtySensor, SocketSensor
 
@@ -78,6 +85,21 @@ async def _mqtt() -> AsyncIterator[SourceRig]:
             yield SourceRig(source, lambda: sensor.publish("sensors/soil", SAMPLE))
 
 
+@asynccontextmanager
+async def _ble() -> AsyncIterator[SourceRig]:
+    async with FakeBluez() as bluez:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluez.bus_address)
+            sensor = await bluez.sensor("C4:4F:33:00:00:01")
+            numbers = count()
+
+            async def deliver() -> None:
+                await sensor.advertise(Advertisement(service_data={BTHOME: bthome(next(numbers), 2150)}))
+
+            config = BleConfig(address=[sensor.address])
+            yield SourceRig(BleSource("sensor", config, data_format="bthome", clock=SystemClock()), deliver)
+
+
 SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
     "MockDataSource": _mock,
     "Thermometer": _example,
@@ -85,4 +107,5 @@ SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
     "SerialSource on a pseudo-terminal": _serial,
     "SerialSource behind a socket": _serial_server,
     "MqttSource": _mqtt,
+    "BleSource": _ble,
 }

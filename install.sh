@@ -205,10 +205,10 @@ pip() {
     "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input "$@"
 }
 
-# Wheels only, so that installing runs nobody's code. The exception has no wheel; it is
+# Wheels only, so that installing runs nobody's code. The exceptions have no wheel; they are
 # built with the setuptools of build.lock.
 pip_locked() {
-    pip install --require-hashes --only-binary :all: --no-binary forbiddenfruit \
+    pip install --require-hashes --only-binary :all: --no-binary forbiddenfruit,pyric \
         --no-build-isolation --use-pep517 "$@"
 }
 

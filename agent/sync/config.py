@@ -80,7 +80,9 @@ class UpstreamOptions(_Section):
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("`key_file` needs a `cert_file`")
         if self.tls_files and not self.secure:
-            raise ValueError("`ca_file` and `cert_file` need TLS: write the url with mqtts:// or https://")
+            raise ValueError(
+                "`ca_file` and `cert_file` need TLS: write the url with mqtts://, wss:// or https://"
+            )
         return self
 
     @property
@@ -91,7 +93,7 @@ class UpstreamOptions(_Section):
     @property
     def secure(self) -> bool:
         """Whether the connection is by TLS."""
-        return urlsplit(self.url).scheme in {"mqtts", "https"}
+        return urlsplit(self.url).scheme in {"mqtts", "wss", "https"}
 
     @property
     def plain_over_network(self) -> bool:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from collectors.units import DurationS, WholeSeconds
 from drivers.mqtt.topics import TopicTemplate, parse_template, parse_templates
 from drivers.transport.credentials import ConfiguredFile, TlsFiles, read_secret
-from drivers.transport.mqtt_options import MqttOptions, options_from_url
+from drivers.transport.mqtt_options import TLS_SCHEMES, MqttOptions, options_from_url
 
 WEEK_S = 7 * 86400
 EXPIRY_MAX_S = 0xFFFFFFFE
@@ -68,7 +68,8 @@ class MqttSourceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     url: Annotated[str, AfterValidator(_url)]
-    """`mqtt://HOST:1883`, or `mqtts://HOST:8883` for TLS; a user name may stand before the host."""
+    """`mqtt://HOST:1883`, `mqtts://HOST:8883` for TLS, `ws://HOST:80/mqtt` or `wss://HOST:443/mqtt` for a WebSocket; a user name
+    may stand before the host."""
     topics: Annotated[
         list[Annotated[str, AfterValidator(_topic)]], Field(min_length=1), AfterValidator(_topics)
     ]
@@ -116,14 +117,18 @@ class MqttSourceConfig(BaseModel):
             raise ValueError("`password_file` needs a `username`")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("`key_file` needs a `cert_file`")
-        if (self.ca_file or self.cert_file) and urlsplit(self.url).scheme != "mqtts":
-            raise ValueError("`ca_file` and `cert_file` need TLS: write the url with mqtts://")
+        if (self.ca_file or self.cert_file) and not self._tls:
+            raise ValueError("`ca_file` and `cert_file` need TLS: write the url with mqtts:// or wss://")
         return self
 
     @property
     def templates(self) -> tuple[TopicTemplate, ...]:
         """The topics, taken apart."""
         return parse_templates(self.topics)
+
+    @property
+    def _tls(self) -> bool:
+        return urlsplit(self.url).scheme in TLS_SCHEMES
 
     def options(self) -> MqttOptions:
         """As the transport takes it. Reads the password file: blocks on the disk.
@@ -134,14 +139,13 @@ class MqttSourceConfig(BaseModel):
         """
         if self.client_id is None:
             raise ValueError("an MQTT source needs a client_id that stays the same")
-        tls = urlsplit(self.url).scheme == "mqtts"
         return options_from_url(
             self.url,
             client_id=self.client_id,
             protocol=5 if self.protocol == "5" else 4,
             username=self.username,
             password=read_secret(self.password_file),
-            tls=TlsFiles(self.ca_file, self.cert_file, self.key_file) if tls else None,
+            tls=TlsFiles(self.ca_file, self.cert_file, self.key_file) if self._tls else None,
             keepalive_s=self.keepalive,
             clean_start=self.session_expiry == 0,
             session_expiry_s=self.session_expiry,

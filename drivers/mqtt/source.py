@@ -23,7 +23,7 @@ from drivers.mqtt.retained import NewestTaken
 from drivers.mqtt.subscription import Subscription
 from drivers.mqtt.topics import METRIC as METRIC_LEVEL
 from drivers.mqtt.topics import TOPIC
-from drivers.transport.mqtt import InboundMessage, MqttConnection, MqttConnectionLost
+from drivers.transport.mqtt import InboundMessage, MqttConnection, MqttConnectionLost, MqttError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Sequence
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 HASH_BYTES: Final = 8
 KNOWN_TOPICS_MAX: Final = 10_000
 """Topics of which it is remembered what they say."""
-SHORT_S: Final = 10.0
+SHORT_S: Final = 60.0
 SHORT_LIVES_TOLD: Final = 3
 """After so many connections in a row that the broker closed without a word within `SHORT_S`, a cause is suggested."""
 
@@ -87,6 +87,9 @@ class MqttSource(IDataSource):
         self._templates = config.templates
         self._subscription = Subscription(self._client_id, self._templates, config.qos, config.retained)
         self._connection: MqttConnection | None = None
+        self._subscribing: asyncio.Task[None] | None = None
+        self._failure: MqttError | None = None
+        """Why the subscription that was under way did not come about."""
         self._connected_s = 0.0
         self._short_lives = 0
         self._tell_new_session = False
@@ -124,12 +127,13 @@ class MqttSource(IDataSource):
             options = await asyncio.to_thread(self._config.options)
         except OSError as error:
             raise ConnectionError(f"the password cannot be read: {error}") from error
+        self._failure = None
         connection = MqttConnection(options, pending_max=self._config.pending_max, clock=self._clock)
         await connection.__aenter__()
         try:
-            for remark in await self._subscription.take_up(connection):
-                logger.warning("%s: %s", self._source_id, remark)
+            await self._subscribe(connection)
         except BaseException:
+            await self._end_subscribing()
             await connection.__aexit__(None, None, None)
             raise
         self.session_present = connection.session_present
@@ -138,9 +142,45 @@ class MqttSource(IDataSource):
         self._connected_s = self._clock.monotonic_s()
         self._connection = connection
 
+    async def _subscribe(self, connection: MqttConnection) -> None:
+        """Subscribe, or be about to: what a resumed session brings is taken meanwhile.
+
+        The broker sends it before it answers. On a slow link, or one that is cut often, whoever waited for the answer
+        would acknowledge nothing, and get the same again and again.
+        """
+        subscribing = asyncio.create_task(self._take_up(connection), name=f"subscribe:{self._source_id}")
+        self._subscribing = subscribing
+        arriving = asyncio.create_task(connection.arrival(), name=f"arrival:{self._source_id}")
+        try:
+            await asyncio.wait({subscribing, arriving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            arriving.cancel()
+        await asyncio.wait({arriving})  # who collects waits for messages next, and only one may
+        if subscribing.done():
+            await subscribing
+
+    async def _end_subscribing(self) -> None:
+        subscribing, self._subscribing = self._subscribing, None
+        if subscribing is not None:
+            subscribing.cancel()
+            await asyncio.wait({subscribing})
+            if not subscribing.cancelled():
+                subscribing.exception()  # seen: whoever connects or collects was told
+
+    async def _take_up(self, connection: MqttConnection) -> None:
+        try:
+            remarks = await self._subscription.take_up(connection)
+        except MqttError as error:
+            self._failure = error
+            connection.abort()
+            raise
+        for remark in remarks:
+            logger.warning("%s: %s", self._source_id, remark)
+
     async def disconnect(self) -> None:
         """End the connection; the session stays at the broker. Harmless when there is none."""
         connection, self._connection = self._connection, None
+        await self._end_subscribing()
         if connection is not None:
             await connection.__aexit__(None, None, None)
 
@@ -159,7 +199,9 @@ class MqttSource(IDataSource):
             except MqttConnectionLost as loss:
                 raise self._explained(loss) from loss
             if message is None:
-                raise ConnectionError(f"the MQTT source {self._source_id!r} was disconnected")
+                raise self._failure or ConnectionError(
+                    f"the MQTT source {self._source_id!r} was disconnected"
+                )
             topic = self._topic(message.topic)
             if topic is not None and self._is_news(message, connection):
                 return self._collected(message, topic)

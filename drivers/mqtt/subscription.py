@@ -9,7 +9,7 @@ other way round messages would be lost in between.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from drivers.transport.mqtt import MqttRefused
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collectors.interfaces import Memory
     from drivers.mqtt.topics import TopicTemplate
     from drivers.transport.mqtt import MqttConnection
+
+
+RESUMED_TIMEOUT_S: Final = 600.0
+"""For an answer behind all that a resumed session brings, on a slow link; a dead one is noticed by its silence."""
 
 
 class Subscription:
@@ -59,13 +63,17 @@ class Subscription:
             MqttConnectionLost: The connection ended.
             MqttUnreachable: The broker does not answer.
         """
-        former = self._former() if connection.session_present else []
+        resumed = connection.session_present
+        timeout_s = RESUMED_TIMEOUT_S if resumed else None
+        former = self._former() if resumed else []
         await self._note([*self._filters, *former])
         remarks: list[str] = []
         refusals: list[MqttRefused] = []
         for topic_filter in self._filters:
             try:
-                granted = await connection.subscribe(topic_filter, self._qos, retained=self._retained)
+                granted = await connection.subscribe(
+                    topic_filter, self._qos, retained=self._retained, timeout_s=timeout_s
+                )
             except MqttRefused as refusal:
                 refusals.append(refusal)
                 remarks.append(str(refusal))
@@ -79,7 +87,7 @@ class Subscription:
         kept = []
         for topic_filter in former:
             try:
-                await connection.unsubscribe(topic_filter)
+                await connection.unsubscribe(topic_filter, timeout_s=timeout_s)
             except MqttRefused as refusal:
                 kept.append(topic_filter)
                 remarks.append(str(refusal))

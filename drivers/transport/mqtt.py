@@ -155,6 +155,11 @@ class MqttConnection:
             self._flush_pubacks()
         await self._client.close()
 
+    def abort(self) -> None:
+        """End it at once and without a word; what was received and not taken is dropped."""
+        if self._client is not None:
+            self._client.abort()
+
     @property
     def connected(self) -> bool:
         """Whether it is open, as far as we know."""
@@ -181,7 +186,9 @@ class MqttConnection:
 
     # Receiving
 
-    async def subscribe(self, topic_filter: str, qos: int = 1, *, retained: bool = True) -> int:
+    async def subscribe(
+        self, topic_filter: str, qos: int = 1, *, retained: bool = True, timeout_s: float | None = None
+    ) -> int:
         """Subscribe; returns the QoS that the broker grants, which may be less.
 
         Args:
@@ -189,11 +196,13 @@ class MqttConnection:
             qos: 0 or 1.
             retained: Whether the broker may send what it stored before. On MQTT 5 it does so once a session, when the
                 subscription is new to it; on 3.1.1 always, and at each subscription.
+            timeout_s: How long the answer may take in seconds; None is as long as connecting. It comes behind all that the
+                broker sends of a resumed session.
 
         Raises:
             MqttRefused: The broker refuses.
             MqttConnectionLost: The connection ended first.
-            MqttUnreachable: The broker did not answer within the time for connecting.
+            MqttUnreachable: The broker did not answer in time.
             ValueError: The filter or the QoS is invalid.
         """
         if qos not in (0, 1):
@@ -202,31 +211,23 @@ class MqttConnection:
             )
         client = self._usable()
         packet_id = client.send_subscribe(topic_filter, qos, retained=retained)
-        try:
-            async with asyncio.timeout(self.options.connect_timeout_s):
-                reply = await self._reply(packet_id)
-        except TimeoutError as error:
-            raise MqttUnreachable(f"{self.options.address} does not answer to SUBSCRIBE") from error
+        reply = await self._reply_in_time(packet_id, "SUBSCRIBE", timeout_s)
         for code in reply.codes:
             if code.is_failure:
                 raise self._refusal(code.value, reply.said, f"the subscription to {topic_filter}")
             qos = min(qos, code.value)
         return qos
 
-    async def unsubscribe(self, topic_filter: str) -> None:
-        """Let the session forget a subscription; one that it does not know is none.
+    async def unsubscribe(self, topic_filter: str, *, timeout_s: float | None = None) -> None:
+        """Let the session forget a subscription; harmless when it does not know it.
 
         Raises:
             MqttRefused: The broker refuses.
             MqttConnectionLost: The connection ended first.
-            MqttUnreachable: The broker did not answer within the time for connecting.
+            MqttUnreachable: The broker did not answer in time (as for `subscribe`).
         """
         packet_id = self._usable().send_unsubscribe(topic_filter)
-        try:
-            async with asyncio.timeout(self.options.connect_timeout_s):
-                reply = await self._reply(packet_id)
-        except TimeoutError as error:
-            raise MqttUnreachable(f"{self.options.address} does not answer to UNSUBSCRIBE") from error
+        reply = await self._reply_in_time(packet_id, "UNSUBSCRIBE", timeout_s)
         for code in reply.codes:
             if code.is_failure:
                 raise self._refusal(code.value, reply.said, f"to end the subscription to {topic_filter}")
@@ -242,6 +243,22 @@ class MqttConnection:
         """
         return MessageStream(self)
 
+    async def arrival(self) -> None:
+        """Wait until there is a message to take, or the connection has ended.
+
+        Raises:
+            RuntimeError: Another task is waiting for a message.
+        """
+        if self._pending or self._ended.done():
+            return
+        if self._taker is not None:
+            raise RuntimeError("another task is waiting for a message of this connection")
+        self._taker = asyncio.get_running_loop().create_future()
+        try:
+            await self._taker
+        finally:
+            self._taker = None
+
     async def receive(self) -> InboundMessage | None:
         """The next message; None when the connection was closed by us. Cancelling loses none.
 
@@ -254,13 +271,7 @@ class MqttConnection:
                 if self._loss is not None:
                     raise MqttConnectionLost(str(self._loss), reason_code=self._loss.reason_code)
                 return None
-            if self._taker is not None:
-                raise RuntimeError("another task is waiting for a message of this connection")
-            self._taker = asyncio.get_running_loop().create_future()
-            try:
-                await self._taker
-            finally:
-                self._taker = None
+            await self.arrival()
         message = self._pending.popleft()
         if self._client is not None and self._client.paused:
             self._control_flow()
@@ -377,6 +388,13 @@ class MqttConnection:
         finally:
             self._replies.pop(packet_id, None)
             self._control_flow()
+
+    async def _reply_in_time(self, packet_id: int, packet: str, timeout_s: float | None) -> Reply:
+        try:
+            async with asyncio.timeout(self.options.connect_timeout_s if timeout_s is None else timeout_s):
+                return await self._reply(packet_id)
+        except TimeoutError as error:
+            raise MqttUnreachable(f"{self.options.address} does not answer to {packet}") from error
 
     def _usable(self) -> PahoClient:
         if not self._open or self._client is None:

@@ -40,6 +40,8 @@ from drivers.transport.mqtt_errors import MqttConnectionLost, MqttConnectRefused
 from drivers.transport.mqtt_packets import PUBACK, Publish, decode_publish
 from drivers.transport.mqtt_reasons import in_words
 from drivers.transport.mqtt_socket import open_socket
+from drivers.transport.websocket import WebSocketError
+from drivers.transport.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,6 +207,8 @@ class PahoClient(aiomqtt.Client):
         self._loop.add_reader(sock.fileno(), self._readable)
         self._ticker = self._loop.call_later(TICK_S, self._tick)
         self._writable()
+        if self._decrypted():
+            self._loop.call_soon(self._readable)
 
     def _end(self, error: MqttConnectionLost | None) -> None:
         if self._ended:
@@ -234,9 +238,9 @@ class PahoClient(aiomqtt.Client):
             self._loop.call_soon(self._readable)
 
     def _decrypted(self) -> bool:
-        """Whether TLS holds bytes that the kernel no longer knows of."""
+        """Whether TLS or WebSocket holds bytes that the kernel no longer knows of."""
         sock = self._client.socket()
-        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        return isinstance(sock, ssl.SSLSocket | WebSocketStream) and sock.pending() > 0
 
     def _receive(self, size: int) -> bytes:
         """Instead of paho's `_sock_recv`: the same, from a block read ahead."""
@@ -246,12 +250,23 @@ class PahoClient(aiomqtt.Client):
             raise ConnectionError(self._complaint)
         if start == len(self._chunk):
             self._chunk, self._chunk_at = b"", 0
-            block = paho.Client._sock_recv(self._client, READ_BYTES)
+            block = self._receive_block()
             if len(block) <= size:
                 return block
             self._chunk, start = block, 0
         self._chunk_at = min(start + size, len(self._chunk))
         return self._chunk[start : self._chunk_at]
+
+    def _receive_block(self) -> bytes:
+        sock = self._client.socket()
+        try:
+            block = paho.Client._sock_recv(self._client, READ_BYTES)
+        except WebSocketError as error:
+            self._complaint = str(error)
+            raise
+        if not block and isinstance(sock, WebSocketStream) and sock.closed is not None:
+            self._complaint = f"closed the WebSocket: {sock.closed}"
+        return block
 
     def _writable(self) -> None:
         client = self._client

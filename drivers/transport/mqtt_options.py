@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from drivers.transport.credentials import TlsFiles
 
 if TYPE_CHECKING:
     import ssl
 
-DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+"""By scheme; the last two are MQTT in a WebSocket."""
+TLS_SCHEMES: Final = frozenset({"mqtts", "wss"})
+WEBSOCKET_PATH: Final = "/mqtt"
+"""Where most brokers have theirs."""
 FLIGHT_MAX: Final = 100
 """Publishes outstanding at once. 100 reach 9.8 k/s; paho slows down beyond (1.3 k/s at 5,000)."""
 
@@ -28,6 +32,7 @@ class MqttOptions:
         username: User name, if any.
         password: Password, if any; never shown.
         tls: TLS by a ready context, or by files; None is plain TCP.
+        websocket_path: Path and query of the WebSocket that carries MQTT; None carries it in TCP or TLS itself.
         keepalive_s: A dead link is noticed within twice this time, in seconds.
         clean_start: False takes up the session that the broker kept for `client_id`.
         session_expiry_s: How long the broker keeps the session after a disconnect, in seconds
@@ -45,6 +50,7 @@ class MqttOptions:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | TlsFiles | None = None
+    websocket_path: str | None = None
     keepalive_s: int = 30
     clean_start: bool = True
     session_expiry_s: int = 0
@@ -71,10 +77,11 @@ class MqttOptions:
 
 
 def options_from_url(url: str, **options: Any) -> MqttOptions:
-    """Options for `mqtt://user:password@host:1883` or `mqtts://...`.
+    """Options for `mqtt://user:password@host:1883`, `mqtts://...`, `ws://host:9001/mqtt` or `wss://...`.
 
     Args:
-        url: Scheme, host, and optionally user, password and port (percent-encoded where needed).
+        url: Scheme, host, and optionally user, password and port (percent-encoded where needed); for a WebSocket also
+            path and query.
         **options: Further fields of `MqttOptions`; they win over what the URL says.
 
     Raises:
@@ -82,19 +89,34 @@ def options_from_url(url: str, **options: Any) -> MqttOptions:
     """
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS:
-        raise ValueError(f"the URL must begin with mqtt:// or mqtts://, not {parts.scheme or 'nothing'!r}")
+        raise ValueError(
+            f"the URL must begin with mqtt://, mqtts://, ws:// or wss://, not {parts.scheme or 'nothing'!r}"
+        )
     if not parts.hostname:
         raise ValueError("the URL names no host: mqtt://host:1883")
-    if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ValueError("the URL must end after the port: topics are given apart")
     port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
     found: dict[str, Any] = {"host": parts.hostname, "port": port}
+    if parts.scheme.startswith("ws"):
+        found["websocket_path"] = _websocket_path(parts)
+    elif parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("the URL must end after the port: topics are given apart")
     if parts.username is not None:
         found["username"] = unquote(parts.username)
     if parts.password is not None:
         found["password"] = unquote(parts.password)
-    if parts.scheme == "mqtts":
+    if parts.scheme in TLS_SCHEMES:
         found["tls"] = TlsFiles()
     elif options.get("tls") is not None:
-        raise ValueError("TLS settings need a URL that begins with mqtts://")
+        raise ValueError("TLS settings need a URL that begins with mqtts:// or wss://")
     return MqttOptions(**(found | {name: value for name, value in options.items() if value is not None}))
+
+
+def _websocket_path(parts: SplitResult) -> str:
+    """Path and query as they are asked for; `/mqtt` when there are none."""
+    if parts.fragment:
+        raise ValueError("the URL of a WebSocket has no fragment: leave out what follows #")
+    path = parts.path or ("/" if parts.query else WEBSOCKET_PATH)
+    asked = f"{path}?{parts.query}" if parts.query else path
+    if not (asked.isascii() and asked.isprintable() and " " not in asked):
+        raise ValueError("the path of a WebSocket must be percent-encoded")
+    return asked

@@ -1,4 +1,4 @@
-"""A connected socket for MQTT, with TLS or without. Everything here blocks: it is for a thread."""
+"""A connected socket for MQTT: TCP, with TLS or without, in a WebSocket or not. Everything here blocks: it is for a thread."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import socket
 from typing import TYPE_CHECKING
 
 from drivers.transport.credentials import TlsFiles
+from drivers.transport.mqtt_options import DEFAULT_PORTS
+from drivers.transport.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
     from drivers.transport.mqtt_options import MqttOptions
 
 
-def open_socket(options: MqttOptions) -> socket.socket:
-    """Connect, and shake hands when there is TLS. Nothing stays open when it fails.
+def open_socket(options: MqttOptions) -> socket.socket | WebSocketStream:
+    """Connect, and shake hands where there is TLS or a WebSocket. Nothing stays open when it fails.
 
     Raises:
-        OSError: It cannot be done, for whatever reason: name, route, port, certificate, time-out.
+        OSError: It cannot be done, for whatever reason: name, route, port, certificate, upgrade, time-out.
     """
     tls = options.tls.context() if isinstance(options.tls, TlsFiles) else options.tls
     sock = socket.create_connection((options.host, options.port), options.connect_timeout_s)
@@ -23,8 +25,12 @@ def open_socket(options: MqttOptions) -> socket.socket:
         # Small packets go at once: else a PUBACK may wait 40 ms for the peer's TCP acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
-            return tls.wrap_socket(sock, server_hostname=options.host)
+            # Detaches `sock`, and closes its file when the handshake fails.
+            sock = tls.wrap_socket(sock, server_hostname=options.host)
+        if options.websocket_path is None:
+            return sock
+        usual = options.port == DEFAULT_PORTS["ws" if tls is None else "wss"]
+        return WebSocketStream(sock, options.host if usual else options.address, options.websocket_path)
     except BaseException:
         sock.close()
         raise
-    return sock

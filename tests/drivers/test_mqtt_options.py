@@ -43,6 +43,21 @@ def test_further_settings_win_and_none_is_nothing():
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "port", "path", "tls"),
+    [
+        ("ws://broker", 80, "/mqtt", None),
+        ("ws://broker:9001/", 9001, "/", None),
+        ("wss://broker/ws/mqtt?key=1", 443, "/ws/mqtt?key=1", TlsFiles()),
+        ("wss://broker?key=1", 443, "/?key=1", TlsFiles()),
+        ("mqtt://broker/", 1883, None, None),
+    ],
+)
+def test_a_websocket_has_a_path(url, port, path, tls):
+    options = options_from_url(url)
+    assert (options.port, options.websocket_path, options.tls) == (port, path, tls)
+
+
 def test_an_ipv6_address():
     options = options_from_url("mqtt://[::1]:1884")
     assert (options.host, options.address) == ("::1", "[::1]:1884")
@@ -61,6 +76,9 @@ def test_an_ipv6_address():
         ("mqtt://broker:0", "(?i)port"),
         ("mqtt://broker/topic", "topics"),
         ("mqtt://broker?x=1", "topics"),
+        ("ws://broker/a b", "percent"),
+        ("ws://broker/\u00e4", "percent"),
+        ("ws://broker/mqtt#x", "fragment"),
     ],
 )
 def test_a_bad_url_says_what_is_wrong(url, reason):

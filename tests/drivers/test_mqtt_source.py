@@ -1,6 +1,7 @@
 """MQTT as a source: acknowledged when safe, redelivered and recognisable when not."""
 
 import asyncio
+import contextlib
 import hashlib
 import random
 
@@ -24,7 +25,7 @@ from drivers.mqtt.source import MqttSource
 from drivers.transport.mqtt import MqttConnection, options_from_url
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.proxy import ChaosProxy
-from tests.rigs.scripted_broker import CONNACK_5, publish_5, read_packet, scripted_broker
+from tests.rigs.scripted_broker import CONNACK_5, CONNACK_5_RESUMED, publish_5, read_packet, scripted_broker
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 
@@ -324,6 +325,69 @@ async def test_when_every_topic_is_refused_there_is_no_connection():
         with pytest.raises(ConnectionError, match=r"sensors/#: not authorised: its rules \(ACL\)"):
             await source.connect()
         assert not source.connected
+
+
+@PROTOCOLS
+async def test_a_link_that_is_cut_before_the_answer_to_subscribe_makes_progress(protocol):
+    """What a resumed session brings comes before SUBACK; on this link SUBACK does not come until it is acknowledged."""
+    total, seen = 600, set()
+    with Mosquitto(BrokerSettings(max_inflight_messages=total)) as broker:
+        source = make(broker, protocol=protocol)
+        await source.connect()
+        await source.disconnect()
+        await publish(broker, *(b"%d" % number for number in range(total)))
+        async with ChaosProxy(("127.0.0.1", broker.port)) as proxy, asyncio.timeout(20):
+            source = make(broker, protocol=protocol, url=f"mqtt://127.0.0.1:{proxy.port}")
+            while len(seen) < total:
+                proxy.set_weather("down", cut_after_bytes=3000)
+                with contextlib.suppress(ConnectionError):
+                    await source.connect()
+                    while len(seen) < total:
+                        item = await source.collect()
+                        seen.add(item.raw_data)
+                        acknowledge(source, [item])
+        assert proxy.connections > 3
+        await source.disconnect()
+
+
+async def test_a_slow_answer_to_subscribe_keeps_nothing_of_a_session_waiting():
+    async def answer_late(reader, writer):
+        await read_packet(reader)
+        writer.write(CONNACK_5_RESUMED + publish_5("sensors/a", b"1", 1))
+        await read_packet(reader)
+        assert (await read_packet(reader)) == (0x40, b"\0\1")  # acknowledged before SUBACK
+        acknowledged.set_result(None)
+        await reader.read()
+
+    acknowledged = asyncio.get_running_loop().create_future()
+    async with scripted_broker(answer_late) as port:
+        source = make(None, url=f"mqtt://127.0.0.1:{port}", connect_timeout=0.2)
+        await source.connect()
+        acknowledge(source, await take(source, 1))
+        async with asyncio.timeout(5):
+            await acknowledged
+        await asyncio.sleep(0.3)  # longer than connecting may take
+        assert source.connected
+        await source.disconnect()
+
+
+async def test_a_refusal_that_comes_late_ends_the_connection_and_says_why():
+    async def refuse_late(reader, writer):
+        await read_packet(reader)
+        writer.write(CONNACK_5_RESUMED + publish_5("sensors/a", b"1", 1))
+        _, body = await read_packet(reader)
+        await read_packet(reader)
+        writer.write(b"\x90\x04" + body[:2] + b"\x00\x87")
+        await reader.read()
+
+    async with scripted_broker(refuse_late) as port:
+        source = make(None, url=f"mqtt://127.0.0.1:{port}")
+        await source.connect()
+        acknowledge(source, await take(source, 1))
+        with pytest.raises(ConnectionError, match="the subscription to sensors/#: not authorised"):
+            await source.collect()
+        assert not source.connected
+        await source.disconnect()
 
 
 async def test_subscriptions_of_an_earlier_configuration_no_longer_count(broker):

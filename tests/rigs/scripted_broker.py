@@ -15,6 +15,8 @@ CONNACK = b"\x20\x02\x00\x00"
 """MQTT 3.1.1: accepted, no session."""
 CONNACK_5 = b"\x20\x03\x00\x00\x00"
 """MQTT 5: accepted, no session, no properties."""
+CONNACK_5_RESUMED = b"\x20\x03\x01\x00\x00"
+"""MQTT 5: accepted, the session is taken up."""
 
 
 async def read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:

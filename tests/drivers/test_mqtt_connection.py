@@ -386,7 +386,8 @@ async def test_acknowledgements_of_the_last_moment_are_sent(broker):
         await fill(broker, 20)
         for message in await take(first, 20):
             first.acknowledge(message)
-    async with asyncio.timeout(10):  # a busy broker may see the next connection before it reads what this one sent
+    # A busy broker may see the next connection before it reads what this one sent.
+    async with asyncio.timeout(10):
         while "Client device disconnected" not in await asyncio.to_thread(lambda: broker.log):
             await asyncio.sleep(0.01)
     async with session(broker) as second:

@@ -13,7 +13,8 @@ from mmap import mmap
 from typing import Final, Protocol
 
 BLOCK_BYTES: Final = 4096
-"""Writes past the cache are whole blocks of this size, at multiples of it: what every disk can take."""
+"""What every disk can take past the cache, and the most that it may ask for at a time."""
+_SECTOR_BYTES: Final = 512
 _ALIGNED_BYTES: Final = 64 * BLOCK_BYTES
 
 
@@ -56,8 +57,13 @@ class FileSystem(Protocol):
         """Make a file's data (and its size) durable: fdatasync."""
         ...
 
-    def bypass_cache(self, handle: int) -> None:
-        """From now on, write to this file past the cache where it can be done; only in whole blocks."""
+    def bypass_cache(self, handle: int) -> int:
+        """From now on, write to this file past the cache where it can be done.
+
+        Returns:
+            What offsets and sizes of writes must be a multiple of from now on, a power of two up to
+            `BLOCK_BYTES`; 1 where the cache cannot be bypassed.
+        """
         ...
 
     def truncate(self, handle: int, size: int) -> None:
@@ -109,6 +115,8 @@ class SystemFileSystem:
         """For each file written past the cache, memory that the disk can take data from."""
         self._inodes: dict[int, tuple[int, int]] = {}
         """Which file an open one is, once that was asked for."""
+        self._block_bytes: dict[int, int] = {}
+        """What each device writes at once, by its number."""
 
     def make_directory(self, path: str) -> None:
         """Create a directory and its parents; fine when it exists."""
@@ -170,7 +178,6 @@ class SystemFileSystem:
                 self._write_aligned(handle, memory[:filled], offset)
 
     def _write_aligned(self, handle: int, memory: memoryview, offset: int) -> None:
-        assert offset % BLOCK_BYTES == len(memory) % BLOCK_BYTES == 0
         written = 0
         try:
             while written < len(memory):
@@ -178,7 +185,7 @@ class SystemFileSystem:
         except OSError as error:
             if error.errno != EINVAL:
                 raise
-            # This disk cannot do it after all, or not in blocks of this size. Nothing was written.
+            # This disk cannot do it after all, or not in blocks of this size: nothing was written.
             flags = fcntl.fcntl(handle, fcntl.F_GETFL)
             fcntl.fcntl(handle, fcntl.F_SETFL, flags & ~os.O_DIRECT)
             self.write(handle, bytes(memory[written:]), offset + written)
@@ -187,15 +194,21 @@ class SystemFileSystem:
         """Make a file's data (and its size) durable."""
         os.fdatasync(handle)
 
-    def bypass_cache(self, handle: int) -> None:
+    def bypass_cache(self, handle: int) -> int:
         """Set O_DIRECT where the file system has it.
 
-        A commit then takes two thirds of the time and half the CPU time, and what is written once and
-        read once does not push out of memory what others need there.
+        A commit then takes two thirds of the time and half the CPU time, writes no more than the blocks
+        of the disk that change, and does not push out of memory what others need there.
         """
-        with suppress(OSError):  # such as tmpfs: there the cache is all there is
+        try:
             fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_DIRECT)
-            self._aligned[handle] = mmap(-1, _ALIGNED_BYTES)
+        except OSError:  # there is no disk below it, or the file system wants to see the data
+            return 1
+        self._aligned[handle] = mmap(-1, _ALIGNED_BYTES)
+        device = os.fstat(handle).st_dev
+        if device not in self._block_bytes:
+            self._block_bytes[device] = _block_bytes(device)
+        return self._block_bytes[device]
 
     def truncate(self, handle: int, size: int) -> None:
         """Cut a file off."""
@@ -255,3 +268,13 @@ class SystemFileSystem:
             os.close(handle)
             raise
         return handle
+
+
+def _block_bytes(device: int) -> int:
+    """What a device writes at once, as it says itself: 512 bytes for most cards, 4,096 for many drives."""
+    place = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    for queue in ("queue", "../queue"):  # a partition's is its disk's
+        with suppress(OSError, ValueError), open(f"{place}/{queue}/physical_block_size", "rb") as file:
+            size = int(file.read())
+            return size if _SECTOR_BYTES <= size <= BLOCK_BYTES and not size & (size - 1) else BLOCK_BYTES
+    return BLOCK_BYTES

@@ -1,8 +1,8 @@
 """Writing: the active file of a table, and whole new segments.
 
-A commit is one write of whole blocks, past the page cache where the file system can do that, and one
-fdatasync. The block in which the last frame ends is written again with it, from memory, its committed
-bytes as they were: with the page cache in between the kernel would do the same.
+A commit is one write of the disk's blocks that change, past the page cache where the file system can do
+that, and one fdatasync. The block in which the last frame ends is written again with it, from memory,
+its committed bytes as they were: with the page cache in between the kernel would do the same.
 """
 
 import secrets
@@ -65,13 +65,13 @@ class ActiveFile:
         trailer, self._crc = close_frame(opening, 0, records=0, cursor=cursor)
         self.end = len(opening) + len(trailer)
         self._prefill_bytes = prefill_bytes
-        self._last_block = opening + trailer
-        """The committed bytes of the block that the next frame begins in, which is written whole."""
         data = opening + trailer + TAIL
-        data = data.ljust(_whole_blocks(len(data) + self._ahead(first_bytes)))
+        data = data.ljust(_rounded_up(len(data) + self._ahead(first_bytes), BLOCK_BYTES))
         self._file_end = len(data)
         self._handle = create_durably(fs, directory, active_name(base), data)
-        fs.bypass_cache(self._handle)
+        self._block_bytes = fs.bypass_cache(self._handle)
+        self._last_block = data[self.end - self.end % self._block_bytes : self.end]
+        """The committed bytes of the block that the next frame begins in, which is written whole."""
         self.bytes_written += len(data)
 
     @property
@@ -92,19 +92,22 @@ class ActiveFile:
         start = self.end
         end = start + size + len(trailer)
         first_block = start - len(self._last_block)
-        ahead = self._ahead(size) if end + len(TAIL) > self._file_end else 0
-        file_end = _whole_blocks(end + len(TAIL) + ahead)
+        tail_end = end + len(TAIL)
+        if tail_end > self._file_end:
+            write_end = _rounded_up(tail_end + self._ahead(size), BLOCK_BYTES)
+        else:
+            write_end = _rounded_up(tail_end, self._block_bytes)
         pieces.append(trailer)
-        spaces = _spaces(file_end - end - len(TAIL))
+        spaces = _spaces(write_end - tail_end)
         self._fs.write_pieces(self._handle, [*pieces, TAIL, *spaces], first_block)
         self._fs.sync(self._handle)
         self.require_in_place()  # a file that was removed keeps nothing
-        self._file_end = max(self._file_end, file_end)
-        self._last_block = _ending(pieces, end % BLOCK_BYTES)
+        self._file_end = max(self._file_end, write_end)
+        self._last_block = _ending(pieces, end % self._block_bytes)
         self.end, self._crc = end, crc
         self.count += len(records)
         self.last = records[-1][0]
-        self.bytes_written += file_end - first_block
+        self.bytes_written += write_end - first_block
         return start
 
     def _ahead(self, commit_bytes: int) -> int:
@@ -138,9 +141,8 @@ class ActiveFile:
         return self.count + records <= RECORDS_MAX
 
 
-def _whole_blocks(size: int) -> int:
-    """The size up to the end of a block."""
-    return size + -size % BLOCK_BYTES
+def _rounded_up(size: int, multiple: int) -> int:
+    return size + -size % multiple
 
 
 def _spaces(size: int) -> list[bytes]:

@@ -1,12 +1,15 @@
 """The real file system behind the seam: what is written past the cache is what is read."""
 
+import io
 import os
 import random
 from errno import EINVAL, EIO
 
 import pytest
 
+from buffer import BufferDB, filesystem
 from buffer.filesystem import BLOCK_BYTES, SystemFileSystem
+from tests.rigs.faulty_disk import FaultyDisk
 
 BLOCKS = [1, 3, 64, 65, 200]
 
@@ -103,3 +106,45 @@ def test_an_open_file_is_known_by_its_name_until_it_is_removed_or_replaced(fs, t
     again = fs.open(path, write=True)  # likely under the same number
     assert fs.in_place(again, path)
     fs.close(again)
+
+
+def test_blocks_are_of_the_size_that_the_disk_states(fs, tmp_path):
+    path = tmp_path / "file"
+    handle = fs.create(str(path))
+    stated = fs.bypass_cache(handle)
+    assert stated in {1, 512, 1024, 2048, 4096}
+    if stated > 1:
+        fs.write_pieces(handle, [b"x" * (3 * stated)], 0)
+        fs.write_pieces(handle, [b"y" * stated], stated)
+    else:
+        fs.write_pieces(handle, [b"xyx"], 0)
+    fs.close(handle)
+    assert read(fs, str(path)) == b"x" * stated + b"y" * stated + b"x" * stated
+
+
+@pytest.mark.parametrize("stated", ["512\n", "4096\n", "16384\n", "513\n", "none\n", None])
+def test_a_strange_block_size_is_not_believed(monkeypatch, stated):
+    def said(path, *_):
+        if stated is None:
+            raise FileNotFoundError(path)
+        assert path.startswith("/sys/dev/block/7:3/")
+        return io.BytesIO(stated.encode())
+
+    monkeypatch.setattr("builtins.open", said)
+    assert filesystem._block_bytes(os.makedev(7, 3)) == (512 if stated == "512\n" else 4096)
+
+
+def test_a_commit_writes_the_blocks_that_change_and_no_others():
+    """512-byte blocks: a frame of 340 bytes changes one or two of them."""
+    disk = FaultyDisk(random.Random(1))
+    db = BufferDB("/store", fs=disk, threaded=False)
+    document = b'{"pad":"%s"}' % (b"x" * 217)
+    written = []
+    for _ in range(40):
+        before = db.bytes_written
+        db.insert_json([document])
+        db.flush()
+        written.append(db.bytes_written - before)
+    assert set(written) == {512, 1024}
+    assert sum(written) < 40 * (340 + 512 + 10)
+    db.close()

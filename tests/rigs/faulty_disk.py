@@ -16,8 +16,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from buffer.filesystem import BLOCK_BYTES
-
 SECTOR_BYTES = 512
 
 
@@ -173,11 +171,11 @@ class FaultyDisk:
 
     def write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int) -> None:
         data = b"".join(pieces)
-        assert offset % BLOCK_BYTES == len(data) % BLOCK_BYTES == 0
+        assert offset % SECTOR_BYTES == len(data) % SECTOR_BYTES == 0
         self.write(handle, data, offset)
 
-    def bypass_cache(self, handle: int) -> None:
-        pass  # every write is torn and lost here as one past the cache may be
+    def bypass_cache(self, handle: int) -> int:
+        return SECTOR_BYTES  # every write is torn and lost here as one past the cache may be
 
     def sync(self, handle: int) -> None:
         file = self._handles[handle]

@@ -193,8 +193,7 @@ class TinyDBBuffer(IStorageBackend):
         Raises:
             BufferClosed: The buffer was closed meanwhile.
         """
-        if self._database.durable_id(table) < last_id:
-            await self._waiters_of(table).durable(last_id)
+        await self._waiters_of(table).durable(last_id)
 
     def durable_id(self, table: str = READINGS) -> int:
         """Every record of a table up to this id is on disk."""

@@ -233,11 +233,13 @@ class BufferDB(TinyDB):
 
     def log(self, table: str) -> Log:
         """The log behind a table, opened when it is first used."""
-        with self._logs_lock:
-            log = self._logs.get(table)
-            if log is None:
-                log = self._open_log(table)
-            return log
+        log = self._logs.get(table)  # the lock may be held for long, by who opens another table
+        if log is None:
+            with self._logs_lock:
+                log = self._logs.get(table)
+                if log is None:
+                    log = self._open_log(table)
+        return log
 
     def has_log(self, table: str) -> bool:
         """Whether a table has files: something was written to it, perhaps by an earlier process."""

@@ -57,11 +57,13 @@ class DurabilityWaiters:
             BufferClosed: The buffer was closed first.
         """
         self._require_open()
+        if self._log.durable_id >= record_id:
+            return
         future = self._loop.create_future()
         self._count += 1
         heapq.heappush(self._by_id, (record_id, self._count, future))
         self._come()
-        if self._log.durable_id >= record_id:  # it landed between the caller's look and ours
+        if self._log.durable_id >= record_id:  # it landed between our two looks
             return
         await future
 

@@ -6,6 +6,7 @@ file format, and appends:
     <root>/readings/a.<base>.json                                 the active segment
     <root>/readings/s.<base>.<rev>.<count>.<crc>.<last>.json      sealed ones, 4 MiB each
     <root>/.state/j.<generation>.json                             all small tables, one journal
+    <root>/.summaries/readings.lines                              time ranges and sources, may be lost
     <root>/.quarantine/                                           damaged files, for people to look at
     <root>/.lock                                                  one process at a time
 
@@ -38,10 +39,11 @@ What a fault does:
 | card moved or cloned | records keep their identity, new ones get a new store id |
 | a second process | `BufferLocked` |
 
-Modules, from the bytes up: `layout`, `naming`, `ranges` (pure); `filesystem` (the seam); `segment`,
-`writer`, `recovery`, `quarantine` (files); `stored`, `pending`, `log` (one table); `journal`,
-`ledger`, `identity` (small tables); `consumers`, `edit`, `retention`; `committer` (the thread);
-`table`, `database` (TinyDB's face); `criteria`, `waiting`, `aio`, `backend` (the asyncio face).
+Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `filesystem` (the seam);
+`segment`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`, `log` (one
+table); `journal`, `ledger`, `identity` (small tables); `consumers`, `edit`, `retention`; `committer`
+(the thread); `summaries`, `selection` (queries); `table`, `database` (TinyDB's face); `waiting`,
+`aio`, `backend` (the asyncio face).
 """
 
 from buffer.aio import AsyncConsumer, StateTable

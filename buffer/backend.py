@@ -1,13 +1,17 @@
-"""`TinyDBBuffer`: the buffer as a storage backend, for asyncio. All file work happens on two threads.
+"""`TinyDBBuffer`: the buffer as a storage backend, for asyncio. All file work happens on threads.
 
-One thread commits (`outstation-commit`), the other reads (`outstation-read`); the event loop waits
-for neither.
+One commits (`outstation-commit`), one reads for those who deliver (`outstation-read`), and a third,
+begun with the first query, queries (`outstation-query`), so that nothing is delivered later because
+somebody looks for something. The event loop waits for none.
 """
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from buffer.aio import AsyncConsumer, StateTable
@@ -17,8 +21,9 @@ from buffer.encoding import checked, encoded, trusted
 from buffer.errors import BufferClosed, BufferLocked, InvalidDocument, StoreError, UnknownRecord
 from buffer.identity import Identity
 from buffer.options import BufferOptions
+from buffer.selection import location
+from buffer.streaming import STREAM_RECORDS
 from buffer.waiting import DurabilityWaiters
-from collectors.criteria import select
 from collectors.interfaces import IStorageBackend
 from collectors.models import QueryCriteria, Reading, StorageLocation, StorageStatistics
 
@@ -26,10 +31,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 T = TypeVar("T")
-
-
-def _location(record_id: int) -> str:
-    return f"{READINGS}/{record_id}"
 
 
 class TinyDBBuffer(IStorageBackend):
@@ -51,6 +52,8 @@ class TinyDBBuffer(IStorageBackend):
         self._options = options
         self._db: BufferDB | None = None
         self._reading: ThreadPoolExecutor | None = None
+        self._querying: ThreadPoolExecutor | None = None
+        self._given_up: set[threading.Event] = set()
         self._waiters: dict[str, DurabilityWaiters] = {}
         self._consumers: dict[str, AsyncConsumer] = {}
         self._last_stored: datetime | None = None
@@ -99,14 +102,17 @@ class TinyDBBuffer(IStorageBackend):
         db, self._db = self._db, None
         if db is None:
             return
-        reading, self._reading = self._reading, None
+        threads, self._reading, self._querying = (self._reading, self._querying), None, None
+        for given_up in self._given_up:
+            given_up.set()
         try:
             await asyncio.to_thread(db.close)
         except StoreError as error:
             raise ConnectionError(f"the buffer at {self._path} closed with a loss: {error}") from error
         finally:
-            if reading is not None:
-                reading.shutdown(wait=False)
+            for thread in threads:
+                if thread is not None:
+                    thread.shutdown(wait=False)
             for waiters in self._waiters.values():
                 waiters.close()
             self._waiters.clear()
@@ -127,7 +133,7 @@ class TinyDBBuffer(IStorageBackend):
         self._last_stored = now
         return StorageLocation(
             backend_id=self._backend_id,
-            location_id=_location(record_id),
+            location_id=location(READINGS, record_id),
             path=f"{self._path}/{READINGS}#{record_id}",
             created_at=now,
         )
@@ -136,11 +142,13 @@ class TinyDBBuffer(IStorageBackend):
         """The readings that match, as dictionaries; see `collectors.criteria` for the filters.
 
         Raises:
-            ConnectionError: Not connected.
+            ConnectionError: Not connected, or disconnected meanwhile.
             ValueError: The criteria make no sense.
+            RuntimeError: The disk cannot be read.
         """
-        log = self._database.log(READINGS)
-        found = await self._read(lambda: select(log.stream(), criteria, location=_location))
+        db = self._database
+        with self._check() as check:
+            found = await self._query(lambda: db.query(criteria, check=check))
         return [document for _, document in found]
 
     async def delete(self, location_id: str) -> None:
@@ -247,6 +255,29 @@ class TinyDBBuffer(IStorageBackend):
         log = self._database.log(table)
         await self._read(lambda: log.visit_recent(n, visit))
 
+    async def readings(
+        self, *, source: str | None = None, since_s: float | None = None, until_s: float | None = None
+    ) -> AsyncIterator[Record]:
+        """The readings of a source, or of all, measured in a time range; ascending by id, a few in memory at a time.
+
+        Ends with what there was when it began.
+
+        Args:
+            source: Of this source only.
+            since_s: Measured then or later: seconds since 1970.
+            until_s: Measured before.
+
+        Raises:
+            DiskFault: The disk cannot be read.
+            BufferClosed: Not connected, or disconnected meanwhile.
+        """
+        db = self._database
+        with self._check() as check:
+            found = db.readings(source=source, since_s=since_s, until_s=until_s, check=check)
+            while block := await self._query(lambda: list(islice(found, STREAM_RECORDS))):
+                for record in block:
+                    yield record
+
     def state(self, name: str) -> StateTable:
         """A small durable table: keys to JSON objects."""
         return StateTable(self._database.small_table(name))
@@ -301,6 +332,28 @@ class TinyDBBuffer(IStorageBackend):
         if self._reading is None:
             raise BufferClosed(f"the buffer {self._backend_id!r} is not connected")
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+
+    async def _query(self, work: Callable[[], T]) -> T:
+        self._database  # noqa: B018 (says so when it is not connected)
+        if self._querying is None:
+            self._querying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outstation-query")
+        return await asyncio.get_running_loop().run_in_executor(self._querying, work)
+
+    @contextmanager
+    def _check(self) -> Iterator[Callable[[], None]]:
+        """What a query calls now and then: it raises when nobody waits for it any more."""
+        given_up = threading.Event()
+        self._given_up.add(given_up)
+
+        def check() -> None:
+            if given_up.is_set():
+                raise BufferClosed(f"the buffer {self._backend_id!r} was closed during a query")
+
+        try:
+            yield check
+        finally:
+            self._given_up.discard(given_up)
+            given_up.set()
 
     def _waiters_of(self, table: str) -> DurabilityWaiters:
         waiters = self._waiters.get(table)

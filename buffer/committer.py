@@ -96,6 +96,11 @@ class Committer:
             self._wakes_at = 0.0
             self._condition.notify()
 
+    def busy(self) -> bool:
+        """Whether a commit is due: what is done meanwhile on the thread that commits can wait."""
+        with self._condition:
+            return self._stop or self._due(time.monotonic()) <= time.monotonic()
+
     def relax(self) -> None:
         """Somebody committed by himself all that waited."""
         with self._condition:

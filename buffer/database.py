@@ -3,14 +3,14 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from tinydb import TinyDB
 
 from buffer.committer import Committer
-from buffer.consumers import Consumer, Consumers
+from buffer.consumers import Consumer, Consumers, Record
 from buffer.edit import DELETED, EDITS, KEEP, Edit, finish
 from buffer.encoding import checked, trusted
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
@@ -24,7 +24,10 @@ from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
 from buffer.recovery import Loss, Recovered
 from buffer.retention import Retention
+from buffer.selection import Found, Query, criteria_of
+from buffer.summaries import Summaries
 from buffer.table import BufferStorage, BufferTable
+from collectors.models import QueryCriteria
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +99,7 @@ class BufferDB(TinyDB):
         readings = self.log(READINGS)
         self._identities.begin(readings.next_id)
         self._note_lost_state(readings)
+        self._summaries = Summaries(options.fs, self.path, readings)
         self._retention = Retention(self, readings, self._consumers)
         self._committer = Committer(self, window_s=options.window_s, report=self._report)
         self._opened = True
@@ -439,6 +443,7 @@ class BufferDB(TinyDB):
             log.tidy()
         self._consumers.persist()
         self._retention.trim()
+        self._summaries.maintain(self._committer.busy if self.options.threaded else lambda: False)
 
     def _check_place(self) -> None:
         """When somebody removed the buffer's directory, make it again, and enter what went with it.
@@ -510,6 +515,55 @@ class BufferDB(TinyDB):
     def fault(self) -> str | None:
         """What is wrong with the disk now, None when nothing."""
         return self._state_fault or next((log.fault for log in self._all_logs() if log.fault), None)
+
+    def query(
+        self, criteria: QueryCriteria, *, table: str = READINGS, check: Callable[[], object] = lambda: None
+    ) -> list[Found]:
+        """Ids and documents that match, as `collectors.criteria` says; what waits for its commit, too.
+
+        Segments that cannot have any are not read. Holds no more than twice `offset + limit` of them in memory,
+        when there is a limit.
+
+        Args:
+            criteria: Which, and in which order.
+            table: Of which table.
+            check: Called before each segment is read; what it raises ends the query.
+
+        Raises:
+            DiskFault: The disk cannot be read.
+            ValueError: The criteria make no sense.
+            BufferClosed: The buffer is closed.
+        """
+        self.require_open()
+        self._summaries.load()
+        return Query(self.log(table), criteria, check=check).run()
+
+    def readings(
+        self,
+        *,
+        source: str | None = None,
+        since_s: float | None = None,
+        until_s: float | None = None,
+        check: Callable[[], object] = lambda: None,
+    ) -> Iterator[Record]:
+        """The readings of a source, or of all, measured in a time range; ascending by id, a few in memory at a time.
+
+        Ends with what there was when it began. Segments that cannot have any are not read.
+
+        Args:
+            source: Of this source only.
+            since_s: Measured then or later: seconds since 1970.
+            until_s: Measured before.
+            check: As in `query`.
+
+        Raises:
+            DiskFault: The disk cannot be read.
+            BufferClosed: The buffer is closed.
+        """
+        self.require_open()
+        self._summaries.load()
+        query = Query(self.log(READINGS), criteria_of(source, since_s, until_s), check=check)
+        return (Record(*found) for found in query.stream())
 
     def consumer(self, name: str) -> Consumer:
         """The consumer of this name; a new one begins with the oldest record there is.

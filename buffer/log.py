@@ -12,15 +12,13 @@ from buffer.pending import Pending
 from buffer.quarantine import Quarantine
 from buffer.recovery import PENDING_RECORDS_MAX, Loss, Recovered
 from buffer.segment import Segment, parse_json
-from buffer.stored import StoredRecords
+from buffer.streaming import StreamedRecords
 from buffer.writer import PREFILL_BYTES, ActiveFile
 
 _JUMP_MAX: Final = 1 << 28
-STREAM_RECORDS: Final = 500
-"""Held in memory at a time while records are streamed (some 0.5 MB)."""
 
 
-class Log(StoredRecords):
+class Log(StreamedRecords):
     """The records of one table. Thread-safe.
 
     Attributes:
@@ -449,30 +447,38 @@ class Log(StoredRecords):
         found = self.read(record_id, record_id, 1)
         return found.records[0][1] if found.records else None
 
-    def stream(self, low: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
+    def stream(
+        self, low: int = 1, *, skip: Callable[[Segment], bool] | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         """All records from an id up, the waiting ones too, without holding them in memory.
 
         Ends with the last id that was given out when it began, whatever is appended meanwhile.
 
+        Args:
+            low: The first id.
+            skip: As in `stream_stored`.
+
         Raises:
             DiskFault: The disk cannot be read.
         """
-        end, position = self.next_id - 1, None
+        end = self.next_id - 1
         while low <= end:
             high = min(self.durable_id, end)
-            found = self.read(low, high, STREAM_RECORDS, position=position)
-            position = found.position
-            yield from found.records
-            if found.records:
-                low = found.records[-1][0] + 1
-            if found.complete:
-                low = max(low, high + 1)
-                with self.lock:
-                    if self.durable_id == high:  # nothing went from memory to disk meanwhile
-                        waiting = self._pending.all()
-                        break
+            yield from self.stream_stored(low, high, skip=skip)
+            low = max(low, high + 1)
+            with self.lock:
+                if self.durable_id == high:  # nothing went from memory to disk meanwhile
+                    waiting = self._pending.all()
+                    break
         else:
             return
         for record_id, raw in waiting:
             if low <= record_id <= end and record_id not in self.deleted:
                 yield record_id, parse_json(raw)
+
+    def snapshot(self) -> tuple[list[tuple[Segment, int]], list[tuple[int, bytes]]]:
+        """At one moment: the segments, each with its highest durable id, and what waits in memory."""
+        with self.lock:
+            durable = self.durable_id
+            segments = [(segment, min(segment.last, durable)) for segment in self.segments if segment.count]
+            return segments, self._pending.all()

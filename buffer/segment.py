@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from buffer.filesystem import FileSystem
 from buffer.layout import TAIL, TRAILER_BYTES, header, record_ids
 from buffer.naming import SealedName, active_name
+from buffer.summary import Summary
 
 BLOCK_BYTES: Final = 128 << 10
 """How much is read at a time: some 500 readings."""
@@ -47,6 +48,8 @@ class Segment:
     """Of its file once sealed; -1 while that is not known."""
     suspect: bool = False
     """A write or fsync to it failed: only the bytes up to `end` count, and it is to be replaced."""
+    summary: Summary | None = None
+    """Of its records, once it is sealed and was summed up."""
 
     @property
     def name(self) -> str:
@@ -91,8 +94,11 @@ class SegmentReader:
     def _verify(self, segment: Segment, handle: int) -> None:
         assert segment.sealed is not None
         size = self._fs.size(handle)
-        data = self._fs.read(handle, size, 0)
-        if crc32(data) != segment.sealed.crc or not data.endswith(TAIL):
+        crc, tail = 0, b""
+        for offset in range(0, size, BLOCK_BYTES):
+            data = self._fs.read(handle, min(BLOCK_BYTES, size - offset), offset)
+            crc, tail = crc32(data, crc), (tail + data)[-len(TAIL) :]
+        if crc != segment.sealed.crc or tail != TAIL:
             raise DamagedSegment(segment)
         segment.end = size - len(TAIL)
         segment.verified = True

@@ -10,10 +10,11 @@ or an object of comparisons that must all hold:
 """
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from collectors.models import QueryCriteria
 
@@ -51,28 +52,38 @@ def lookup(document: Any, path: str) -> Any:
     return _MISSING
 
 
-def _test(value: Any, operator: str, wanted: Any) -> bool:
-    if operator == "$exists":
-        return (value is not _MISSING) == bool(wanted)
-    if operator == "$ne":
-        return bool(value is _MISSING or value != wanted)
-    if value is _MISSING:
-        return False
-    if operator == "$in":
-        return value in wanted
-    try:
-        return _COMPARISONS[operator](value, wanted)
-    except TypeError:  # a text is neither above nor below a number
-        return False
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One comparison: the value at a path, what it is held against, and how."""
+
+    path: str
+    operator: str
+    operand: Any
+
+    def holds(self, document: dict[str, Any]) -> bool:
+        """Whether it holds for a document."""
+        value = lookup(document, self.path)
+        if self.operator == "$exists":
+            return (value is not _MISSING) == bool(self.operand)
+        if self.operator == "$ne":
+            return bool(value is _MISSING or value != self.operand)
+        if value is _MISSING:
+            return False
+        try:
+            if self.operator == "$in":
+                return value in self.operand
+            return bool(_COMPARISONS[self.operator](value, self.operand))
+        except TypeError:  # a text is neither above nor below a number, and a list is in no set
+            return False
 
 
-def compile_filters(filters: dict[str, Any]) -> Callable[[dict[str, Any]], bool]:
-    """A test for documents.
+def compile_filters(filters: dict[str, Any]) -> list[Condition]:
+    """The conditions that must all hold.
 
     Raises:
         ValueError: A filter makes no sense; the message says which.
     """
-    tests: list[tuple[str, str, Any]] = []
+    conditions = []
     for path, wanted in filters.items():
         if isinstance(wanted, dict) and any(str(key).startswith("$") for key in wanted):
             for operator, operand in wanted.items():
@@ -82,14 +93,10 @@ def compile_filters(filters: dict[str, Any]) -> Callable[[dict[str, Any]], bool]
                     )
                 if operator == "$in" and not isinstance(operand, list | tuple | set | frozenset):
                     raise ValueError(f"filter {path!r}: $in needs a list, not {operand!r}")
-                tests.append((path, operator, operand))
+                conditions.append(Condition(path, operator, operand))
         else:
-            tests.append((path, "$eq", wanted))
-
-    def matches(document: dict[str, Any]) -> bool:
-        return all(_test(lookup(document, path), operator, wanted) for path, operator, wanted in tests)
-
-    return matches
+            conditions.append(Condition(path, "$eq", wanted))
+    return conditions
 
 
 def sort_key(value: Any) -> tuple[int, Any]:
@@ -103,6 +110,63 @@ def sort_key(value: Any) -> tuple[int, Any]:
     if isinstance(value, str):
         return (3, value)
     return (_KIND_OTHER, str(value))
+
+
+class Selection(Generic[Key]):
+    """What a `QueryCriteria` asks for.
+
+    Attributes:
+        conditions: What must hold, all of it.
+        sort_path: What the result is sorted by; None leaves it in the order of the records.
+        descending: Downwards. Equal ones stay in the order of the records either way.
+        offset: How many of the first are left out.
+        stop: How many of the first are needed, those left out included; None is all.
+    """
+
+    def __init__(self, criteria: QueryCriteria, *, location: Callable[[Key], str] = str) -> None:
+        """Compile it.
+
+        Args:
+            criteria: Which records, and in which order.
+            location: The location id of a key.
+
+        Raises:
+            ValueError: A filter makes no sense.
+        """
+        self.conditions = compile_filters(criteria.filters)
+        self._located = LOCATION_ID in criteria.filters
+        self._location = location
+        sort_by = criteria.sort_by
+        self.descending = sort_by is not None and sort_by.startswith("-")
+        self.sort_path = sort_by[1:] if sort_by is not None and self.descending else sort_by
+        self.offset = criteria.offset or 0
+        self.stop = None if criteria.limit is None else self.offset + criteria.limit
+
+    def matches(self, record: tuple[Key, dict[str, Any]]) -> bool:
+        """Whether a record is asked for."""
+        key, document = record
+        if self._located:
+            document = {LOCATION_ID: self._location(key), **document}
+        return all(condition.holds(document) for condition in self.conditions)
+
+    def rank(self, record: tuple[Key, dict[str, Any]]) -> tuple[int, Any]:
+        """What a record is sorted by."""
+        assert self.sort_path is not None
+        return sort_key(lookup(record[1], self.sort_path))
+
+    def first(self, records: Iterable[tuple[Key, dict[str, Any]]]) -> list[tuple[Key, dict[str, Any]]]:
+        """Of records, those asked for, sorted; at most `stop`, and never more than that in memory."""
+        found: Iterator[tuple[Key, dict[str, Any]]] = filter(self.matches, records)
+        if self.sort_path is None:
+            return list(islice(found, self.stop))
+        if self.stop is None:
+            return sorted(found, key=self.rank, reverse=self.descending)
+        choose = heapq.nlargest if self.descending else heapq.nsmallest
+        return choose(self.stop, found, key=self.rank)
+
+    def page(self, first: list[tuple[Key, dict[str, Any]]]) -> list[tuple[Key, dict[str, Any]]]:
+        """What is asked for, of what `first` gave."""
+        return first[self.offset :]
 
 
 def select(
@@ -124,22 +188,5 @@ def select(
     Raises:
         ValueError: A filter makes no sense.
     """
-    matches = compile_filters(criteria.filters)
-    if LOCATION_ID in criteria.filters:
-        found = (record for record in records if matches({LOCATION_ID: location(record[0]), **record[1]}))
-    else:
-        found = (record for record in records if matches(record[1]))
-    offset = criteria.offset or 0
-    stop = None if criteria.limit is None else offset + criteria.limit
-    if criteria.sort_by is None:
-        return list(islice(found, offset, stop))
-    path, descending = criteria.sort_by, criteria.sort_by.startswith("-")
-    path = path[1:] if descending else path
-
-    def key(record: tuple[Key, dict[str, Any]]) -> tuple[int, Any]:
-        return sort_key(lookup(record[1], path))
-
-    if stop is None:
-        return sorted(found, key=key, reverse=descending)[offset:]
-    chosen = heapq.nlargest(stop, found, key=key) if descending else heapq.nsmallest(stop, found, key=key)
-    return chosen[offset:]
+    selection = Selection(criteria, location=location)
+    return selection.page(selection.first(records))

@@ -14,6 +14,7 @@ class CountingDisk(SystemFileSystem):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.opened: Counter[str] = Counter()
         self.read_bytes: Counter[str] = Counter()
         self._names: dict[int, str] = {}

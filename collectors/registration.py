@@ -34,6 +34,8 @@ class SourceRegistration(Registration):
     """Collect one sample every so often, instead of streaming."""
     connect_timeout_s: PositiveSeconds = 30.0
     """A connect that takes longer has failed."""
+    retry_cap_s: PositiveSeconds | None = None
+    """The longest wait before it is tried again; for sources that wait by themselves while they connect."""
     when_stream_ends: Literal["complete", "reconnect"] = "complete"
     """What a stream that ends without an error means: that the source has no more, or that it was lost."""
 

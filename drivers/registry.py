@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -32,6 +32,8 @@ class Driver:
     config: str
     source: str
     summary: str
+    registration: Mapping[str, object] = field(default_factory=dict)
+    """What its sources are registered with (`collectors.registration.SourceRegistration`)."""
 
 
 DRIVERS: Mapping[str, Driver] = {
@@ -39,6 +41,14 @@ DRIVERS: Mapping[str, Driver] = {
         config="drivers.ble.config:BleConfig",
         source="drivers.ble.source:BleSource",
         summary="what Bluetooth LE sensors advertise",
+        registration={"retry_cap_s": 5.0},  # it waits by itself for what is missing
+    ),
+    "gatt": Driver(
+        config="drivers.ble.config:GattConfig",
+        source="drivers.ble.gatt_source:GattSource",
+        summary="characteristics of a Bluetooth LE sensor that is connected to",
+        # Until the sensor is heard, another one is done, it is connected to, and its services are known.
+        registration={"retry_cap_s": 5.0, "connect_timeout_s": 90.0},
     ),
     "mqtt": Driver(
         config="drivers.mqtt.config:MqttSourceConfig",

@@ -15,6 +15,7 @@ from agent.composition.parts import (
     device_id_of,
     find_codec,
     open_buffer,
+    registration_of,
     socket_path,
 )
 from agent.composition.source_memory import SourceMemory
@@ -124,8 +125,8 @@ class Agent:
         for upstream in self._config.upstream:
             deliver = partial(self._deliver, upstream)
             supervise(self._spine, "sync", upstream.name, deliver, layer=SYNC)
-        for source in sources:
-            await self._start_source(source)
+        for source_config, source in zip(self._config.source, sources, strict=True):
+            await self._start_source(source, registration_of(source_config))
 
     async def _begin_timekeeping(self) -> None:
         """Find out which boot this is, and how good the clock."""
@@ -196,10 +197,10 @@ class Agent:
             for order, step in enumerate(pipeline_config.step, start=1):
                 await pipeline.add_step(create_processor(step.processor, step.options), order)
 
-    async def _start_source(self, source: IDataSource) -> None:
+    async def _start_source(self, source: IDataSource, registration: dict[str, object]) -> None:
         if isinstance(source, Acknowledging):
             self._intake.acknowledge_to(source.get_source_id(), source)
-        await self._collection.register_source(source, {"when_stream_ends": "reconnect"})
+        await self._collection.register_source(source, registration)
         await self._collection.start_collection(source.get_source_id())
 
     async def _deliver(self, config: UpstreamConfig) -> None:

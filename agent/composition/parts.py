@@ -56,6 +56,11 @@ def create_source(
     return source_class(source.id, options, data_format=source.codec.type, clock=clock)
 
 
+def registration_of(source: SourceConfig) -> dict[str, object]:
+    """How a source is registered: a stream that ends was lost, and what else its driver asks for."""
+    return {"when_stream_ends": "reconnect", **drivers.driver(source.driver).registration}
+
+
 def find_codec(config: AgentConfig) -> Callable[[str, str], Codec]:
     """Finds the codec for the data of a source: as it is configured, or, for data of another format, without options."""
     configured = {source.id: source.codec for source in config.source}

@@ -32,6 +32,13 @@ async def discard(_data: CollectedData) -> None:
     """A sink for managers that only watch."""
 
 
+def _capped(policy: BackoffPolicy, cap_s: float | None) -> BackoffPolicy:
+    """The policy with no longer waits than that."""
+    if cap_s is None or cap_s >= policy.cap_s:
+        return policy
+    return replace(policy, cap_s=cap_s, base_s=min(policy.base_s, cap_s), first_s=min(policy.first_s, cap_s))
+
+
 @dataclass(slots=True)
 class _Run:
     """A collection task and what runs it, until it has ended."""
@@ -83,7 +90,7 @@ class CollectionManager(ICollectionManager):
             source=source,
             registration=registration,
             link=SourceLink(source_id, "stopped", self._spine.clock.now()),
-            backoff=Backoff(self._policy, self._spine.rng),
+            backoff=Backoff(_capped(self._policy, registration.retry_cap_s), self._spine.rng),
         )
         return source_id
 

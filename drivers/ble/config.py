@@ -9,9 +9,27 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from collectors.units import DurationS
 from drivers.ble.identifiers import Adapter, Address, Company, Uuid
+from drivers.codecs.bluetooth_uuid import full_uuid, shown_uuid
+from drivers.codecs.gatt import CHARACTERISTICS
 from drivers.codecs.makers import MAKERS
 
 DAY_S = 86400.0
+GATT = "gatt"
+"""The codec for the SIG's characteristics; it gets each value with its UUID."""
+
+
+def _characteristic(identifier: Any) -> str:
+    """A characteristic: its UUID, or the name of what it measures.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(identifier, str) and identifier in CHARACTERISTICS:
+        return CHARACTERISTICS[identifier]
+    try:
+        return full_uuid(identifier)
+    except ValueError as error:
+        raise ValueError(f"{error}; or one of {', '.join(CHARACTERISTICS)}") from None
 
 
 def _several(value: Any) -> Any:
@@ -74,6 +92,8 @@ class BleConfig(RadioConfig):
         Raises:
             ValueError: It does not; says what would be right.
         """
+        if name == GATT:
+            raise ValueError('reads characteristics, not advertisements: that is `driver = "gatt"`')
         if name not in MAKERS and (self.service is None) == (self.manufacturer is None):
             raise ValueError(
                 f"which bytes of an advertisement are for the codec {name!r}? "
@@ -83,3 +103,45 @@ class BleConfig(RadioConfig):
     def names_fit(self, name: str | None) -> bool:
         """Whether a sensor with this name is meant, as far as names go."""
         return self.name is None or (name is not None and fnmatchcase(name, self.name))
+
+
+Characteristic = Annotated[str, BeforeValidator(_characteristic)]
+
+
+class GattConfig(RadioConfig):
+    """A sensor to connect to, and what to get from it."""
+
+    address: Address
+    notify: list[Characteristic] = Field(default_factory=list)
+    """Characteristics that the sensor sends by itself, as UUIDs or by the names of what they measure. The connection stays."""
+    read: list[Characteristic] = Field(default_factory=list)
+    """Characteristics that are asked for, all together."""
+    interval: Annotated[DurationS, Field(ge=0.1, le=DAY_S)] = 60.0
+    """From one asking to the next."""
+    connect_timeout: Annotated[DurationS, Field(ge=0.1, le=60)] = 15.0
+    """For the connection and the discovery of its services, once the sensor was heard."""
+    connections_max: Annotated[int, Field(ge=1, le=20)] = 4
+    """Connections that the adapter has at a time, to all sensors; when sources say different numbers, the smallest counts."""
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        """What is wanted is said once.
+
+        Raises:
+            ValueError: Nothing is wanted, or something twice.
+        """
+        if not self.notify and not self.read:
+            raise ValueError("what from it? Give `notify`, `read`, or both: lists of characteristics")
+        for uuid in {*self.notify, *self.read}:
+            if self.notify.count(uuid) + self.read.count(uuid) > 1:
+                raise ValueError(f"the characteristic {shown_uuid(uuid)} is there twice")
+        return self
+
+    def check_codec(self, name: str) -> None:
+        """Whether a codec reads values of characteristics.
+
+        Raises:
+            ValueError: It reads advertisements.
+        """
+        if name in MAKERS:
+            raise ValueError('reads advertisements, not characteristics: that is `driver = "ble"`')

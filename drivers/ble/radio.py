@@ -20,6 +20,7 @@ from bleak.exc import BleakDBusError, BleakError
 from dbus_fast import Message
 
 from drivers.ble.bluez import ADAPTER, BLUEZ
+from drivers.ble.connections import Connections
 from drivers.ble.errors import explain
 from drivers.ble.scan import Scan, combined
 
@@ -46,7 +47,8 @@ NO_RSSI: Final = -127
 class Listener(Protocol):
     """A source, as its radio sees it."""
 
-    want: Want
+    want: Want | None
+    """The scan that it needs; None for none: it only wants to know when everything is lost."""
 
     def heard(self, device: BLEDevice, data: AdvertisementData) -> None:
         """An advertisement was heard, of anybody."""
@@ -56,8 +58,13 @@ class Listener(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def bluez_errors(what: str, timeout_s: float) -> AsyncIterator[None]:
+async def bluez_errors(what: str, timeout_s: float, *, slow: str | None = None) -> AsyncIterator[None]:
     """Turn what bleak raises into ConnectionError.
+
+    Args:
+        what: What was tried, for the message.
+        timeout_s: How long it may take.
+        slow: What a time-out means; unset, that bluetoothd does not answer.
 
     Raises:
         ConnectionError: bleak failed, or took longer.
@@ -68,7 +75,8 @@ async def bluez_errors(what: str, timeout_s: float) -> AsyncIterator[None]:
     except ConnectionError:
         raise
     except (BleakError, OSError, EOFError, TimeoutError) as error:
-        raise ConnectionError(f"{what}: {explain(error)}") from error
+        meaning = slow if slow is not None and isinstance(error, TimeoutError) else explain(error)
+        raise ConnectionError(f"{what}: {meaning}") from error
 
 
 class Radio:
@@ -80,14 +88,15 @@ class Radio:
         clock: Monotonic time.
 
     Attributes:
-        heard_s: When anything was heard last on this adapter, or the scan began.
+        heard_s: When anything came over this adapter last (monotonic).
     """
 
     def __init__(self, adapter: AdapterState, bluez: Bluez, clock: Clock) -> None:
         self.path = adapter.path
         self.name = adapter.name
         self.bluez = bluez
-        self.heard_s = clock.monotonic_s()
+        self.connections = Connections()
+        self.heard_s = float("-inf")
         self._clock = clock
         self._listeners: dict[Listener, None] = {}
         self._lock = asyncio.Lock()
@@ -101,7 +110,7 @@ class Radio:
     # Sources come and go
 
     async def join(self, listener: Listener) -> None:
-        """Let a source hear.
+        """Let a source hear what it wants; again, when it wants something else.
 
         Raises:
             ConnectionError: The adapter cannot scan, or not in the way that the source wants.
@@ -119,6 +128,10 @@ class Radio:
         if listener not in self._listeners:
             return
         del self._listeners[listener]
+        await self.retune()
+
+    async def retune(self) -> None:
+        """A source needs less than before. Harmless when it does not."""
         async with self._lock:
             try:
                 await self._tune()
@@ -127,7 +140,7 @@ class Radio:
 
     async def _tune(self) -> None:
         """Scan as the sources that are there want it."""
-        wants = [listener.want for listener in self._listeners]
+        wants = [listener.want for listener in self._listeners if listener.want is not None]
         scan = combined(wants, passive_works=self._passive_works)
         if scan == self._scan and not self._broken:
             return
@@ -161,7 +174,6 @@ class Radio:
                 await self._end_forgotten_scan()
                 await scanner.start()
         self._scanner, self._scan, self._broken = scanner, scan, False
-        self.heard_s = self._clock.monotonic_s()
 
     async def _end_forgotten_scan(self) -> None:
         """End a scan that bluetoothd still runs for us, after a request whose answer came too late to be waited for.
@@ -190,9 +202,14 @@ class Radio:
     def _detected(self, device: BLEDevice, data: AdvertisementData) -> None:
         if data.rssi == NO_RSSI:
             return  # a property such as Connected has changed: what comes with it was advertised some time ago
-        self.heard_s = self._clock.monotonic_s()
+        self.alive()
         for listener in tuple(self._listeners):
-            listener.heard(device, data)
+            if listener.want is not None:
+                listener.heard(device, data)
+
+    def alive(self) -> None:
+        """Something came over this adapter."""
+        self.heard_s = self._clock.monotonic_s()
 
     def look(self) -> None:
         """Something has changed about bluetoothd or its adapters."""
@@ -250,11 +267,9 @@ class Radio:
             await self._scan_anew()
 
     async def _scan_anew(self) -> None:
-        heard_s = self.heard_s
         self._broken = True
         try:
             await self._tune()
         except ConnectionError as error:
             self._lose(error)
             raise
-        self.heard_s = heard_s  # to scan is not yet to hear

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collectors.clock import Clock
     from drivers.ble.config import BleConfig
     from drivers.ble.radio import Radio
+    from drivers.ble.scan import Want
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class BleSource(IDataSource):
 
     def __init__(self, source_id: str, config: BleConfig, *, data_format: str, clock: Clock) -> None:
         self.payload = Payload(config, data_format)
-        self.want = self.payload.want
+        self.want: Want | None = self.payload.want
         self.repeats = Repeats(config.interval)
         self._source_id = source_id
         self._config = config

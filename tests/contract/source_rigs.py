@@ -12,7 +12,8 @@ import pytest
 from collectors import IDataSource, SystemClock
 from collectors.examples import Thermometer
 from collectors.mocks import MockDataSource
-from drivers.ble.config import BleConfig
+from drivers.ble.config import BleConfig, GattConfig
+from drivers.ble.gatt_source import GattSource
 from drivers.ble.source import BleSource
 from drivers.mqtt.config import MqttSourceConfig
 from drivers.mqtt.source import MqttSource
@@ -23,7 +24,15 @@ from drivers.simulated.source import SimulatedSource
 from drivers.transport.mqtt import MqttConnection
 from drivers.transport.mqtt_options import options_from_url
 from tests.rigs.ble.fake_bluez import FakeBluez
-from tests.rigs.ble.world import BTHOME, Advertisement, bthome
+from tests.rigs.ble.world import (
+    BTHOME,
+    ENVIRONMENTAL_SENSING,
+    TEMPERATURE,
+    Advertisement,
+    Characteristic,
+    bthome,
+    centidegrees,
+)
 from tests.rigs.mosquitto import Mosquitto
 from tests.rigs.pty import PtySensor, SocketSensor
 
@@ -100,6 +109,22 @@ async def _ble() -> AsyncIterator[SourceRig]:
             yield SourceRig(BleSource("sensor", config, data_format="bthome", clock=SystemClock()), deliver)
 
 
+@asynccontextmanager
+async def _gatt() -> AsyncIterator[SourceRig]:
+    async with FakeBluez() as bluez:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bluez.bus_address)
+            temperature = Characteristic(TEMPERATURE, centidegrees(2150))
+            sensor = await bluez.sensor("C4:4F:33:00:00:01", {ENVIRONMENTAL_SENSING: [temperature]})
+            await sensor.advertise(Advertisement(name="sensor"))
+
+            async def deliver() -> None:
+                await sensor.notify(TEMPERATURE, centidegrees(2150))
+
+            config = GattConfig(address=sensor.address, notify=["temperature"])
+            yield SourceRig(GattSource("sensor", config, data_format="gatt", clock=SystemClock()), deliver)
+
+
 SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
     "MockDataSource": _mock,
     "Thermometer": _example,
@@ -108,4 +133,5 @@ SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
     "SerialSource behind a socket": _serial_server,
     "MqttSource": _mqtt,
     "BleSource": _ble,
+    "GattSource": _gatt,
 }

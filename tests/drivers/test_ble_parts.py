@@ -13,6 +13,7 @@ from drivers.ble.repeats import REMEMBERED, SENSORS_MAX, WINDOW_UNKNOWN_S, Repea
 from drivers.ble.scan import Scan, Want, combined, company_patterns, service_patterns
 from drivers.ble.watchdog import PATIENCE_LEAST_S, PATIENCE_MOST_S, PAUSE_MOST_S, Rung, Watchdog
 from drivers.codecs.bluetooth_uuid import full_uuid, short_uuid, shown_uuid
+from tests.contract.strategies import EXAMPLES
 
 HERE = "C4:4F:33:00:00:01"
 
@@ -54,6 +55,7 @@ def test_until_the_interval_is_known_it_is_a_minute():
     assert [now for now, _ in kept(Repeats(), said)] == [0, WINDOW_UNKNOWN_S, 2 * WINDOW_UNKNOWN_S]
 
 
+@EXAMPLES
 @given(
     st.lists(st.tuples(st.floats(0, 1000), st.binary(min_size=1, max_size=1)), max_size=60),
     st.none() | st.floats(0.1, 100),

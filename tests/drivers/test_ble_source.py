@@ -11,18 +11,16 @@ from collectors.metadata_keys import QUALITY, TAGS, UP_NS
 from drivers.ble import source as source_module
 from drivers.ble import station as station_module
 from drivers.ble import watchdog
-from drivers.ble.config import BleConfig
-from drivers.ble.source import BleSource
 from drivers.codecs.advertisement import parse
+from tests.drivers.ble_sources import FIRST, SECOND, advertisements, collect, soon
 from tests.rigs.ble.fake_bluez import FakeBluez
 from tests.rigs.ble.fake_objects import BluezError
 from tests.rigs.ble.world import BTHOME, RUUVI, Advertisement, Characteristic, bthome, uuid
 
-FIRST, SECOND = "C4:4F:33:00:00:01", "C4:4F:33:00:00:02"
-
 
 @pytest.fixture
 async def bluez(monkeypatch):
+    monkeypatch.setattr(station_module, "BY_ITSELF_S", 0.05)
     async with FakeBluez() as fake:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", fake.bus_address)
         yield fake
@@ -35,13 +33,9 @@ def impatient(monkeypatch):
     monkeypatch.setattr(watchdog, "PATIENCE_MOST_S", 0.2)
 
 
-def make(data_format="bthome", source_id="hall", **options):
-    return BleSource(source_id, BleConfig(**options), data_format=data_format, clock=SystemClock())
-
-
 @asynccontextmanager
 async def connected(bluez, data_format="bthome", **options):
-    source = make(data_format, **options)
+    source = advertisements(data_format, **options)
     await source.connect()
     await soon(lambda: bluez.discovering or bluez.monitoring)
     try:
@@ -50,18 +44,7 @@ async def connected(bluez, data_format="bthome", **options):
         await source.disconnect()
 
 
-async def soon(condition, seconds=5):
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def collect(source, seconds=5):
-    async with asyncio.timeout(seconds):
-        return await source.collect()
-
-
-async def nothing_comes(source, seconds=0.2):
+async def nothing_comes(source, seconds=0.1):
     with pytest.raises(TimeoutError):
         await collect(source, seconds)
 
@@ -134,7 +117,7 @@ async def test_data_of_a_service_goes_to_another_codec_alone(bluez):
 )
 def test_which_bytes_are_meant_must_be_said(options):
     with pytest.raises(ValueError, match="Give `manufacturer` or `service`, one of them"):
-        make("json", **options)
+        advertisements("json", **options)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +200,7 @@ async def test_a_bluetoothd_that_cannot_scan_passively_scans_actively(monkeypatc
             assert bluez.discovering
             sensor.say(temperature(1))
             await collect(source)
-        only = make(address=FIRST, scan="passive")
+        only = advertisements(address=FIRST, scan="passive")
         with pytest.raises(
             ConnectionError, match="hci0: no passive scan: passive scanning on Linux requires BlueZ"
         ):
@@ -277,7 +260,7 @@ async def test_an_adapter_that_somebody_switched_off_is_switched_on(bluez):
 async def test_an_adapter_that_is_not_ours_to_manage_is_waited_for(bluez):
     sensor = await bluez.sensor(FIRST)
     await bluez.power(on=False)
-    source = make(address=FIRST, manage_adapter=False)
+    source = advertisements(address=FIRST, manage_adapter=False)
     with pytest.raises(ConnectionError, match="the Bluetooth adapter hci0 is switched off"):
         await source.connect()
     connecting = asyncio.create_task(source.connect())
@@ -291,11 +274,10 @@ async def test_an_adapter_that_is_not_ours_to_manage_is_waited_for(bluez):
     await source.disconnect()
 
 
-async def test_a_blocked_adapter_names_the_remedy(bluez, monkeypatch):
-    monkeypatch.setattr(station_module, "BY_ITSELF_S", 0.01)
+async def test_a_blocked_adapter_names_the_remedy(bluez):
     await bluez.power(on=False)
     bluez.blocked = True
-    source = make(address=FIRST)
+    source = advertisements(address=FIRST)
     with pytest.raises(
         ConnectionError, match="hci0 cannot be switched on: it is blocked: `rfkill unblock bluetooth`"
     ):
@@ -304,13 +286,13 @@ async def test_a_blocked_adapter_names_the_remedy(bluez, monkeypatch):
 
 
 async def test_a_missing_adapter_names_those_there_are(bluez):
-    source = make(address=FIRST, adapter="hci1")
+    source = advertisements(address=FIRST, adapter="hci1")
     with pytest.raises(
         ConnectionError, match=r"no Bluetooth adapter hci1: there is hci0 \(00:11:22:33:44:55\)"
     ):
         await source.connect()
     await bluez.unplug_adapter()
-    source = make(address=FIRST)
+    source = advertisements(address=FIRST)
     with pytest.raises(
         ConnectionError, match=r"no Bluetooth adapter hci0: is it plugged in\? There is none at all"
     ):
@@ -336,7 +318,7 @@ async def test_an_adapter_that_is_unplugged_and_plugged_goes_on(bluez):
 
 async def test_no_bus_at_all_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/nothing")
-    source = make(address=FIRST)
+    source = advertisements(address=FIRST)
     with pytest.raises(ConnectionError, match="there is no D-Bus system bus"):
         await source.connect()
     await source.disconnect()
@@ -354,7 +336,7 @@ async def test_a_bus_that_ends_is_noticed(bluez):
 async def test_a_bluetoothd_that_hangs_is_said(bluez, monkeypatch):
     monkeypatch.setattr("drivers.ble.radio.SCAN_TIMEOUT_S", 0.1)
     bluez.hanging.add("StartDiscovery")
-    source = make(address=FIRST, scan="active")
+    source = advertisements(address=FIRST, scan="active")
     with pytest.raises(ConnectionError, match="hci0: no active scan: bluetoothd does not answer"):
         await source.connect()
     bluez.hanging.clear()
@@ -370,7 +352,7 @@ async def test_a_scan_that_an_earlier_request_left_is_ended_first(bluez):
 
 async def test_a_scan_that_is_refused_is_said_in_words(bluez):
     bluez.errors["StartDiscovery"] = [BluezError("InProgress", "Operation already in progress")] * 2
-    source = make(address=FIRST, scan="active")
+    source = advertisements(address=FIRST, scan="active")
     with pytest.raises(ConnectionError, match="bluetoothd is still busy with an earlier request"):
         await source.connect()
     await source.connect()
@@ -400,8 +382,9 @@ async def test_an_adapter_that_hears_others_is_left_alone(bluez, impatient):
     async with connected(bluez, address=FIRST, scan="active") as source:
         sensor.say(temperature(1))
         await collect(source)
-        await nothing_comes(source, 1)
-        assert source._watchdog.rung is watchdog.Rung.ALARMED
+        waiting = asyncio.create_task(source.collect())
+        await soon(lambda: source._watchdog.rung is watchdog.Rung.ALARMED)
+        waiting.cancel()
         sensor.say(temperature(2))
         await collect(source)
     assert bluez.calls.count("Set") == 0
@@ -411,7 +394,7 @@ async def test_an_adapter_that_hears_others_is_left_alone(bluez, impatient):
 async def test_an_adapter_that_is_not_ours_to_manage_is_not_switched(bluez, impatient):
     async with connected(bluez, address=FIRST, scan="active", manage_adapter=False) as source:
         bluez.deaf = True
-        await nothing_comes(source, 1)
+        await nothing_comes(source, 0.6)
     assert bluez.calls.count("Set") == 0
 
 

@@ -8,7 +8,7 @@ import logging
 import sys
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collectors.models import Reading
@@ -17,6 +17,7 @@ from drivers.codecs.advertisement import Advertisement, encode, parse
 from drivers.codecs.bluetooth_uuid import full_uuid
 from drivers.codecs.makers import MAKERS, bthome_is_numbered
 from drivers.codecs.sensor_state import read_keys
+from tests.contract.strategies import EXAMPLES
 
 SHELLY = "54:48:E6:8F:80:A5"
 KEY = "231d39c1d7cc1ab1aee224cd096db932"
@@ -55,6 +56,7 @@ advertisements = st.builds(
 )
 
 
+@EXAMPLES
 @given(advertisements)
 def test_an_advertisement_survives_its_bytes(advertisement):
     again = parse(encode(advertisement))
@@ -68,6 +70,7 @@ def test_an_advertisement_survives_its_bytes(advertisement):
     )
 
 
+@EXAMPLES
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_advertisement_or_explained(raw):
     try:
@@ -222,7 +225,7 @@ def test_a_library_that_is_missing_is_named(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(max_examples=60)
+@EXAMPLES
 @given(
     data=st.binary(max_size=40),
     head=st.sampled_from([b"", b"\x40", b"\x44", b"\x50\x20\xaa\x01", b"\x01\x00"]),

@@ -12,6 +12,7 @@ from collectors.models import Reading
 from drivers.codecs import Decoded, codec
 from drivers.codecs.bluetooth_uuid import full_uuid
 from drivers.codecs.gatt import CHARACTERISTICS, HEART_RATE, VALUE_BYTES_MAX, encode, parse
+from tests.contract.strategies import EXAMPLES
 
 decode = codec("gatt")
 uuids = st.integers(1, 0xFFFF).map(full_uuid) | st.uuids().map(str)
@@ -21,11 +22,13 @@ def one(short: int, value: str) -> list[Decoded]:
     return decode(encode([(full_uuid(short), bytes.fromhex(value))]))
 
 
+@EXAMPLES
 @given(st.lists(st.tuples(uuids, st.binary(max_size=60)), max_size=5))
 def test_a_frame_survives_its_bytes(values):
     assert parse(encode(values)) == values
 
 
+@EXAMPLES
 @given(st.binary(max_size=60))
 @example(b"\x02\x2a\x6e\x02\x00\x66\x08")
 @example(b"\x02\x2a\x6e\x02\x00\x66")
@@ -41,11 +44,13 @@ def test_any_bytes_are_readings_or_explained(frame):
         assert Reading(source="s", t=0.0, values=reading.values, units=reading.units).values == reading.values
 
 
+@EXAMPLES
 @given(st.sampled_from(sorted(CHARACTERISTICS.values())), st.binary(max_size=24))
 def test_any_value_of_a_known_characteristic_is_a_reading_or_explained(uuid, value):
     test_any_bytes_are_readings_or_explained.hypothesis.inner_test(encode([(uuid, value)]))
 
 
+@EXAMPLES
 @given(st.integers(-0x7FFF, 0x7FFF))
 def test_a_temperature_is_exact_to_its_hundredths(hundredths):
     (decoded,) = one(0x2A6E, hundredths.to_bytes(2, "little", signed=True).hex())

@@ -47,7 +47,8 @@ def test_every_source_is_made_in_the_same_way():
 
 def test_a_misspelt_driver_is_named_together_with_those_there_are():
     with pytest.raises(
-        ValueError, match="no driver is named 'seriall': did you mean 'serial'\\? there are ble, mqtt, serial"
+        ValueError,
+        match="no driver is named 'seriall': did you mean 'serial'\\? there are ble, gatt, mqtt, serial",
     ):
         driver("seriall")
     with pytest.raises(ValueError, match="no driver is named 'zigbee': there are"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
 from dbus_fast import Message, Variant
@@ -15,6 +19,9 @@ ADAPTER, DEVICE = "org.bluez.Adapter1", "org.bluez.Device1"
 SERVICE, CHARACTERISTIC = "org.bluez.GattService1", "org.bluez.GattCharacteristic1"
 MONITORS = "org.bluez.AdvertisementMonitorManager1"
 OBJECT_MANAGER, PROPERTIES = "org.freedesktop.DBus.ObjectManager", "org.freedesktop.DBus.Properties"
+
+_UNREAD_BYTES_MAX = 32 * 1024
+"""Of a socket that holds 208 KiB unless the system says otherwise."""
 
 Properties = dict[str, Variant]
 Interfaces = dict[str, Properties]
@@ -73,6 +80,14 @@ class ObjectTree:
         gone = [name for name in invalidated if there.pop(name, None) is not None]
         if properties or gone:
             self._signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [interface, properties, gone])
+
+    async def room(self) -> None:
+        """Wait until the bus has taken most of what was told: dbus-fast gives up a connection whose socket is full."""
+        while (
+            int.from_bytes(fcntl.ioctl(self._bus._fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+            > _UNREAD_BYTES_MAX
+        ):
+            await asyncio.sleep(0.001)
 
     def _signal(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
         self._bus.send(Message.new_signal(path, interface, member, signature, body))

@@ -120,6 +120,7 @@ class FakeSensor:
         paths = [path for path, known in self._paths() if known.short == short and path in subscribed]
         for path in paths:
             self._bluez.tree.change(path, CHARACTERISTIC, {"Value": Variant("ay", value)})
+        await self._bluez.tree.room()
         return bool(paths)
 
     async def drop(self) -> None:

@@ -19,6 +19,7 @@ from collectors.enums import (
 )
 from collectors.interfaces import (
     Acknowledging,
+    Counting,
     EventHandler,
     ICollectionLayerFactory,
     ICollectionManager,
@@ -89,6 +90,7 @@ __all__ = [
     "CollectionStatistics",
     "CollectionStatus",
     "CollectionTask",
+    "Counting",
     "ErrorInfo",
     "ErrorType",
     "EventHandler",

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.cli.exit_status import DONE, WRONG_CONFIGURATION
 from agent.cli.loading import load
 
 if TYPE_CHECKING:
     import argparse
+
+
+@runtime_checkable
+class Advising(Protocol):
+    """Options of a driver that may be right, and yet not the best."""
+
+    def advice(self) -> list[str]:
+        """What would be better."""
+        ...
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -19,4 +28,8 @@ def main(arguments: argparse.Namespace) -> int:
     sources = ", ".join(f"{source.id} ({source.driver})" for source in config.source)
     upstreams = ", ".join(f"{upstream.name} ({upstream.driver})" for upstream in config.upstream)
     print(f"{arguments.config} is right: sources {sources}; upstreams {upstreams or 'none'}")
+    for source in config.source:
+        if isinstance(source.options, Advising):
+            for advice in source.options.advice():
+                print(f"source {source.id}: {advice}")
     return DONE

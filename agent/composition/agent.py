@@ -36,7 +36,7 @@ from agent.timekeeping import Boot, Chronicle, ClockWatch, Correction, recognise
 from agent.timekeeping.synchronisation import clock_ran_on_battery
 from agent.version import version
 from buffer import StoreError
-from collectors.interfaces import Acknowledging, Remarking, Remembering
+from collectors.interfaces import Acknowledging, Counting, Remarking, Remembering
 from drivers.codecs import CODECS
 
 if TYPE_CHECKING:
@@ -280,6 +280,7 @@ class Agent:
             last_data=link.last_data,
             last_error=link.last_error,
             remarks=list(source.remarks) if isinstance(source, Remarking) else [],
+            troubles=dict(source.troubles) if isinstance(source, Counting) else {},
         )
 
     async def _buffer_status(self) -> BufferStatus:

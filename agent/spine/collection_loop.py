@@ -91,6 +91,9 @@ class CollectionLoop:
         self._source_id = entry.link.source_id
         self._unfair = 0
         self._sink_fails = False
+        self._told: tuple[str, int] | None = None
+        """The failure that was reported last, and the samples until then."""
+        self._good_news_due = False
 
     async def run(self) -> int:
         """Collect until the source has no more, or cancellation; the number of samples since it was registered."""
@@ -127,7 +130,8 @@ class CollectionLoop:
                 raise ConnectionError(f"not connected within {limit_s:g} s") from error
             raise
         self._entry.backoff.established(self._spine.clock.monotonic_s())
-        if self._entry.link.state == "failing":
+        if self._good_news_due:
+            self._good_news_due = False
             _log.info("source %s is connected again", self._source_id)
         self._entry.link.last_error = None
         self._entry.link.change("connected", self._spine.clock.now())
@@ -204,15 +208,20 @@ class CollectionLoop:
             _log.warning("source %s: disconnect failed: %s", self._source_id, describe(error))
 
     async def _failed(self, error: Exception) -> None:
-        """Count a failure; report it when it is news: another state, or another error."""
+        """Count a failure; report it when it is news: another error, or the first one since something came.
+
+        A device that is silent is connected again and again, and each time as silent as before.
+        """
         link = self._entry.link
         message = describe(error)
-        news = link.state != "failing" or link.last_error != message
+        news = self._told != (message, link.frames)
         link.failures += 1
         link.last_error = message
         operation = "collect" if link.state == "connected" else "connect"
         self._entry.link.change("failing", self._spine.clock.now())
         if news:
+            self._told = message, link.frames
+            self._good_news_due = True
             await self._report(error, operation)
 
     async def _spoiled(self, error: Exception, operation: str) -> None:

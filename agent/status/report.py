@@ -30,6 +30,8 @@ class SourceStatus(BaseModel):
     last_error: str | None = None
     remarks: list[str] = Field(default_factory=list)
     """What is not as it was asked for, though the source works: a topic that the broker refuses, a lower QoS."""
+    troubles: dict[str, int] = Field(default_factory=dict)
+    """How often each kind of trouble was met since the start: `wrong_crc`, `silent`, `busy` and so on."""
 
 
 class UpstreamStatus(BaseModel):

@@ -63,6 +63,9 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
             yield f"          {past}{source.last_error}"
         for remark in source.remarks:
             yield f"          {remark}"
+        if source.troubles:
+            counts = ", ".join(f"{kind} {count}" for kind, count in sorted(source.troubles.items()))
+            yield f"          since the start: {counts}"
     for upstream in report.upstreams:
         oldest = f" (oldest measured {ago(upstream.oldest, now)})" if upstream.oldest else ""
         set_aside = f", {upstream.set_aside} set aside" if upstream.set_aside else ""

@@ -2,6 +2,7 @@
 
 from collectors.interfaces.collection import (
     Acknowledging,
+    Counting,
     ICollectionManager,
     IDataSource,
     IMetadataParser,
@@ -20,6 +21,7 @@ from collectors.interfaces.storage import IStorageBackend, IStorageManager
 
 __all__ = [
     "Acknowledging",
+    "Counting",
     "EventHandler",
     "ICollectionLayerFactory",
     "ICollectionManager",

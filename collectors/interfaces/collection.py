@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable, Sequence
+    from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 
     from collectors.enums import CollectionStatus
     from collectors.models import CollectedData, CollectionStatistics, ParsedMetadata
@@ -97,6 +97,16 @@ class Remarking(Protocol):
     @property
     def remarks(self) -> Sequence[str]:
         """What people should know about the present connection; empty when all is as it should be."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A source that counts what goes wrong (beside `IDataSource`)."""
+
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """How often each kind of trouble was met since the source was made; kinds that were not met are left out."""
         ...
 
 

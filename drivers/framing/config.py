@@ -53,6 +53,8 @@ class FramingConfig(Options, ABC):
     """What it is for, in one line."""
     example: ClassVar[str]
     """TOML of a source's `framing`."""
+    is_text: ClassVar[bool] = False
+    """Whether frames hold text and nothing else."""
 
     @property
     def gap_s(self) -> float | None:

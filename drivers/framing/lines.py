@@ -53,6 +53,7 @@ class LinesConfig(FramingConfig):
 
     summary: ClassVar[str] = "lines of text; the terminator and the longest line can be set"
     example: ClassVar[str] = 'framing = { type = "lines", terminator = "\\r\\n", max_frame = "1 KiB" }'
+    is_text: ClassVar[bool] = True
 
     type: Literal["lines"] = "lines"
     terminator: Annotated[ByteString, Field(min_length=1, max_length=8)] = b"\n"

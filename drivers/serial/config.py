@@ -9,7 +9,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from collectors.units import DurationS
 from drivers.framing import FRAMINGS, FramingChoice
+from drivers.serial.poll_config import PollConfig
+from drivers.serial.usb import UsbConfig
 
+_LINE_SETTINGS = (
+    "baudrate",
+    "bytesize",
+    "parity",
+    "stopbits",
+    "flow_control",
+    "dtr",
+    "rts",
+    "hangup",
+    "exclusive",
+)
 PORT_EXAMPLES = "/dev/serial/by-id/usb-Arduino_Uno-if00, /dev/ttyUSB0 or socket://192.168.1.20:4001"
 
 
@@ -40,35 +53,80 @@ class SerialConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    port: Annotated[str, AfterValidator(_port)]
+    port: Annotated[str, AfterValidator(_port)] | None = None
     """Device path (best below /dev/serial/by-id, which survives replugging), or socket://HOST:PORT of a serial server."""
+    usb: UsbConfig | None = None
+    """Instead of `port`: a USB adapter by vendor, product and serial number, under whatever name it comes."""
     baudrate: Annotated[int, Field(ge=50, le=4_000_000)] = 115200
     bytesize: Literal[5, 6, 7, 8] = 8
     parity: Literal["none", "even", "odd", "mark", "space"] = "none"
     stopbits: Literal[1, 2] = 1
     """POSIX has no 1.5."""
+    flow_control: Literal["none", "rtscts", "xonxoff"] = "none"
+    """Who stops the other side when it is too quick: nobody, two wires, or two characters (0x11 and 0x13: for text only)."""
+    dtr: bool = True
+    """Whether DTR is on while the port is open. The system turns it on when opening; off comes a moment later."""
+    rts: bool = True
+    """Whether RTS is on while the port is open, likewise. With `rtscts` it is the system's."""
+    hangup: bool = True
+    """Turn DTR and RTS off when the port is closed, as is usual. A board that resets when DTR rises (Arduino Uno) is reset
+    by each opening then; with `false` only by the first one after it was plugged in."""
     exclusive: bool = True
     """Refuse to share the port with another program that asks for it exclusively too: two readers get half the bytes each."""
     framing: FramingChoice = Field(default_factory=lambda: FRAMINGS.choose("lines"))
     """How frames are found in the bytes: a name, or a table with the name as `type` and the framing's options."""
+    settle: Annotated[DurationS, Field(le=60)] | None = None
+    """How long the device restarts after its port was opened (an Uno: 2 s). Until then nothing is sent to it, and what is
+    no frame is boot noise, no error."""
+    silence: Annotated[DurationS, Field(le=7 * 86400)] | None = None
+    """The port is opened anew when no good frame came for so long."""
+    poll: PollConfig | None = None
+    """What to ask the device, and how often, if it does not speak by itself."""
     open_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """How long opening may take."""
 
     @model_validator(mode="after")
-    def _line_settings_need_a_line(self) -> Self:
-        """A serial server has its own line settings; those given here would be ignored in silence.
+    def _whole(self) -> Self:
+        """One port, and only what it can be set to.
 
         Raises:
-            ValueError: Line settings are given for a `socket://` port.
+            ValueError: There is none, or two; or settings are given that would be ignored in silence or do harm.
         """
-        ignored = {"baudrate", "bytesize", "parity", "stopbits", "exclusive"} & self.model_fields_set
+        if (self.port is None) is (self.usb is None):
+            raise ValueError(f"give either `port`, such as {PORT_EXAMPLES}, or `usb`")
+        ignored = {name for name in _LINE_SETTINGS if name in self.model_fields_set}
         if ignored and not self.is_device:
             raise ValueError(
                 f"{', '.join(sorted(ignored))}: set where the port is; socket:// carries bytes only"
             )
+        if self.flow_control == "rtscts" and "rts" in self.model_fields_set:
+            raise ValueError('`rts` is the system\'s with flow_control = "rtscts"')
+        if self.flow_control == "xonxoff" and not self.framing.is_text:
+            raise ValueError(
+                f'flow_control "xonxoff" takes the bytes 0x11 and 0x13 away, which {self.framing.type} frames can hold'
+            )
+        if self.poll is not None:
+            self.poll.check(self.framing)
         return self
 
     @property
     def is_device(self) -> bool:
         """Whether the port is a device of this machine."""
-        return self.port.startswith("/")
+        return self.port is None or self.port.startswith("/")
+
+    @property
+    def name(self) -> str:
+        """The port, for messages."""
+        return self.port if self.port is not None else str(self.usb)
+
+    @property
+    def configured_usb(self) -> UsbConfig:
+        """The USB adapter; only where there is no `port`."""
+        assert self.usb is not None
+        return self.usb
+
+    def advice(self) -> list[str]:
+        """What would be better, though it is not wrong. Asks the system: blocks."""
+        from drivers.serial.diagnosis import advice
+
+        return advice(self.port) if self.port is not None else []

@@ -10,24 +10,25 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import errno
-import grp
-import os
 import socket
 import termios
 import threading
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import serial
 import serial_asyncio_fast
 
+from drivers.serial.diagnosis import advice, line_errors, shared_with, why_not
+from drivers.serial.trouble import PortError, TroubleKind
+from drivers.serial.usb import find_port
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from drivers.serial.config import SerialConfig
+    from drivers.serial.diagnosis import LineErrors
 
 PARITIES = {
     "none": serial.PARITY_NONE,
@@ -44,6 +45,13 @@ KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 3
 class Port(serial.Serial):
     """A serial port whose closing does not wait for a peer that has stopped reading."""
 
+    line_errors: LineErrors | None = None
+    """What the UART had counted when it was opened."""
+    others: Sequence[str] = ()
+    """Programs that had it open, too."""
+    advice: Sequence[str] = ()
+    """What would be better about its name."""
+
     def close(self) -> None:
         """Close, discarding what the peer did not take: the kernel waits up to 30 s for it otherwise."""
         if self.is_open:
@@ -56,74 +64,49 @@ def open_device(config: SerialConfig) -> Port:
     """Open a device; blocks.
 
     Raises:
-        ConnectionError: It cannot be opened; the message says why and what would help.
+        PortError: It cannot be opened; the message says why and what would help.
     """
+    path = config.port if config.port is not None else find_port(config.configured_usb)
+    port = Port()
     try:
-        return Port(
-            config.port,
-            baudrate=config.baudrate,
-            bytesize=config.bytesize,
-            parity=PARITIES[config.parity],
-            stopbits=config.stopbits,
-            exclusive=config.exclusive or None,
-        )
+        port.port = path
+        port.baudrate = config.baudrate
+        port.bytesize = config.bytesize
+        port.parity = PARITIES[config.parity]
+        port.stopbits = config.stopbits
+        port.rtscts = config.flow_control == "rtscts"
+        port.xonxoff = config.flow_control == "xonxoff"
+        port.exclusive = config.exclusive or None
+        port.dtr = config.dtr
+        port.rts = config.rts
+        port.open()
+        _set_hangup(port, hangup=config.hangup)
     except (OSError, ValueError, termios.error) as error:
-        raise ConnectionError(_why_not(config, error)) from error
+        port.close()
+        raise why_not(config, path, error) from error
+    port.line_errors = line_errors(port.fileno())
+    port.others = shared_with(path) if config.exclusive else []
+    port.advice = advice(path) if config.port is not None else []
+    return port
 
 
-def _why_not(config: SerialConfig, error: Exception) -> str:
-    port = config.port
-    code = error.errno if isinstance(error, OSError) else None
-    if code == errno.ENOENT:
-        return f"{port}: no such port: {_present()}"
-    if code in {errno.EACCES, errno.EPERM}:
-        return f"{port}: no permission: {_needed_group(port)}"
-    if code in {errno.EAGAIN, errno.EBUSY}:
-        return f"{port}: another program holds it"
-    if code in {errno.ENXIO, errno.ENODEV, errno.EIO}:
-        return f"{port}: the device does not answer: is it plugged in?"
-    if _is_no_terminal(port):
-        return f"{port}: not a serial port"
-    line = (
-        f"{config.baudrate} baud, {config.bytesize} bits, parity {config.parity}, {config.stopbits} stop bits"
-    )
-    return f"{port}: cannot be set to {line}: {error}"
+def _set_hangup(port: Port, *, hangup: bool) -> None:
+    """Whether DTR and RTS fall when the port is closed (termios(3), HUPCL).
 
-
-def _present() -> str:
-    """Which ports there are, to be told when the wanted one is not."""
-    found = sorted(Path("/dev/serial/by-id").glob("*")) or sorted(
-        path for pattern in ("ttyUSB*", "ttyACM*") for path in Path("/dev").glob(pattern)
-    )
-    if not found:
-        return "is it plugged in? There is no USB serial port at all"
-    return f"is it plugged in? There are: {', '.join(map(str, found))}"
-
-
-def _needed_group(port: str) -> str:
-    try:
-        group = grp.getgrgid(Path(port).stat().st_gid).gr_name
-    except (OSError, KeyError):
-        return "ask for access to the device"
-    return f"it belongs to the group {group}, which this user must be in"
-
-
-def _is_no_terminal(port: str) -> bool:
-    try:
-        descriptor = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError:
-        return True  # a directory, for example
-    try:
-        return not os.isatty(descriptor)
-    finally:
-        os.close(descriptor)
+    Only then do they rise at the next opening, which is what resets a board whose reset hangs on DTR.
+    """
+    settings = termios.tcgetattr(port.fileno())
+    control = settings[2] | termios.HUPCL if hangup else settings[2] & ~termios.HUPCL
+    if control != settings[2]:
+        settings[2] = control
+        termios.tcsetattr(port.fileno(), termios.TCSANOW, settings)
 
 
 class Opener:
     """Opens one device again and again, with at most one attempt under way.
 
     Args:
-        open_port: What opens it; blocks, and raises ConnectionError.
+        open_port: What opens it; blocks, and raises PortError.
         name: The port, for messages.
     """
 
@@ -136,11 +119,12 @@ class Opener:
         """Open the device.
 
         Raises:
-            ConnectionError: It cannot be opened, or not in time, or an earlier attempt still hangs.
+            PortError: It cannot be opened, or not in time, or an earlier attempt still hangs.
         """
         if self._is_opening:
-            raise ConnectionError(
-                f"{self._name}: an earlier attempt to open it still hangs: the adapter may be stuck"
+            raise PortError(
+                TroubleKind.STUCK,
+                f"{self._name}: an earlier attempt to open it still hangs: the adapter may be stuck",
             )
         # Left pending until it has a result: so it can be cancelled while the thread is inside open().
         future: concurrent.futures.Future[Port] = concurrent.futures.Future()
@@ -153,8 +137,8 @@ class Opener:
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             self._abandon(future)
-            raise ConnectionError(
-                f"{self._name}: not open within {timeout_s:g} s: the adapter may be stuck"
+            raise PortError(
+                TroubleKind.STUCK, f"{self._name}: not open within {timeout_s:g} s: the adapter may be stuck"
             ) from None
         except asyncio.CancelledError:
             self._abandon(future)
@@ -196,9 +180,9 @@ async def connect_socket(config: SerialConfig, protocol: asyncio.Protocol) -> No
     """Connect to a serial server; `protocol` gets the transport.
 
     Raises:
-        ConnectionError: It does not answer, or not in time.
+        PortError: It does not answer, or not in time.
     """
-    parts = urlsplit(config.port)
+    parts = urlsplit(config.name)
     connecting = partial(
         asyncio.get_running_loop().create_connection, lambda: protocol, parts.hostname, parts.port
     )
@@ -206,9 +190,10 @@ async def connect_socket(config: SerialConfig, protocol: asyncio.Protocol) -> No
         async with asyncio.timeout(config.open_timeout):
             transport, _ = await connecting()
     except TimeoutError:
-        raise ConnectionError(f"{config.port}: no connection within {config.open_timeout:g} s") from None
+        message = f"{config.name}: no connection within {config.open_timeout:g} s"
+        raise PortError(TroubleKind.NOT_OPENED, message) from None
     except OSError as error:
-        raise ConnectionError(f"{config.port}: {error}") from error
+        raise PortError(TroubleKind.NOT_OPENED, f"{config.name}: {error}") from error
     link: socket.socket = transport.get_extra_info("socket")
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from collectors.interfaces import IDataSource
@@ -10,9 +11,12 @@ from collectors.models import CollectedData
 from drivers.framing import FrameError
 from drivers.serial import port as serial_port
 from drivers.serial.link import SerialLink
+from drivers.serial.observer import Observer
+from drivers.serial.polling import Poller
+from drivers.serial.trouble import PortError, TroubleKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from collectors.clock import Clock
     from drivers.framing import FrameCounts
@@ -38,66 +42,114 @@ class SerialSource(IDataSource):
         self._data_format = data_format
         self._clock = clock
         # Looked up at each opening, so that a test can put a stuck adapter in its place.
-        self._opener = serial_port.Opener(lambda: serial_port.open_device(config), config.port)
+        self._opener = serial_port.Opener(lambda: serial_port.open_device(config), config.name)
         self._link: SerialLink | None = None
         self._is_connected = False
+        self._observer = Observer(source_id, config, clock)
+        self._poller: Poller | None = None
+        if config.poll is not None:
+            self._poller = Poller(config.poll, config.framing, config.name, clock)
 
     @property
     def frame_counts(self) -> FrameCounts | None:
         """What the framer of the present or latest connection has seen."""
         return self._link.framer.counts if self._link is not None else None
 
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """How often each kind of trouble was met since this source was made (`drivers.serial.trouble`)."""
+        return self._observer.troubles()
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What people should know beside the state of the connection."""
+        remarks = self._observer.remarks()
+        if self._poller is not None and self._poller.unanswered:
+            remarks.append(f"{self._poller.unanswered} requests in a row without an answer")
+        return remarks
+
     async def connect(self) -> None:
         """Open the port. Harmless when it is open.
 
         Raises:
-            ConnectionError: It cannot be opened; the message says why and what would help.
+            PortError: It cannot be opened; the message says why and what would help.
         """
         if self._link is not None:
             if self._is_connected and self._link.is_open:
                 return
-            await self._link.close()
-        framing = self._config.framing
-        link = SerialLink(self._config.port, framing.framer(), self._clock, gap_s=framing.gap_s)
-        if self._config.is_device:
-            port = await self._opener.open(self._config.open_timeout)
-            await serial_port.attach_device(port, link)
-        else:
-            await serial_port.connect_socket(self._config, link)
-        self._link = link
+            await self._close(self._link)
+        try:
+            self._link = await self._open()
+        except PortError as error:
+            self._observer.failed(error)
+            raise
         self._is_connected = True
+
+    async def _open(self) -> SerialLink:
+        config, framing = self._config, self._config.framing
+        link = SerialLink(
+            config.name,
+            framing.framer(),
+            self._clock,
+            gap_s=framing.gap_s,
+            silence_s=config.silence,
+            settle_s=config.settle or 0.0,
+        )
+        if config.is_device:
+            port = await self._opener.open(config.open_timeout)
+            await serial_port.attach_device(port, link)
+            self._observer.connected(link, port)
+        else:
+            await serial_port.connect_socket(config, link)
+            self._observer.connected(link, None)
+        return link
 
     async def disconnect(self) -> None:
         """Close the port at once. Harmless after a failed or missing connect.
 
         Raises:
-            ConnectionError: The port does not close: the adapter may be stuck.
+            PortError: The port does not close: the adapter may be stuck.
         """
         self._is_connected = False
         if self._link is not None:
-            await self._link.close()
+            await self._close(self._link)
+
+    async def _close(self, link: SerialLink) -> None:
+        if link.is_open:
+            await self._observer.disconnecting()
+        try:
+            await link.close()
+        except PortError as error:
+            self._observer.failed(error)
+            raise
+        self._observer.disconnected()
 
     async def collect(self) -> CollectedData:
-        """The next frame; waits for it.
+        """The next frame; waits for it. A device that is polled is asked for it.
 
         Raises:
-            ConnectionError: The port is not open, or the connection was lost.
+            PortError: The port is not open, the connection was lost, or the device does not answer.
             ValueError: What came is no frame.
         """
-        arrival = await self._opened().next_arrival()
-        if isinstance(arrival.frame, FrameError):
-            raise ValueError(f"{self._config.port}: {arrival.frame.reason}")
-        return self._data(arrival)
+        async with aclosing(self._arrivals(self._opened(), once=True)) as arrivals:
+            async for arrival in arrivals:
+                if isinstance(arrival.frame, FrameError):
+                    raise ValueError(f"{self._config.name}: {arrival.frame.reason}")
+                return self._data(arrival)
+        raise PortError(TroubleKind.NO_ANSWER, f"{self._config.name}: no answer")
 
     async def collect_stream(self) -> AsyncIterator[CollectedData]:
         """The frames as they come. What is no frame comes too, with the reason in its metadata (FRAME_ERROR).
 
+        When there is very much of that, it is only counted.
+
         Raises:
-            ConnectionError: The port is not open, or the connection was lost.
+            PortError: The port is not open, the connection was lost, or the device does not answer.
         """
-        link = self._opened()
-        while True:
-            yield self._data(await link.next_arrival())
+        async with aclosing(self._arrivals(self._opened())) as arrivals:
+            async for arrival in arrivals:
+                if not isinstance(arrival.frame, FrameError) or self._observer.keeps():
+                    yield self._data(arrival)
 
     def get_source_id(self) -> str:
         """The unique identifier of this source."""
@@ -105,8 +157,32 @@ class SerialSource(IDataSource):
 
     def _opened(self) -> SerialLink:
         if self._link is None or not self._is_connected:
-            raise ConnectionError(f"{self._config.port}: not open: call connect() first")
+            raise ConnectionError(f"{self._config.name}: not open: call connect() first")
         return self._link
+
+    async def _arrivals(self, link: SerialLink, *, once: bool = False) -> AsyncGenerator[Arrival, None]:
+        """What comes: all of it, or, from a device that is polled, what answers one request.
+
+        Raises:
+            PortError: The connection was lost, or the device does not answer.
+        """
+        asked = None
+        if self._poller is not None:
+            asked = self._poller.answers(link) if once else self._poller.arrivals(link)
+        try:
+            while True:
+                arrival = await (link.next_arrival() if asked is None else anext(asked))
+                if self._observer.sees(arrival.frame):
+                    await self._observer.wonder()
+                yield arrival
+        except StopAsyncIteration:
+            return
+        except PortError as error:
+            self._observer.failed(error)
+            raise
+        finally:
+            if asked is not None:
+                await asked.aclose()
 
     def _data(self, arrival: Arrival) -> CollectedData:
         frame, timestamp, up_ns = arrival

@@ -82,13 +82,24 @@ def test_lines_name_everything():
 
 def test_what_was_not_kept_or_not_delivered_is_told_even_when_all_is_connected():
     source = SourceStatus(
-        source_id="soil", driver="serial", state="connected", failures=3, last_error="cannot be taken"
+        source_id="soil",
+        driver="serial",
+        state="connected",
+        failures=3,
+        last_error="cannot be taken",
+        troubles={"wrong_crc": 7, "busy": 1},
     )
     cloud = UpstreamStatus(
         name="cloud", driver="http", state="connected", set_aside=100, last_error="400 Bad Request"
     )
     text = "\n".join(lines(report(sources=[source], upstreams=[cloud]), NOW))
-    for part in ("3 failures", "error: cannot be taken", "100 set aside", "error: 400 Bad Request"):
+    for part in (
+        "3 failures",
+        "error: cannot be taken",
+        "since the start: busy 1, wrong_crc 7",
+        "100 set aside",
+        "error: 400 Bad Request",
+    ):
         assert part in text
 
 

@@ -16,17 +16,32 @@ from drivers.serial.config import SerialConfig
             "framing": {"type": "lines", "terminator": "\r\n", "max_frame": "4 KiB"},
             "open_timeout": "500 ms",
         },
-        {"port": "socket://[::1]:4001/"},
+        {"port": "socket://[::1]:4001/", "silence": "1 min", "settle": 2},
+        {"usb": {"vendor": "2341", "product": "0043", "serial": "A1"}, "baudrate": 9600},
+        {"port": "/dev/ttyS0", "flow_control": "xonxoff", "hangup": False},
+        {"port": "/dev/ttyS0", "poll": {"request": "?", "interval": "1 min"}},
     ],
 )
 def test_what_is_accepted(settings):
-    assert SerialConfig.model_validate(settings).is_device == settings["port"].startswith("/")
+    assert SerialConfig.model_validate(settings).is_device == settings.get("port", "/").startswith("/")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "port"),
+        ({}, "give either `port`, such as .* or `usb`"),
+        ({"port": "/dev/ttyS0", "usb": {"vendor": "2341", "product": "0043"}}, "give either"),
+        ({"usb": {"vendor": "2341"}}, "product"),
+        ({"usb": {"vendor": "2341", "product": "43"}}, "pattern"),
+        (
+            {"port": "socket://host:1", "dtr": False, "flow_control": "rtscts"},
+            "flow_control, dtr|dtr, flow_control: set",
+        ),
+        ({"port": "/dev/ttyS0", "flow_control": "rtscts", "rts": False}, "`rts` is the system's"),
+        (
+            {"port": "/dev/ttyS0", "flow_control": "xonxoff", "framing": "cobs"},
+            "takes the bytes 0x11 and 0x13 away",
+        ),
         (
             {"port": "COM3"},
             "'COM3' is no serial port: it must be a device path or socket://, such as /dev/serial/by-id",

@@ -13,6 +13,7 @@ from blockbuster import BlockBuster, BlockingError
 
 from collectors.clock import SystemClock
 from collectors.metadata_keys import FRAME_ERROR, UP_NS
+from drivers.serial import diagnosis
 from drivers.serial import link as link_module
 from drivers.serial import port as port_module
 from drivers.serial.config import SerialConfig
@@ -369,7 +370,7 @@ async def test_a_port_that_does_not_close_is_reported(pty, monkeypatch):
 async def test_opening_on_the_loop_would_be_noticed(pty):
     # What guards the other tests must itself be awake.
     with pytest.raises(BlockingError):
-        port_module._present()
+        diagnosis.holders("/dev/null")
 
 
 async def test_two_readers_of_one_port_are_refused(pty):
@@ -395,13 +396,6 @@ async def test_a_regular_file_is_no_serial_port(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConnectionError, match="not a serial port"):
         await make(str(tmp_path / "file")).connect()
-
-
-def test_missing_permission_names_the_group():
-    config = SerialConfig(port="/dev/tty")
-    group = Path("/dev/tty").group()
-    message = port_module._why_not(config, PermissionError(13, "Permission denied"))
-    assert f"it belongs to the group {group}" in message
 
 
 async def test_a_server_that_refuses_is_reported():

@@ -122,6 +122,7 @@ def test_check_says_that_a_configuration_is_right_and_starts_nothing(tmp_path: P
     checked = run_command("check", "--config", config)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert "boiler (serial), hall (mqtt)" in checked.stdout
+    assert "source boiler: /dev/ttyUSB0 may come back under another name" in checked.stdout
     assert list(tmp_path.iterdir()) == [config]
 
 

@@ -145,6 +145,19 @@ async def test_another_error_is_news():
         assert info.status is TaskStatus.COMPLETED
 
 
+async def test_a_source_that_connects_and_stays_silent_is_told_once_until_something_comes(caplog):
+    caplog.set_level("INFO")
+    silent = ConnectionError("nothing for 30 s")
+    source = Scripted([silent], [silent], [silent], [1, silent], [silent], [])
+    async with manager() as collection:
+        await collection.register_source(source, {})
+        await collection.start_collection("soil")
+        await until(lambda: collection.link("soil").state == "stopped")
+        assert [error.message for error in collection.errors] == ["nothing for 30 s"] * 2
+        assert caplog.messages == ["source soil is connected again"] * 2
+        assert collection.link("soil").failures == 5
+
+
 async def test_link_and_status_while_it_fails():
     release = asyncio.Event()
     source = Scripted(ConnectionError("no such port"))

@@ -142,8 +142,8 @@ class Intake:
         """Tell this source when what it delivered is safe."""
         self._sources[source_id] = source
 
-    async def __call__(self, data: CollectedData) -> None:
-        """Take one frame or message."""
+    async def __call__(self, data: CollectedData) -> str | None:
+        """Take one frame or message; why it was garbage, None when it was not."""
         metadata = data.metadata
         token = metadata.get(metadata_keys.ACK_TOKEN)
         origin = metadata.get(metadata_keys.ORIGIN)
@@ -154,10 +154,10 @@ class Intake:
             elif again and (kept := self.redeliveries.find(origin)) is not None:
                 self.recognised[data.source_id] += 1
                 self._owe(kept.table, kept.last_id, data.source_id, token)
-                return
+                return None
             if self.redeliveries.deliver(origin, again=again):
                 await self._note(self._sessions.distrust(origin.client))
-        table, documents = await self._documents_of(data)
+        table, documents, garbage = await self._documents_of(data)
         # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
         last_id = self._last_id[table]
         for first in range(0, len(documents), _PIECE_RECORDS):
@@ -165,6 +165,7 @@ class Intake:
         if documents and origin is not None:
             self.redeliveries.remember(origin, table, last_id)
         self._owe(table, last_id, data.source_id, token)
+        return garbage
 
     async def _begin_session(self, client: str) -> None:
         self.redeliveries.forget(client)
@@ -185,8 +186,8 @@ class Intake:
     def _sessions(self) -> SessionNotes:
         return SessionNotes(self._buffer.state("device_state"))
 
-    async def _documents_of(self, data: CollectedData) -> tuple[str, list[bytes]]:
-        """The records to keep of one item, and the table they belong in."""
+    async def _documents_of(self, data: CollectedData) -> tuple[str, list[bytes], str | None]:
+        """The records to keep of one item, the table they belong in, and why it was garbage."""
         garbage = data.metadata.get(metadata_keys.FRAME_ERROR)
         if garbage is not None:
             return self._set_aside(data, "framing", garbage)
@@ -206,11 +207,11 @@ class Intake:
             if first:
                 await asyncio.sleep(0)
             documents += map(to_json, _documents(readings, first, first + _TURN_READINGS))
-        return READINGS, documents
+        return READINGS, documents, None
 
-    def _set_aside(self, data: CollectedData, stage: str, reason: str) -> tuple[str, list[bytes]]:
+    def _set_aside(self, data: CollectedData, stage: str, reason: str) -> tuple[str, list[bytes], str]:
         self.dead_letters[data.source_id] += 1
-        return DEAD_LETTERS, [dead_letter(data, stage=stage, reason=reason)]
+        return DEAD_LETTERS, [dead_letter(data, stage=stage, reason=reason)], reason
 
     async def _keep(self, table: str, documents: list[bytes], source_id: str) -> int:
         """Hand records to the buffer, waiting while it is full; the id of the last one."""

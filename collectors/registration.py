@@ -16,6 +16,8 @@ from collectors.models import Model
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 """At most a week: a longer wait is a mistake in the unit."""
+SilentAfter = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
+"""At most thirty days."""
 
 
 class Registration(Model):
@@ -36,6 +38,8 @@ class SourceRegistration(Registration):
     """A connect that takes longer has failed."""
     retry_cap_s: PositiveSeconds | None = None
     """The longest wait before it is tried again; for sources that wait by themselves while they connect."""
+    silent_after_s: SilentAfter | None = None
+    """How long nothing may come while the source is connected; without it, as long as the source itself finds usual."""
     when_stream_ends: Literal["complete", "reconnect"] = "complete"
     """What a stream that ends without an error means: that the source has no more, or that it was lost."""
 

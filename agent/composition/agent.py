@@ -29,6 +29,7 @@ from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory
 from agent.status.clock import clock_status
 from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
 from agent.status.socket import serve_status
+from agent.status.sources import source_status
 from agent.supervisor import supervise
 from agent.sync.dead_letters import BufferDeadLetters
 from agent.sync.registry import create_sender
@@ -36,7 +37,7 @@ from agent.timekeeping import Boot, Chronicle, ClockWatch, Correction, recognise
 from agent.timekeeping.synchronisation import clock_ran_on_battery
 from agent.version import version
 from buffer import StoreError
-from collectors.interfaces import Acknowledging, Counting, Remarking, Remembering
+from collectors.interfaces import Acknowledging, Remembering
 from drivers.codecs import CODECS
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ class Agent:
             pipeline_of={source.id: self._pipeline_of(source.id) for source in config.source}.__getitem__,
         )
 
-    async def _take_in(self, data: CollectedData) -> None:
-        await self._intake(data)
+    async def _take_in(self, data: CollectedData) -> str | None:
+        return await self._intake(data)
 
     def _pipeline_of(self, source_id: str) -> str:
         place = self._config.pipeline_of(source_id)
@@ -125,6 +126,7 @@ class Agent:
         for upstream in self._config.upstream:
             deliver = partial(self._deliver, upstream)
             supervise(self._spine, "sync", upstream.name, deliver, layer=SYNC)
+        supervise(self._spine, "watch", "silence", self._collection.watch, layer=COLLECTION)
         for source_config, source in zip(self._config.source, sources, strict=True):
             await self._start_source(source, registration_of(source_config))
 
@@ -266,21 +268,13 @@ class Agent:
         )
 
     def _source_status(self, config: SourceConfig) -> SourceStatus:
-        link = self._collection.link(config.id)
-        source = self._sources[config.id]
-        return SourceStatus(
-            source_id=config.id,
-            driver=config.driver,
-            state=link.state,
-            since=link.since,
-            frames=link.frames,
-            failures=link.failures,
-            dead_letters=self._intake.dead_letters[config.id],
-            second_deliveries=self._intake.recognised[config.id],
-            last_data=link.last_data,
-            last_error=link.last_error,
-            remarks=list(source.remarks) if isinstance(source, Remarking) else [],
-            troubles=dict(source.troubles) if isinstance(source, Counting) else {},
+        collection = self._collection
+        return source_status(
+            config,
+            self._sources[config.id],
+            collection.link(config.id),
+            collection.hearing(config.id),
+            self._intake,
         )
 
     async def _buffer_status(self) -> BufferStatus:

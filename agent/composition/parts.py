@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from agent.config.sessions import source_client_id
 from agent.identity import default_device_id, machine_fingerprint
 from buffer import TinyDBBuffer
 from drivers import registry as drivers
@@ -45,9 +46,12 @@ def create_source(
             broker's session is the agent's, so an onlooker subscribes without one.
     """
     options = source.options
+    if source.silent_after is not None and "silent_after" in type(options).model_fields:
+        # Its driver does something about silence.
+        options = options.model_copy(update={"silent_after": source.silent_after})
     if "client_id" in type(options).model_fields:
         # A session that lives through restarts belongs to a client id that does, too.
-        client_id = options.client_id or f"{device_id_of(config)}-{source.id}"
+        client_id = options.client_id or source_client_id(device_id_of(config), source)
         update: dict[str, object] = {"client_id": client_id}
         if onlooker:
             update = {"client_id": f"{client_id}-{secrets.token_hex(4)}", "qos": 0, "session_expiry": 0}
@@ -58,7 +62,11 @@ def create_source(
 
 def registration_of(source: SourceConfig) -> dict[str, object]:
     """How a source is registered: a stream that ends was lost, and what else its driver asks for."""
-    return {"when_stream_ends": "reconnect", **drivers.driver(source.driver).registration}
+    return {
+        "when_stream_ends": "reconnect",
+        "silent_after_s": source.silent_after,
+        **drivers.driver(source.driver).registration,
+    }
 
 
 def find_codec(config: AgentConfig) -> Callable[[str, str], Codec]:

@@ -33,6 +33,7 @@ from agent.config.model import (
     StepConfig,
     UpstreamConfig,
 )
+from agent.config.sessions import shared_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -119,6 +120,8 @@ class _Loader:
             upstream=tuple(upstreams),
             agent=agent.model_copy(update={"socket": agent.socket and self._folder / agent.socket}),
         )
+        if clashes := shared_sessions(config):
+            raise ConfigurationError(clashes, source)
         if len(bytes(config.socket)) > SOCKET_PATH_BYTES_MAX:
             message = (
                 f"no socket's path may be longer than {SOCKET_PATH_BYTES_MAX} bytes; set a shorter one here"

@@ -55,6 +55,8 @@ class SourceConfig(Section):
     tags: dict[str, str] = Field(default_factory=dict)
     time: Literal["sensor", "arrival"] = "sensor"
     """Which time a reading has when its frame carries one: the sensor's, or that of arrival. The other is kept beside."""
+    silent_after: Annotated[DurationS, Field(le=30 * 86400)] | None = None
+    """How long nothing may come while the link is up; unset, as long as the driver finds usual, if it learns that."""
     options: Any = None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from agent.spine.backoff import LOCAL, Backoff, BackoffPolicy
 from agent.spine.collection_loop import (
     CLOSE_TIMEOUT_S,
+    SILENT,
     CollectedSource,
     CollectionLoop,
     Sink,
@@ -18,9 +19,10 @@ from agent.spine.collection_loop import (
     SourceLink,
 )
 from agent.spine.errors import COLLECTION, CONFIGURATION
+from agent.spine.hearing import Hearing
 from agent.spine.spine import Spine
 from collectors.enums import CollectionStatus
-from collectors.interfaces import ICollectionManager, IDataSource
+from collectors.interfaces import ICollectionManager, IDataSource, Listening
 from collectors.models import CollectedData, CollectionStatistics, CollectionTask
 from collectors.registration import check_source
 
@@ -30,6 +32,31 @@ _ENDED_TASKS_MAX = 1000
 
 async def discard(_data: CollectedData) -> None:
     """A sink for managers that only watch."""
+
+
+_WATCH_S = 1.0
+"""How often silence is looked for."""
+_TOLD_MAX = 10
+"""Silent sensors that are told one by one at a look; the others are counted."""
+
+
+class SensorSilentError(Exception):
+    """Nothing comes though the link is up."""
+
+
+def _normal_silence_s(entry: CollectedSource) -> float | None:
+    """How long a source may say nothing: as configured, else as it has learned."""
+    if entry.registration.silent_after_s is not None:
+        return entry.registration.silent_after_s
+    return entry.source.usual_silence_s() if isinstance(entry.source, Listening) else None
+
+
+def _told(seconds: float) -> str:
+    """`90 s`, `15 min`, `3 h`."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _capped(policy: BackoffPolicy, cap_s: float | None) -> BackoffPolicy:
@@ -186,6 +213,55 @@ class CollectionManager(ICollectionManager):
             average_processing_time=entry.processing_s / entry.successes if entry.successes else 0.0,
             last_collection_time=entry.last_collection,
         )
+
+    async def watch(self) -> None:
+        """Look for silence, until cancelled: sources and sensors that say nothing though their link is up."""
+        while True:
+            await self._sleep(_WATCH_S)
+            for entry in list(self._entries.values()):
+                await self.look_for_silence(entry.link.source_id)
+
+    async def look_for_silence(self, source_id: str) -> None:
+        """Look at one source, and report what has fallen silent since the last look.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        entry = self._entry(source_id)
+        normal_s = _normal_silence_s(entry)
+        if normal_s is None:
+            return
+        source_fell, sensors = entry.hearing.look(self._spine.clock.monotonic_s(), normal_s)
+        if source_fell:
+            why = entry.source.explain_silence() if isinstance(entry.source, Listening) else ""
+            await self._report_silence(
+                source_id, f"silent: nothing came for {_told(normal_s)}, though the link is up", why
+            )
+        for sensor in sensors[:_TOLD_MAX]:
+            await self._report_silence(
+                source_id, f"{sensor} is silent: nothing came for {_told(normal_s)}", ""
+            )
+        if len(sensors) > _TOLD_MAX:
+            await self._report_silence(
+                source_id, f"{len(sensors) - _TOLD_MAX} further sensors are silent", ""
+            )
+
+    async def _report_silence(self, source_id: str, message: str, why: str) -> None:
+        await self._spine.errors.report(
+            SensorSilentError(f"{message}: {why}" if why else message),
+            layer=COLLECTION,
+            operation="listen",
+            source_id=source_id,
+            condition=SILENT,
+        )
+
+    def hearing(self, source_id: str) -> Hearing:
+        """What is heard of a source.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        return self._entry(source_id).hearing
 
     def link(self, source_id: str) -> SourceLink:
         """How a source is doing.

@@ -4,28 +4,33 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from agent.spine.backoff import Backoff
 from agent.spine.errors import COLLECTION, describe
+from agent.spine.hearing import Hearing
 from agent.spine.spine import Spine
 from collectors.enums import EventType
 from collectors.interfaces import IDataSource
-from collectors.metadata_keys import ACK_TOKEN
+from collectors.metadata_keys import ACK_TOKEN, SENSOR
 from collectors.models import CollectedData, SystemEvent
 from collectors.registration import SourceRegistration
 
 _log = logging.getLogger(__name__)
 
-Sink = Callable[[CollectedData], Awaitable[None]]
-"""Takes one sample. While it waits, the source waits: that is the back-pressure."""
+Sink = Callable[[CollectedData], Awaitable[str | None]]
+"""Takes one sample; returns why it was garbage, None when it was not. While it waits, the source waits: that is the
+back-pressure."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Waits that many seconds."""
 
 LinkState = Literal["connecting", "connected", "failing", "stopped"]
+
+LINK_DOWN, SILENT, GARBAGE = "link_down", "silent", "garbage"
+"""What can be wrong with a source: the detail `condition` of an error that is about one of these."""
 
 CLOSE_TIMEOUT_S = 5.0
 """A source that cannot disconnect within this time is left behind, and that is logged."""
@@ -66,6 +71,7 @@ class CollectedSource:
     registration: SourceRegistration
     link: SourceLink
     backoff: Backoff
+    hearing: Hearing = field(default_factory=Hearing)
     successes: int = 0
     processing_s: float = 0.0
     last_collection: datetime | None = None
@@ -116,6 +122,7 @@ class CollectionLoop:
             else:
                 await self._poll(registration.interval_s)
         finally:
+            self._entry.hearing.end(self._spine.clock.monotonic_s())
             await self._disconnect()
         if registration.when_stream_ends == "reconnect":
             raise ConnectionError("the stream ended")
@@ -135,6 +142,7 @@ class CollectionLoop:
             _log.info("source %s is connected again", self._source_id)
         self._entry.link.last_error = None
         self._entry.link.change("connected", self._spine.clock.now())
+        self._entry.hearing.begin(self._spine.clock.monotonic_s())
 
     async def _stream(self) -> None:
         stream = self._source.collect_stream()
@@ -171,10 +179,12 @@ class CollectionLoop:
         begun_s = clock.monotonic_s()
         entry.link.frames += 1
         entry.link.last_data = data.timestamp
+        if entry.hearing.hear(begun_s, data.metadata.get(SENSOR)):
+            _log.info("source %s is heard again", self._source_id)
         if self._spine.events.has_subscribers(EventType.COLLECTION_COMPLETE):
             self._tell(EventType.COLLECTION_COMPLETE, size_bytes=len(data.raw_data))
         try:
-            await self._sink(data)
+            garbage = await self._sink(data)
         except Exception as error:
             if ACK_TOKEN in data.metadata:
                 # Acknowledgements leave in order, so the one missing here would hold up all later ones for
@@ -184,6 +194,8 @@ class CollectionLoop:
             await self._not_taken(error)
         else:
             self._sink_fails = False
+            if entry.hearing.judge(garbage):
+                await self._judged()
             entry.successes += 1
             entry.processing_s += clock.monotonic_s() - begun_s
             entry.last_collection = data.timestamp
@@ -222,12 +234,16 @@ class CollectionLoop:
         if news:
             self._told = message, link.frames
             self._good_news_due = True
-            await self._report(error, operation)
+            await self._report(error, operation, condition=LINK_DOWN)
 
     async def _spoiled(self, error: Exception, operation: str) -> None:
         self._entry.link.failures += 1
         self._entry.link.last_error = describe(error)
-        await self._report(error, operation)
+        hearing = self._entry.hearing
+        hearing.hear(self._spine.clock.monotonic_s(), None)
+        await self._report(error, operation, condition=GARBAGE)
+        if hearing.judge(describe(error)):
+            await self._judged()
 
     async def _not_taken(self, error: Exception) -> None:
         first, self._sink_fails = not self._sink_fails, True
@@ -236,7 +252,18 @@ class CollectionLoop:
         if first:
             await self._report(error, "deliver", critical=True)
 
-    async def _report(self, error: Exception, operation: str, *, critical: bool = False) -> None:
+    async def _judged(self) -> None:
+        """What the source says has turned into garbage, or is good again."""
+        hearing = self._entry.hearing
+        if not hearing.garbage:
+            _log.info("source %s sends good data again", self._source_id)
+            return
+        message = f"nothing but garbage: {hearing.garbage_run} samples in a row, the newest: {hearing.garbage_reason}"
+        await self._report(ValueError(message), "decode", condition=GARBAGE)
+
+    async def _report(
+        self, error: Exception, operation: str, *, critical: bool = False, condition: str | None = None
+    ) -> None:
         await self._spine.errors.report(
             error,
             layer=COLLECTION,
@@ -244,6 +271,7 @@ class CollectionLoop:
             critical=critical,
             source_id=self._source_id,
             task_id=self.task_id,
+            condition=condition,
         )
 
     def _tell(self, event_type: EventType, **data: object) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from agent.status.clock import ClockStatus
 
-_SILENT_SHOWN = 3
-"""Sources that are named in the summary; one line has room for a few."""
+_COMPLAINTS_SHOWN = 3
+"""Of sources, in the summary; one line has room for a few."""
+
+
+SourceCondition = Literal["ok", "connecting", "stopped", "link_down", "silent", "garbage"]
+"""Link down, silent and garbage are three different things: no connection; a connection over which nothing comes for longer
+than is normal; and samples of which none can be decoded."""
 
 
 class SourceStatus(BaseModel):
@@ -19,7 +25,11 @@ class SourceStatus(BaseModel):
     source_id: str
     driver: str
     state: str
+    """Of its link: connecting, connected, failing or stopped."""
+    condition: SourceCondition = "ok"
+    """What is wrong with it, if anything is."""
     since: datetime | None = None
+    """When its link came into this state."""
     frames: int = 0
     failures: int = 0
     """Attempts to connect that failed, connections that were lost, and frames that could not be taken."""
@@ -28,10 +38,32 @@ class SourceStatus(BaseModel):
     """Messages that came again after a cut or a kill, and were recognised as kept already."""
     last_data: datetime | None = None
     last_error: str | None = None
+    garbage: str | None = None
+    """What is wrong with what it says, while it says nothing else."""
+    silent_sensors: list[str] = Field(default_factory=list)
+    """Sensors behind it that were heard and say nothing now, some of them."""
+    silent_sensors_count: int = 0
+    """All of them."""
     remarks: list[str] = Field(default_factory=list)
     """What is not as it was asked for, though the source works: a topic that the broker refuses, a lower QoS."""
     troubles: dict[str, int] = Field(default_factory=dict)
     """How often each kind of trouble was met since the start: `wrong_crc`, `silent`, `busy` and so on."""
+
+    def complaints(self) -> list[str]:
+        """What is not as it should be, in words; the gravest first."""
+        words = {
+            "connecting": "connecting",
+            "stopped": "stopped",
+            "link_down": f"link down: {self.last_error or 'no connection'}",
+            "silent": "silent: nothing comes, though the link is up",
+            "garbage": f"nothing but garbage: {self.garbage}",
+        }
+        found = [words[self.condition]] if self.condition in words else []
+        if self.silent_sensors:
+            more = self.silent_sensors_count - len(self.silent_sensors)
+            names = ", ".join(self.silent_sensors) + (f" and {more} more" if more else "")
+            found.append(f"{self.silent_sensors_count} silent sensors: {names}")
+        return found + self.remarks
 
 
 class UpstreamStatus(BaseModel):
@@ -88,20 +120,17 @@ class StatusReport(BaseModel):
         ]
         if self.buffer.fault:
             held.insert(0, f"buffer: {self.buffer.fault}")
-        silent = [
-            f"source {source.source_id}: {source.last_error or source.state}"
+        complaints = [
+            f"source {source.source_id}: {complaint}"
             for source in self.sources
-            if source.state != "connected"
-        ]
-        silent += [
-            f"source {source.source_id}: {remark}" for source in self.sources for remark in source.remarks
+            for complaint in source.complaints()
         ]
         if not self.upstreams:
             held.append("no upstream is configured: readings are kept here")
-        if len(silent) > _SILENT_SHOWN:
-            silent[_SILENT_SHOWN:] = [f"and {len(silent) - _SILENT_SHOWN} more sources"]
-        if held or silent:
-            return "; ".join(held + silent)
+        if len(complaints) > _COMPLAINTS_SHOWN:
+            complaints[_COMPLAINTS_SHOWN:] = [f"and {len(complaints) - _COMPLAINTS_SHOWN} more"]
+        if held or complaints:
+            return "; ".join(held + complaints)
         backlog = sum(upstream.backlog for upstream in self.upstreams)
         gone = [f"{count} lost ({why})" for why, count in self.buffer.lost.items()]
         gone += [

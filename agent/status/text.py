@@ -54,15 +54,15 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
     for source in report.sources:
         garbage = f", {source.dead_letters} dead letters" if source.dead_letters else ""
         failures = f", {source.failures} failures" if source.failures else ""
+        state = source.state if source.condition == "ok" else source.condition.replace("_", " ")
         yield (
-            f"source    {source.source_id:<16} {source.driver:<10} {source.state:<10}"
+            f"source    {source.source_id:<16} {source.driver:<10} {state:<10}"
             f" {source.frames} frames, last {ago(source.last_data, now)}{garbage}{failures}"
         )
-        if source.last_error:
-            past = "last error: " if source.state == "connected" else ""
-            yield f"          {past}{source.last_error}"
-        for remark in source.remarks:
-            yield f"          {remark}"
+        for complaint in source.complaints():
+            yield f"          {complaint}"
+        if source.last_error and source.condition != "link_down":
+            yield f"          last error: {source.last_error}"
         if source.troubles:
             counts = ", ".join(f"{kind} {count}" for kind, count in sorted(source.troubles.items()))
             yield f"          since the start: {counts}"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
+from agent.config.sessions import upstream_client_id
 from agent.sync.acknowledgement import Acknowledgement, ack_topic, digest, readings_topic
 from agent.sync.certificates import certificate_error
 from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
@@ -216,7 +217,7 @@ class MqttUpstream:
         tls = options.tls() if options.tls_files else None
         return options_from_url(
             options.url,
-            client_id=options.client_id or f"outstation-{self._device_id}",
+            client_id=options.client_id or upstream_client_id(self._device_id),
             protocol=5 if options.protocol == "5" else 4,
             username=options.username,
             password=options.password(),

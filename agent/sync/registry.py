@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from agent.config.sessions import upstream_client_id
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, UpstreamOptions
 from agent.sync.packing import Packer
 from agent.sync.sender import Sender
@@ -57,6 +58,8 @@ def create_sender(
     timing: Timing,
 ) -> Sender[B]:
     """A sender that delivers a consumer's readings to the upstream that these options describe."""
+    if isinstance(options, MqttUpstreamOptions) and options.client_id is None:
+        options = options.model_copy(update={"client_id": upstream_client_id(device_id, name)})
     upstream = create_upstream(options, device_id, spine.clock)
     if options.plain_over_network:
         _log.warning("sync: %s: readings and credentials go unencrypted to %s", name, upstream.name)

@@ -110,6 +110,19 @@ class Counting(Protocol):
         ...
 
 
+@runtime_checkable
+class Listening(Protocol):
+    """A source that knows something about silence (beside `IDataSource`)."""
+
+    def usual_silence_s(self) -> float | None:
+        """How long nothing may come, as far as the source has learned; None when it has not."""
+        ...
+
+    def explain_silence(self) -> str:
+        """What may be behind it when nothing comes though the link is up: a question or two; empty when it does not know."""
+        ...
+
+
 class IMetadataParser(ABC):
     """Finds out what a sample says about itself."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -125,6 +125,12 @@ class MqttSourceConfig(BaseModel):
     def templates(self) -> tuple[TopicTemplate, ...]:
         """The topics, taken apart."""
         return parse_templates(self.topics)
+
+    @property
+    def user(self) -> str | None:
+        """Who logs in."""
+        found = urlsplit(self.url).username
+        return self.username if found is None else unquote(found)
 
     @property
     def _tls(self) -> bool:

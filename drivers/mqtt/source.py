@@ -15,6 +15,7 @@ from collectors.metadata_keys import (
     ORIGIN,
     REDELIVERED,
     RETAINED,
+    SENSOR,
     TAGS,
     UP_NS,
 )
@@ -113,6 +114,16 @@ class MqttSource(IDataSource):
     def remarks(self) -> Sequence[str]:
         """Topics that the broker refuses, or grants a lower QoS than asked for, on the present connection."""
         return self._subscription.remarks if self.connected else ()
+
+    def usual_silence_s(self) -> float | None:
+        """Unknown: what is usual differs from sensor to sensor."""
+        return None
+
+    def explain_silence(self) -> str:
+        """What may be behind it: most brokers do not say that their rules hide a topic."""
+        topics = ", ".join(self._config.topics)
+        reader = self._config.user or "an anonymous client"
+        return f"does anything publish to {topics}, and do the broker's rules (ACL) let {reader} read it?"
 
     async def connect(self) -> None:
         """Connect, take up the session and subscribe. Harmless when connected.
@@ -268,7 +279,7 @@ class MqttSource(IDataSource):
         return True
 
     def _collected(self, message: InboundMessage, topic: _Topic) -> CollectedData:
-        metadata: dict[str, Any] = {UP_NS: message.up_ns, TAGS: topic.tags}
+        metadata: dict[str, Any] = {UP_NS: message.up_ns, TAGS: topic.tags, SENSOR: message.topic}
         if topic.metric is not None:
             metadata[METRIC] = topic.metric
         if message.retain:

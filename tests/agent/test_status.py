@@ -56,18 +56,46 @@ def test_what_is_not_delivered_is_said_with_its_reason():
 
 
 def test_a_silent_source_and_a_disk_fault_are_said():
-    source = SourceStatus(source_id="soil", driver="serial", state="failing", last_error="no such port")
+    source = source_status("soil", state="failing", condition="link_down", last_error="no such port")
     text = report(sources=[source], buffer=BufferStatus(path="/b", store_id="s", fault="disk full")).summary()
-    assert text == "buffer: disk full; source soil: no such port"
+    assert text == "buffer: disk full; source soil: link down: no such port"
 
 
 def test_many_silent_sources_stay_one_line():
-    sources = [
-        SourceStatus(source_id=f"s{n}", driver="serial", state="failing", last_error="gone")
-        for n in range(100)
-    ]
+    sources = [source_status(f"s{n}", condition="silent") for n in range(100)]
     text = report(sources=sources).summary()
-    assert text == "source s0: gone; source s1: gone; source s2: gone; and 97 more sources"
+    said = "silent: nothing comes, though the link is up"
+    assert text == f"source s0: {said}; source s1: {said}; source s2: {said}; and 97 more"
+
+
+def source_status(source_id, **changes):
+    return SourceStatus(**{"source_id": source_id, "driver": "mqtt", "state": "connected"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "words"),
+    [
+        (
+            {"state": "failing", "condition": "link_down", "last_error": "refused"},
+            "link down",
+            "link down: refused",
+        ),
+        ({"condition": "silent"}, "silent", "nothing comes, though the link is up"),
+        ({"condition": "garbage", "garbage": "not JSON"}, "garbage", "nothing but garbage: not JSON"),
+        (
+            {"silent_sensors": ["a/b", "a/c"], "silent_sensors_count": 30},
+            "connected",
+            "30 silent sensors: a/b, a/c and 28 more",
+        ),
+        ({"remarks": ["the broker refuses x"]}, "connected", "the broker refuses x"),
+    ],
+)
+def test_link_down_silent_and_garbage_are_three_things(changes, state, words):
+    told = report(sources=[source_status("hall", **changes)])
+    assert words in told.summary()
+    text = "\n".join(lines(told, NOW))
+    assert f" {state} " in text
+    assert text.count(words) == 2, "in the first line, and with its source"
 
 
 def test_without_an_upstream_that_is_said():

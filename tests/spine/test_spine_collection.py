@@ -1,64 +1,21 @@
 import asyncio
-import random
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
-from agent.spine import BackoffPolicy, CollectionManager, collection_loop, open_spine
 from agent.spine import collection as collection_module
+from agent.spine import collection_loop
 from collectors import (
     CollectedData,
     CollectionStatus,
     ErrorType,
     EventType,
     IDataSource,
-    SystemClock,
     TaskStatus,
 )
 from collectors.metadata_keys import ACK_TOKEN
-from collectors.mocks import MockDataSource, MockErrorHandler
-
-
-class TestClock(SystemClock):
-    """A monotonic clock that only waiting moves."""
-
-    __test__ = False
-
-    def __init__(self):
-        self.seconds = 1000.0
-        self.waits = []
-
-    def monotonic_s(self):
-        return self.seconds
-
-    async def sleep(self, seconds):
-        self.waits.append(seconds)
-        self.seconds += seconds
-        await asyncio.sleep(0)
-
-
-class Highest(random.Random):
-    def uniform(self, a, b):
-        return b
-
-
-@asynccontextmanager
-async def manager(sink=None, **policy):
-    clock = TestClock()
-    async with open_spine(clock=clock, rng=Highest(), close_timeout_s=1) as spine:
-        handler = MockErrorHandler()
-        spine.errors.add_handler(handler)
-        options = {} if sink is None else {"sink": sink}
-        collection = CollectionManager(
-            spine,
-            backoff=BackoffPolicy(**({"first_s": 5, "base_s": 1, "cap_s": 8, "stable_s": 60} | policy)),
-            sleep=clock.sleep,
-            **options,
-        )
-        collection.spine, collection.clock, collection.errors = spine, clock, handler.errors
-        yield collection
-        await collection.close()
+from collectors.mocks import MockDataSource
+from tests.rigs.collection_manager import manager
 
 
 def sample(source_id="soil"):

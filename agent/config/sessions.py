@@ -1,0 +1,78 @@
+"""Whose session a broker keeps: it gives one to the last client that asks for it by its name, and closes the other's connection.
+
+Two parts of one configuration that have the same client id at the same broker would take their session from each other without
+end, and each would get some of the messages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from agent.config.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.config.model import AgentConfig, SourceConfig, UpstreamConfig
+
+_UNKNOWN_DEVICE = "\0"
+"""Stands for the device's id while that is still to be derived from the machine."""
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+class _Session(NamedTuple):
+    broker: tuple[str | None, int | None]
+    client_id: str
+
+
+def source_client_id(device_id: str, source: SourceConfig) -> str:
+    """The client id of a source that has none of its own: it stays the same over restarts."""
+    return f"{device_id}-{source.id}"
+
+
+def upstream_client_id(device_id: str, name: str = "mqtt") -> str:
+    """The client id of an upstream that has none of its own."""
+    return f"outstation-{device_id}" if name == "mqtt" else f"outstation-{device_id}-{name}"
+
+
+def shared_sessions(config: AgentConfig) -> list[Problem]:
+    """Parts of a configuration that would take a session from an earlier part."""
+    problems = []
+    first: dict[_Session, str] = {}
+    for where, session, own in _sessions(config):
+        other = first.setdefault(session, where)
+        if other == where:
+            continue
+        path = f"{where}.client_id" if own else where
+        problems.append(
+            Problem(
+                path,
+                f"has the same client id as {other} at the same broker, which would give the session to one of"
+                " them only; give each a `client_id` of its own",
+                repr(session.client_id) if own else None,
+            )
+        )
+    return problems
+
+
+def _sessions(config: AgentConfig) -> Iterator[tuple[str, _Session, bool]]:
+    """Where, which session, and whether its client id is written there."""
+    device_id = config.device.id or _UNKNOWN_DEVICE
+    parts: Sequence[tuple[str, SourceConfig | UpstreamConfig, str]] = [
+        *(
+            (f"source[{place}]", source, source_client_id(device_id, source))
+            for place, source in enumerate(config.source)
+        ),
+        *(
+            (f"upstream[{place}]", upstream, upstream_client_id(device_id, upstream.name))
+            for place, upstream in enumerate(config.upstream)
+        ),
+    ]
+    for where, part, usual in parts:
+        options: Any = part.options
+        fields = type(options).model_fields
+        if "client_id" in fields and "url" in fields:
+            url = urlsplit(options.url)
+            broker = url.hostname, url.port or _PORTS.get(url.scheme)
+            yield where, _Session(broker, options.client_id or usual), options.client_id is not None

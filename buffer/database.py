@@ -18,7 +18,7 @@ from buffer.identity import Identities, Identity
 from buffer.journal import Journal, SmallTable
 from buffer.ledger import Ledger
 from buffer.log import Log
-from buffer.naming import directory_name, table_of
+from buffer.naming import directory_name, is_segment, table_of
 from buffer.options import BufferOptions
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
@@ -185,7 +185,7 @@ class BufferDB(TinyDB):
         """
         self.require_open()
         directories = self.options.fs.list_directory(self.path)
-        logs = [self.log(table_of(name)) for name in directories if not name.startswith(".")]
+        logs = [self.log(table_of(name)) for name in directories if self._is_table(name)]
         known = dict(self.small_table("tables").items())
         names = {name for name, row in known.items() if row.get("created")}
         for log in logs:
@@ -247,7 +247,17 @@ class BufferDB(TinyDB):
 
     def has_log(self, table: str) -> bool:
         """Whether a table has files: something was written to it, perhaps by an earlier process."""
-        return table in self._logs or directory_name(table) in self.options.fs.list_directory(self.path)
+        return table in self._logs or self._is_table(directory_name(table))
+
+    def _is_table(self, directory: str) -> bool:
+        """Whether it is one: others put things into the buffer's directory, a socket or `lost+found`."""
+        if directory.startswith("."):
+            return False
+        try:
+            names = self.options.fs.list_directory(f"{self.path}/{directory}")
+        except OSError:
+            return False
+        return any(map(is_segment, names))
 
     def _open_log(self, table: str) -> Log:
         options = self.options

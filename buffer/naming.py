@@ -59,6 +59,11 @@ def parse_active(name: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def is_segment(name: str) -> bool:
+    """Whether it is the name of a segment's file, sealed or not."""
+    return parse_sealed(name) is not None or parse_active(name) is not None
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file was being made when its process died."""
     return name.startswith("t.")

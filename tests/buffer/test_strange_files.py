@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 
 import pytest
 
@@ -165,3 +166,18 @@ def test_damaged_small_tables_are_told(disk, caplog):
     db = opened(disk)
     assert ".state" in db.notes[0]
     assert db.notes[0] in caplog.text
+
+
+def test_what_others_put_beside_the_tables_is_no_table(tmp_path):
+    with BufferDB(tmp_path, threaded=False) as db:
+        db.insert({"n": 1})
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "agent.sock"))
+            (tmp_path / "lost+found").mkdir(mode=0o000)
+            (tmp_path / "notes").mkdir()
+            (tmp_path / "notes" / "to do.txt").write_text("")
+            assert db.tables() == {"readings"}
+            assert db.table("notes").all() == []
+            assert [path.name for path in (tmp_path / "notes").iterdir()] == ["to do.txt"]
+        db.drop_tables()
+        assert db.tables() == set()

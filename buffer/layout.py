@@ -30,6 +30,7 @@ from pydantic_core import to_json
 TRAILER_BYTES: Final = 96
 _HEAD_BYTES: Final = 64
 _CRC_BYTES: Final = 32
+_CRC_MAX: Final = (1 << 32) - 1
 _CURSOR_BITS: Final = 40
 ID_MAX: Final = (1 << _CURSOR_BITS) - 1
 """Ids stay below 2**40: 34 years at 1,000 readings a second."""
@@ -38,7 +39,8 @@ TAIL: Final = b"\n}}"
 _CHUNK_RECORDS: Final = 256
 
 _TO_WHITE = bytes.maketrans(b"01", b"\t\r")
-_TO_DIGITS = bytes.maketrans(b"\t\r", b"01")
+_TO_DIGITS = bytes(ord("1") if character == ord("\r") else ord("0") for character in range(256))
+_WHITE = re.compile(rb"[\t\r]")
 _RUN = re.compile(rb"[\t\r]{%d,}" % TRAILER_BYTES)
 _RECORD_ID = re.compile(rb'\n,?"(\d+)":')
 # A trailer hit by a flipped byte or two is still seen as one, so that the frames on either side of
@@ -74,8 +76,7 @@ def bits(number: int, width: int) -> bytes:
 
 def number(white: bytes) -> int:
     """The number that `bits` wrote; a damaged character counts as 0."""
-    digits = white.translate(_TO_DIGITS)
-    return int(bytes(digit if digit in b"01" else 0x30 for digit in digits), 2)
+    return int(white.translate(_TO_DIGITS), 2)
 
 
 def close_frame(content: bytes, crc: int, *, records: int, cursor: int) -> tuple[bytes, int]:
@@ -102,8 +103,9 @@ def header(table: str) -> bytes:
 
 def read_trailer(white: bytes) -> Trailer:
     """What 96 bytes of white space say."""
-    head = number(white[:_HEAD_BYTES])
-    return Trailer(head >> _CURSOR_BITS, head & ID_MAX, number(white[_HEAD_BYTES:]))
+    fields = number(white)
+    head = fields >> _CRC_BYTES
+    return Trailer(head >> _CURSOR_BITS, head & ID_MAX, fields & _CRC_MAX)
 
 
 def record_ids(content: bytes) -> list[int]:
@@ -161,15 +163,14 @@ def _check(
 ) -> tuple[Frame, list[tuple[int, int, bool]]]:
     """Check one frame against each checksum that may hold up to it; gives the seeds for the next."""
     field = end - _CRC_BYTES
-    view = memoryview(data)
     trailer = read_trailer(data[end - TRAILER_BYTES : end])
     after: list[tuple[int, int, bool]] = [(field, trailer.crc, False)]
     for position, crc, mended in seeds:
-        computed = crc32(view[position:field], crc)
+        computed = crc32(memoryview(data)[position:field], crc)
         if computed == trailer.crc:
             if mended and before:
                 before[-1].intact = True
-            running = crc32(view[field:end], computed)
+            running = crc32(data[field:end], computed)
             return Frame(start, end, trailer, intact=True, running_crc=running), [(end, running, False)]
         after.append((end, crc32(bits(computed, _CRC_BYTES), computed), True))
     # The third and later seeds only help when several neighbours are damaged; a bound all the same.
@@ -179,7 +180,7 @@ def _check(
 def _trailer_ends(data: bytes, *, strict: bool) -> list[int]:
     """Where trailers end. Not strict: also those with a few damaged bytes."""
     ends = set()
-    for run in _RUN.finditer(data):
+    for run in _white_runs(data):
         # A record's last byte may have been turned into white space, or the newline after it.
         followed = data[run.end() : run.end() + 1] == b"\n"
         ends.add(run.end() if followed else run.start() + TRAILER_BYTES)
@@ -191,6 +192,19 @@ def _trailer_ends(data: bytes, *, strict: bool) -> list[int]:
             ends.add(at)
         at = data.find(b"\n", at + 1)
     return _apart(data, sorted(ends))
+
+
+def _white_runs(data: bytes) -> Iterator[re.Match[bytes]]:
+    """All runs of TABs and CRs that are long enough for a trailer: each of them covers one byte in 96."""
+    done = 0
+    for hit in _WHITE.finditer(data[::TRAILER_BYTES]):
+        at = hit.start() * TRAILER_BYTES
+        if at >= done:
+            before = data[max(done, at - TRAILER_BYTES) : at]
+            run = _RUN.match(data, at - (len(before) - len(before.rstrip(b"\t\r"))))
+            if run:
+                done = run.end()
+                yield run
 
 
 def _whiteness(data: bytes, end: int) -> int:

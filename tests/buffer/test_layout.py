@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from itertools import pairwise
 
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from buffer.layout import (
     TAIL,
     TRAILER_BYTES,
+    _white_runs,
     bits,
     close_frame,
     header,
@@ -159,3 +161,14 @@ def test_range_sets_are_sets(changes, low, high):
     assert (low in ranges) == (low in model)
     assert ranges.first_missing(low) == next(each for each in range(low, 999) if each not in model)
     assert ranges.count_within(low, high) == len(model & set(range(low, high + 1)))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"\t", b"\r", b"\t\r", b"x", b"\n"]), st.integers(0, 230)), max_size=12
+    )
+)
+def test_runs_of_white_space_are_found_wherever_they_begin(parts):
+    data = b"".join(piece * times for piece, times in parts)
+    expected = [run.span() for run in re.finditer(rb"[\t\r]{%d,}" % TRAILER_BYTES, data)]
+    assert [run.span() for run in _white_runs(data)] == expected

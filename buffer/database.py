@@ -506,6 +506,11 @@ class BufferDB(TinyDB):
             self._state_fault = f"the committer failed: {error!r}"
 
     def _lost(self, table: str, loss: Loss) -> None:
+        if table == READINGS and loss.count:
+            undelivered = loss.beyond(self._consumers.lowest_mark())
+            if undelivered is None:
+                return  # everybody has them: only local history is the poorer
+            loss = undelivered
         self._unrecorded.append((table, loss))
 
     def _record_losses(self) -> None:

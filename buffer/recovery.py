@@ -20,6 +20,7 @@ as it is good.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from zlib import crc32
 
 from buffer.filesystem import FileSystem
@@ -41,6 +42,13 @@ class Loss:
     last: int
     count: int
     why: str
+
+    def beyond(self, mark: int) -> "Loss | None":
+        """The part of it above an id; None when there is none."""
+        first = max(self.first, mark + 1)
+        if first > self.last:
+            return None
+        return Loss(first, self.last, min(self.count, self.last - first + 1), self.why)
 
 
 @dataclass(slots=True)
@@ -186,14 +194,21 @@ class Recovery:
         found.segments = [each for each in found.segments if each not in empty]
         found.renames = [(segment, name) for segment, name in found.renames if segment not in empty]
 
-    def _recover_active(self, base: int, last_max: int | None) -> None:
-        path = f"{self._directory}/{active_name(base)}"
+    def read_unsealed(self, name: str) -> bytes:
+        """A whole file that is not sealed.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        handle = self._fs.open(f"{self._directory}/{name}")
         try:
-            handle = self._fs.open(path)
-            try:
-                data = self._fs.read(handle, self._fs.size(handle), 0)
-            finally:
-                self._fs.close(handle)
+            return self._fs.read(handle, self._fs.size(handle), 0)
+        finally:
+            self._fs.close(handle)
+
+    def _recover_active(self, base: int, last_max: int | None) -> None:
+        try:
+            data = self.read_unsealed(active_name(base))
         except OSError as error:
             self._found.faults.append(f"{active_name(base)} cannot be read: {error}")
             return
@@ -325,3 +340,23 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
         records = [record for record in records if record[0] <= last_max]
         losses = [loss for loss in losses if loss.first <= last_max]
     return Salvage(records, losses, frames, cursor)
+
+
+def losses_of(ids: list[int], segment: Segment, found: list[Loss]) -> list[Loss]:
+    """What a sealed segment has lost, exactly as much as its name counts more than is left of it.
+
+    Args:
+        ids: What is left, ascending.
+        segment: The segment as its name states it.
+        found: What its frames say about it; they may know less, since they may be gone themselves.
+    """
+    lost = segment.count - len(ids)
+    if lost <= 0:
+        return []
+    edges = [segment.base - 1, *ids, segment.last + 1]
+    gaps = [(one + 1, other - 1) for one, other in pairwise(edges) if other - one > 1]
+    if sum(last - first + 1 for first, last in gaps) == lost:
+        return [Loss(first, last, last - first + 1, "damaged") for first, last in gaps]
+    if sum(loss.count for loss in found) == lost:
+        return found
+    return [Loss(gaps[0][0], gaps[-1][1], lost, "damaged")]

@@ -205,9 +205,23 @@ def parse_json(text: bytes) -> Any:
 
 
 def parse_lines(text: bytes) -> list[tuple[int, dict[str, Any]]]:
-    """Ids and documents of whole lines of a segment, in one pass of the JSON parser."""
+    """Ids and documents of whole lines of a segment, in one pass of the JSON parser.
+
+    Raises:
+        ValueError: Somebody vouched for what is no JSON object.
+    """
     records = parse_json(b"{" + text.strip(b",\t\r\n ") + b"}")
+    if not {*map(type, records.values())} <= {dict}:
+        raise ValueError("there is something else than an object")
     return [(int(record_id), document) for record_id, document in records.items()]
+
+
+def is_object(raw: bytes) -> bool:
+    """Whether this is a JSON object."""
+    try:
+        return isinstance(parse_json(raw), dict)
+    except ValueError:
+        return False
 
 
 def split_lines(text: bytes) -> list[tuple[int, bytes]]:

@@ -18,12 +18,13 @@ from buffer.layout import record_ids
 from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss, Recovered, Recovery, salvage
+from buffer.recovery import Loss, Recovered, Recovery, losses_of, salvage
 from buffer.segment import (
     DamagedSegment,
     Position,
     Segment,
     SegmentReader,
+    is_object,
     parse_json,
     parse_lines,
     split_lines,
@@ -150,12 +151,15 @@ class StoredRecords:
                 continue
             if left is not None and found.records and len(text) > left:
                 break  # the next record alone is too much
-            size += len(text)
-            found.position = position
             try:
                 records = parse_lines(text)
             except ValueError:
+                if segment.sealed is not None:
+                    self._rewrite_damaged(segment)
+                    continue
                 records = self._parse_each(text)
+            size += len(text)
+            found.position = position
             low = position.next_id if text else segment.last + 1
             if not records:
                 continue
@@ -169,12 +173,11 @@ class StoredRecords:
         """Somebody vouched for what is no JSON: it is left out, and told once; the rest goes on."""
         records = []
         for record_id, raw in split_lines(text):
-            try:
+            if is_object(raw):
                 records.append((record_id, parse_json(raw)))
-            except ValueError:
-                if record_id not in self.deleted:
-                    self.deleted.add(record_id, record_id)
-                    self._on_loss(self.table, Loss(record_id, record_id, 1, "not JSON"))
+            elif record_id not in self.deleted:
+                self.deleted.add(record_id, record_id)
+                self._on_loss(self.table, Loss(record_id, record_id, 1, "not JSON"))
         return records
 
     def _read_lines(
@@ -409,24 +412,26 @@ class StoredRecords:
                 return
             old = segment.name
             good = salvage(self._read_tolerant(old, segment), segment.base, segment.last)
+            ours = [record for record in good.records if record[0] >= segment.base]
+            records = [record for record in ours if is_object(record[1])]
             name, data = build_segment(
                 self.table,
                 segment.base,
                 segment.rev + 1,
-                good.records,
+                records,
                 last=segment.last,
                 cursor=min(good.cursor, self.cursor()),
             )
             self._fs.close(create_durably(self._fs, self.directory, str(name), data))
             self.bytes_written += len(data)
-            lost = segment.count - len(good.records)
             # A new object, since readers may be at work with the old one.
             self.replace(segment, Segment(name.base, name.last, name.count, -1, name.rev, name))
             self.set_aside(old)
-        if lost > 0:
-            found = [loss for loss in good.losses if loss.last <= segment.last]
-            for loss in found or [Loss(segment.base, segment.last, lost, "damaged")]:
-                self._on_loss(self.table, loss)
+        losses = losses_of([record_id for record_id, _ in ours], segment, good.losses)
+        kept = {record_id for record_id, _ in records}
+        losses += [Loss(each, each, 1, "not JSON") for each, _ in ours if each not in kept]
+        for loss in losses:
+            self._on_loss(self.table, loss)
 
     def replace(self, old: Segment, new: Segment) -> None:
         """Another file took the place of a segment's."""

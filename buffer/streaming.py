@@ -75,10 +75,8 @@ class StreamedRecords(StoredRecords):
                 yield
         except FileNotFoundError:
             self._missing(segment)
-        except (DamagedSegment, OSError):
+        except (DamagedSegment, OSError, ValueError):
             segment.summary = UNKNOWN  # should the disk refuse, too, it is not read for this over and over
             self._rewrite_damaged(segment)
-        except ValueError:  # somebody vouched for what is no JSON
-            segment.summary = UNKNOWN
         else:
             segment.summary = summarizer.summary()

@@ -1,6 +1,7 @@
 """Queries read only the segments they must, and find what reading them all would."""
 
 import asyncio
+import collections
 import errno
 import random
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffer import BufferClosed, BufferDB, TinyDBBuffer
+from buffer import BufferClosed, BufferDB, DiskFault, TinyDBBuffer
 from buffer.summary import UNKNOWN, Pruning, Summarizer, Summary, from_line, to_line
 from collectors.criteria import compile_filters, select
 from collectors.models import QueryCriteria
@@ -417,17 +418,40 @@ def test_a_damaged_segment_is_found_by_maintenance(db, tmp_path):
         assert all(each.summary for each in again.log("readings").segments if each.sealed)
 
 
-def test_a_segment_with_what_is_no_json_is_always_read(tmp_path):
+def test_a_segment_with_what_is_no_json_is_written_anew_by_maintenance(tmp_path):
     with filled(tmp_path, [[{"t": 1}], [{"t": 2}]]) as db:
         db.flush()
-        db.insert_json([b'{"t":3}', b"{wrong}"], vouched=True)
+        db.insert_json([b'{"t":3}', b"{wrong}", b"[3]"], vouched=True)
         db.flush()
         db.log("readings").roll()
         for _ in range(4):
             db.maintain()
+        db.flush()
+        assert [(entry["first"], entry["last"], entry["count"]) for _, entry in db.ledger.items()] == [
+            (4, 5, 2)
+        ]
+        assert db.log("readings").segments[1].summary == Summary(2, 3, True, frozenset(), False)  # noqa: FBT003
         assert [record.seq for record in db.readings(since_s=3)] == [3]
-        assert db.log("readings").segments[1].summary == UNKNOWN
-        assert b"Infinity" not in sidecar(tmp_path).read_bytes()
+
+
+def test_a_segment_that_cannot_be_written_anew_is_read_whatever_is_asked():
+    disk = FaultyDisk(random.Random(0))
+    db = filled("/store", [[{"t": 1}], [{"t": 2}], [{"t": 3}]], fs=disk)
+    db.flush()
+    db.close()
+    (name,) = (name for name in disk.files if name.startswith("/store/readings/s.0000000000000001."))
+    disk.files[name].cache[150] ^= 1
+    db = BufferDB("/store", fs=disk, threaded=False)
+    disk.fail_when = lambda what: errno.EROFS if what == "create" else None
+    with pytest.raises(DiskFault):
+        collections.deque((db.maintain() for _ in range(3)), maxlen=0)
+    assert db.log("readings").segments[0].summary == UNKNOWN
+    for _ in range(2):
+        db.maintain()
+    disk.fail_when = lambda _: None
+    assert [record.seq for record in db.readings(since_s=1)] == [2, 3]
+    db.maintain()
+    assert not any(b"Infinity" in file.cache for name, file in disk.files.items() if ".summaries" in name)
 
 
 # -- on an event loop

@@ -174,3 +174,22 @@ def test_its_representation_says_where_it_is_and_what_it_has(db):
     assert repr(db) == f"<BufferDB path={db.path!r} tables={{'readings': 3}}>"
     db.close()
     assert repr(db) == f"<BufferDB path={db.path!r} tables=closed>"
+
+
+def test_what_is_no_json_is_told_once_and_set_aside(tmp_path):
+    with BufferDB(tmp_path, threaded=False) as db:
+        db.insert_json([b'{"n":1}', b"{wrong}", b"[3]", b'{"n":4}'], vouched=True)
+        db.flush()
+        db.log("readings").roll()
+        for _ in range(2):
+            assert [document.doc_id for document in db] == [1, 4]
+        db.flush()
+        told = [(entry["first"], entry["count"], entry["why"]) for _, entry in db.ledger.items()]
+        assert told == [(2, 2, "not JSON")]
+    with BufferDB(tmp_path, threaded=False) as db:
+        assert db.all() == [{"n": 1}, {"n": 4}]
+        assert db.update({"n": 0}) == [1, 4]
+        db.flush()
+        assert db.ledger.dropped == 2
+    (kept,) = (tmp_path / ".quarantine").iterdir()
+    assert b"{wrong}" in kept.read_bytes()

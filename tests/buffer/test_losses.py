@@ -1,0 +1,108 @@
+"""What a damaged segment costs is told exactly: as much as its name counts more than is left."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buffer import BufferDB
+from tests.rigs.faulty_disk import FaultyDisk
+
+
+def stored(disk, frames):
+    """A sealed segment of frames of three records each."""
+    db = BufferDB("/s", fs=disk, threaded=False)
+    for at in range(frames):
+        db.insert_json([b'{"n":%d,"pad":"%s"}' % (at * 3 + n, b"x" * 20) for n in range(3)])
+        db.flush()
+    db.close()
+    (name,) = (name for name in disk.files if f".{frames * 3}." in name)
+    return disk.files[name]
+
+
+def lost_and_told(disk, records):
+    db = BufferDB("/s", fs=disk, threaded=False)
+    left = [document.doc_id for document in db]
+    assert [db.get(doc_id=each)["n"] for each in left] == [each - 1 for each in left]
+    db.flush()
+    entries = [entry for _, entry in db.ledger.items()]
+    db.close()
+    return sorted(set(range(1, records + 1)) - set(left)), entries
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 6),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(1, 400), st.integers(0, 255)), min_size=1, max_size=3),
+)
+def test_any_damage_is_told_exactly(frames, damages):
+    disk = FaultyDisk(random.Random(0))
+    file = stored(disk, frames)
+    for place, size, value in damages:
+        at = int(place * len(file.cache))
+        stop = min(len(file.cache), at + size)
+        file.cache[at:stop] = bytes([value]) * (stop - at)
+    lost, entries = lost_and_told(disk, frames * 3)
+    assert sum(entry["count"] for entry in entries) == len(lost)
+    told = {each for entry in entries for each in range(entry["first"], entry["last"] + 1)}
+    assert told == set(lost)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 95, 100, 300, 500])
+def test_a_cut_file_is_told_exactly(kept):
+    disk = FaultyDisk(random.Random(0))
+    file = stored(disk, 5)
+    del file.cache[kept:]
+    lost, entries = lost_and_told(disk, 15)
+    assert sum(entry["count"] for entry in entries) == len(lost)
+    assert [(entry["first"], entry["last"]) for entry in entries] == ([(lost[0], lost[-1])] if lost else [])
+
+
+def test_where_ids_are_missing_anyway_the_count_is_right_all_the_same():
+    disk = FaultyDisk(random.Random(0))
+    db = BufferDB("/s", fs=disk, threaded=False)
+    db.insert_json([b'{"n":0}'] * 9)
+    db.remove(doc_ids=[2, 5, 8])
+    db.close()
+    (name,) = (name for name in disk.files if ".6." in name)
+    disk.files[name].cache[150:] = bytes(len(disk.files[name].cache) - 150)
+    db = BufferDB("/s", fs=disk, threaded=False)
+    assert db.all() == []
+    db.flush()
+    ((_, entry),) = db.ledger.items()
+    assert (entry["first"], entry["last"], entry["count"]) == (1, 9, 6)
+
+
+def test_a_file_of_another_store_gives_this_one_nothing_it_never_had():
+    theirs = FaultyDisk(random.Random(1))
+    foreign = stored(theirs, 9)
+    disk = FaultyDisk(random.Random(0))
+    db = BufferDB("/s", fs=disk, threaded=False)
+    db.insert_json([b'{"n":%d}' % n for n in range(10)])
+    db.flush()
+    db.log("readings").roll()
+    db.insert_json([b'{"n":%d}' % n for n in range(10, 15)])
+    db.close()
+    (name,) = (name for name in disk.files if ".5." in name)
+    disk.files[name] = foreign
+    db = BufferDB("/s", fs=disk, threaded=False)
+    left = [document.doc_id for document in db]
+    assert left == sorted(set(left))
+    assert set(left) <= set(range(1, 16))
+
+
+@pytest.mark.parametrize(("acknowledged", "expected"), [(0, [(1, 15, 15)]), (7, [(8, 15, 8)]), (15, [])])
+def test_what_everybody_has_is_no_loss(acknowledged, expected):
+    disk = FaultyDisk(random.Random(0))
+    file = stored(disk, 5)
+    db = BufferDB("/s", fs=disk, threaded=False)
+    consumer = db.consumer("cloud")
+    if acknowledged:
+        consumer.ack(consumer.take(acknowledged))
+    db.close()
+    file.cache[100:] = bytes(len(file.cache) - 100)
+    db = BufferDB("/s", fs=disk, threaded=False)
+    assert db.all() == []
+    db.flush()
+    assert [(entry["first"], entry["last"], entry["count"]) for _, entry in db.ledger.items()] == expected

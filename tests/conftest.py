@@ -2,6 +2,11 @@
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
+
+# Examples share two cores with everything else: a slow one says nothing about what it tests.
+settings.register_profile("outstation", deadline=None)
+settings.load_profile("outstation")
 
 
 @pytest.fixture(autouse=True)

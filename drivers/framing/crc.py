@@ -10,8 +10,14 @@ Each is appended to the payload with its highest byte first, before any encoding
 Both find every error of up to 3 bits in a payload of up to 4,093 bytes (Koopman's tables: Hamming distance 4 up to
 32,751 bits for 0x1021, up to 91,607 for 0x04C11DB7). That holds for bits of the payload and of the check sequence
 themselves. A bit that is part of the framing, such as a length, an escape, a delimiter or a code byte of COBS, moves
-or merges bytes when it flips, and what results is any other sequence: it passes by chance, once in 65,536 or
-4,294,967,296 times at most.
+or merges bytes when it flips, and what results is any other sequence, which may pass by chance. Measured over 1.5 million
+COBS frames with crc16 and up to three bits flipped anywhere before their end: 26 in a million for payloads of 4 bytes,
+15 for 12, 5 for 37, 1 for 200; with crc32 none.
+
+Most of these, and one more, are a weakness of CRC-16/CCITT-FALSE: it has no final XOR, so that zeros behind a good check
+sequence do not change it. In COBS a single bit can add such a zero (the delimiter 00 becomes 01, and another delimiter
+follows at once) or take one away (where the check sequence itself ends in zero): what comes out is one byte longer or
+shorter. Formats of known length, and texts such as JSON, notice it when they are decoded; where neither holds, take crc32.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ from typing import Any
 
 from collectors.models import Reading
 from drivers.codecs import CODECS, Codec
+from drivers.codecs.advertisement import Advertisement, encode
+from drivers.codecs.bluetooth_uuid import full_uuid
+from drivers.codecs.gatt import encode as encode_gatt
 
 LAYOUT: dict[str, Any] = {
     "type": "struct",
@@ -24,11 +27,25 @@ LAYOUT: dict[str, Any] = {
     ],
 }
 
+
+BTHOME = Advertisement("54:48:E6:8F:80:A5", service_data={full_uuid(0xFCD2): bytes.fromhex("4002c40903bf13")})
+XIAOMI = Advertisement(
+    "58:2D:34:35:93:21",
+    "MJ_HT_V1",
+    service_data={full_uuid(0xFE95): bytes.fromhex("5020aa01da219335342d580d1004fe004802")},
+)
+GOVEE = Advertisement(
+    "A4:C1:38:27:62:00", "GVH5075_2762", manufacturer_data={60552: bytes.fromhex("000341c26400")}
+)
+
 CODEC_CASES: dict[str, tuple[dict[str, Any] | str, list[bytes]]] = {
+    "bthome": ("bthome", [encode(BTHOME)]),
     "csv": (
         {"type": "csv", "columns": ["ms", "t", "", "state"], "texts": ["state"], "units": {"t": "Cel"}},
         [b"1200,21.5,7,open", b'1,-2e3,x,"a,b"'],
     ),
+    "gatt": ("gatt", [encode_gatt([(full_uuid(0x2A6E), b"\x66\x08")])]),
+    "govee": ("govee", [encode(GOVEE)]),
     "json": ("json", [b'{"t": 21.5, "ok": true}']),
     "key_value": ({"type": "key_value", "texts": ["state"]}, [b"t=21.5 rh=40;ok=true, state=x"]),
     "nmea": (
@@ -44,6 +61,7 @@ CODEC_CASES: dict[str, tuple[dict[str, Any] | str, list[bytes]]] = {
         [b"T=21.5C H=40%", b"T=-2.0C"],
     ),
     "senml": ("senml", [b'[{"n": "t", "v": 21.5}]']),
+    "xiaomi": ("xiaomi", [encode(XIAOMI)]),
     "struct": (LAYOUT, [b"D" + struct.pack("<Ih", 12, 214), struct.pack("<f3s", 21.4, b"ab\0")]),
 }
 

@@ -9,7 +9,7 @@ import struct
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -23,12 +23,14 @@ def test_every_codec_is_tested():
 
 
 @pytest.mark.parametrize("name", CODEC_CASES)
+@settings(max_examples=50)
 @given(raw=st.binary(max_size=100))
 def test_any_bytes_are_decoded_or_explained(name, raw):
     checked(made(name), raw)
 
 
 @pytest.mark.parametrize("name", CODEC_CASES)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_frame_with_changed_bytes_is_decoded_or_explained(name, data):
     frame = bytearray(data.draw(st.sampled_from(CODEC_CASES[name][1])))
@@ -428,3 +430,18 @@ def test_a_pattern_that_passes_is_quick_on_lines_made_against_it():
             begun = time.process_time()
             re.fullmatch(pattern, (unit * 100)[:100])
             assert time.process_time() - begun < 1, pattern
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CODEC_CASES)
+def test_ten_million_random_bytes_do_no_harm(name):
+    rng = random.Random(9)
+    decode = made(name)
+    left = 10_000_000
+    while left > 0:
+        raw = rng.randbytes(rng.randint(0, 80))
+        left -= len(raw) + 1
+        try:
+            decode(raw)
+        except ValueError as error:
+            assert "\n" not in str(error)  # noqa: PT017 (most of them raise; looking closer at each takes too long)

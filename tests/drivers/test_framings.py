@@ -7,11 +7,14 @@ the garbage must not look like a beginning. One without a beginning needs a paus
 
 from __future__ import annotations
 
+import random
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.framing import FRAMINGS, FrameError
+from drivers.serial.link import PIECE_BYTES
 from tests.drivers.framings import CASES, PAUSE, Case, binary, chunked, good, run
 
 CUTS = st.lists(st.integers(0, 5000), max_size=30)
@@ -24,6 +27,7 @@ def test_every_framing_is_tested():
 
 
 @every_case
+@settings(max_examples=50)
 @given(data=st.data(), cuts=CUTS)
 def test_any_payloads_in_any_pieces_come_out_once_and_in_order(case: Case, data, cuts):
     payloads = data.draw(st.lists(case.payloads, max_size=8))
@@ -34,6 +38,7 @@ def test_any_payloads_in_any_pieces_come_out_once_and_in_order(case: Case, data,
 
 
 @every_case
+@settings(max_examples=50)
 @given(data=st.data(), cuts=CUTS)
 def test_any_garbage_between_frames_costs_none(case: Case, data, cuts):
     config = case.config
@@ -48,6 +53,7 @@ def test_any_garbage_between_frames_costs_none(case: Case, data, cuts):
 
 
 @every_case
+@settings(max_examples=50)
 @given(stream=binary(max_size=400), cuts=CUTS)
 def test_any_bytes_in_any_pieces_say_the_same_and_what_comes_out_was_there(case: Case, stream, cuts):
     whole, cut = case.config.framer(), case.config.framer()
@@ -65,6 +71,7 @@ def test_any_bytes_in_any_pieces_say_the_same_and_what_comes_out_was_there(case:
 
 
 @every_case
+@settings(max_examples=50)
 @given(chunk=binary(min_size=1, max_size=300))
 def test_memory_stays_below_the_longest_frame(case: Case, chunk):
     framer = case.config.framer()
@@ -85,3 +92,20 @@ def test_a_framer_goes_on_after_a_pause(case: Case):
     found = run(framer, [frame[: len(frame) // 2], PAUSE, frame, frame])
     assert good(found) == [payload, payload]
     assert isinstance(found[0], FrameError)
+
+
+NOISE_BYTES = 10_000_000
+
+
+@pytest.mark.slow
+@every_case
+def test_ten_million_random_bytes_do_no_harm(case: Case):
+    rng = random.Random(3)
+    framer = case.config.framer()
+    given_out = 0
+    for _ in range(NOISE_BYTES // PIECE_BYTES + 1):
+        given_out += sum(
+            len(found) if isinstance(found, bytes) else 0 for found in framer.feed(rng.randbytes(PIECE_BYTES))
+        )
+    framer.finish()
+    assert given_out + framer.counts.dropped_bytes <= NOISE_BYTES + PIECE_BYTES

@@ -34,6 +34,8 @@ class Driver:
     summary: str
     registration: Mapping[str, object] = field(default_factory=dict)
     """What its sources are registered with (`collectors.registration.SourceRegistration`)."""
+    presets: str | None = None
+    """Where its ready configurations are, by name: `module:mapping`."""
 
 
 DRIVERS: Mapping[str, Driver] = {
@@ -54,6 +56,7 @@ DRIVERS: Mapping[str, Driver] = {
         config="drivers.mqtt.config:MqttSourceConfig",
         source="drivers.mqtt.source:MqttSource",
         summary="messages from an MQTT broker, acknowledged when they are durable",
+        presets="drivers.mqtt.presets:PRESETS",
     ),
     "serial": Driver(
         config="drivers.serial.config:SerialConfig",
@@ -89,6 +92,14 @@ def load_config_class(name: str) -> type[BaseModel]:
         ValueError: There is no such driver.
     """
     return cast("type[BaseModel]", _load(driver(name).config))
+
+
+def load_presets(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """The ready configurations of a driver: what each fills in, by name; none for a driver that there is not."""
+    found = DRIVERS.get(name)
+    if found is None or found.presets is None:
+        return {}
+    return cast("Mapping[str, Mapping[str, Any]]", _load(found.presets))
 
 
 def load_source_class(name: str) -> SourceClass:

@@ -11,7 +11,7 @@ from drivers import registry as drivers
 def catalogue() -> Catalogue:
     """The names, and how to get the model of a named part's options."""
     return Catalogue(
-        sources=Kind("driver", frozenset(drivers.DRIVERS), drivers.load_config_class),
+        sources=Kind("driver", frozenset(drivers.DRIVERS), drivers.load_config_class, drivers.load_presets),
         processors=Kind("processor", processors.processor_names(), processors.load_config_class),
         upstreams=Kind("upstream driver", upstreams.UPSTREAMS, upstreams.load_options_class),
     )

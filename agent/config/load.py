@@ -50,6 +50,8 @@ class Kind:
     what: str
     names: frozenset[str]
     options_of: Callable[[str], type[BaseModel]]
+    presets_of: Callable[[str], Mapping[str, Mapping[str, Any]]] = lambda _name: {}
+    """The ready configurations of a part, each by the name that its key `preset` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class _Loader:
                     "source", 'is required: at least one [[source]] with an id and a driver, say "serial"'
                 )
             )
-        for place, table in enumerate(tables):
+        for place, table in enumerate(map(self._with_preset, tables)):
             where: list[str | int] = ["source", place]
             source = self._part(self._catalogue.sources, "driver", SourceConfig, table, where)
             if source is not None:
@@ -226,6 +228,14 @@ class _Loader:
                 self._problems.append(
                     Problem(key_path([*where, "codec"]), str(error), repr(source.codec.type))
                 )
+
+    def _with_preset(self, table: Any) -> Any:
+        """A source with what its preset fills in; a preset that there is not is the driver's to refuse."""
+        if not isinstance(table, dict) or not isinstance(driver := table.get("driver"), str):
+            return table
+        preset = table.get("preset")
+        found = self._catalogue.sources.presets_of(driver).get(preset) if isinstance(preset, str) else None
+        return table if found is None else {**found, **table}
 
     def _pipelines(
         self, document: Mapping[str, Any], sources: Iterable[SourceConfig]

@@ -67,6 +67,8 @@ class MqttSourceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
+    preset: Literal["zigbee2mqtt", "tasmota", "esphome"] | None = None
+    """A ready configuration for these, which fills in what is not given (`drivers.mqtt.presets`)."""
     url: Annotated[str, AfterValidator(_url)]
     """`mqtt://HOST:1883`, `mqtts://HOST:8883` for TLS, `ws://HOST:80/mqtt` or `wss://HOST:443/mqtt` for a WebSocket; a user name
     may stand before the host."""

@@ -102,10 +102,11 @@ class Committer:
             return self._stop or self._due(time.monotonic()) <= time.monotonic()
 
     def relax(self) -> None:
-        """Somebody committed by himself all that waited."""
-        with self._condition:
-            self._waiting_since = None
-            self._bytes = 0
+        """Somebody committed by himself all that waited.
+
+        What comes next then waits for less than a window; that is cheaper than waking the thread for it.
+        """
+        self._bytes = 0
 
     def _run(self) -> None:
         retry_s = 0.0

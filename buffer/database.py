@@ -436,7 +436,8 @@ class BufferDB(TinyDB):
         self._check_place()
         self._identities.write()
         for log in self._all_logs():
-            self._retention.commit(log)
+            if log.waits:
+                self._retention.commit(log)
         if self._unrecorded:
             self._record_losses()
 

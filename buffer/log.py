@@ -159,8 +159,13 @@ class Log(StreamedRecords):
         while self.commit_once():
             pass
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to commit."""
+        return self._pending.records > 0
+
     def commit_once(self) -> bool:
-        """Commit one frame. False when nothing waited.
+        """Commit one frame, if there is something to commit. True when there is more.
 
         Raises:
             DiskFault: As `commit`.
@@ -177,7 +182,7 @@ class Log(StreamedRecords):
             with self.lock:
                 self._landed()
         self.tell()
-        return True
+        return self.waits
 
     def _write(self, flight: list[tuple[int, bytes]]) -> None:
         active = self._active

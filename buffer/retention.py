@@ -38,7 +38,9 @@ class Retention:
             DiskFault: The disk refused, or it is full and the policy is to block.
         """
         if log is not self._readings:
-            while log.commit_once():
+            more = True
+            while more:
+                more = log.commit_once()
                 self._bound_dead_letters(log)
             return
         while True:

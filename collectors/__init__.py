@@ -39,6 +39,7 @@ from collectors.interfaces import (
     Memory,
     Remarking,
     Remembering,
+    Resuming,
 )
 from collectors.models import (
     CollectedData,
@@ -140,6 +141,7 @@ __all__ = [
     "Reading",
     "Remarking",
     "Remembering",
+    "Resuming",
     "SourceRegistration",
     "StorageLocation",
     "StorageStatistics",

@@ -15,14 +15,16 @@ from agent.composition.parts import (
     device_id_of,
     find_codec,
     open_buffer,
+    read_values,
     registration_of,
     socket_path,
 )
 from agent.composition.source_memory import SourceMemory
 from agent.dead_letters import TABLE as DEAD_LETTERS
-from agent.intake import Intake
+from agent.intake import READINGS, Intake
 from agent.processors.decode import Decode
 from agent.processors.registry import create_processor
+from agent.resumption import newest_readings
 from agent.spine.backoff import LOCAL, Backoff
 from agent.spine.errors import COLLECTION, STORAGE, SYNC
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
@@ -37,7 +39,7 @@ from agent.timekeeping import Boot, Chronicle, ClockWatch, Correction, recognise
 from agent.timekeeping.synchronisation import clock_ran_on_battery
 from agent.version import version
 from buffer import StoreError
-from collectors.interfaces import Acknowledging, Remembering
+from collectors.interfaces import Acknowledging, Remembering, Resuming
 from drivers.codecs import CODECS
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from agent.sync.sender import Sender
     from buffer import Batch
     from collectors.interfaces import IDataSource
-    from collectors.models import CollectedData
+    from collectors.models import CollectedData, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +117,7 @@ class Agent:
             self._sources[source.get_source_id()] = source
             if isinstance(source, Remembering):
                 source.use_memory(SourceMemory(self.buffer.state("device_state"), source.get_source_id()))
+        await self._resume_sources()
         supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
         watch = BufferWatch(
             self.buffer, self.buffer.database.ledger, str(self._config.buffer.path), self._spine
@@ -167,6 +170,28 @@ class Agent:
             await self._intake.load()
         except (StoreError, OSError) as error:
             await self._spine.errors.report(error, layer=STORAGE, operation="load_origins", critical=True)
+
+    async def _resume_sources(self) -> None:
+        """Let sources whose device can send readings again know what is stored.
+
+        A disk that cannot be read costs duplicates, no start.
+        """
+        resuming = {
+            source_id: source
+            for source_id, source in self._sources.items()
+            if isinstance(source, Resuming) and source.resume_readings
+        }
+        if not resuming:
+            return
+        kept: dict[str, list[Reading]] = {}
+        try:
+            wanted = {source_id: source.resume_readings for source_id, source in resuming.items()}
+            kept = await newest_readings(self.buffer, wanted, table=READINGS, boot=self._boot)
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="resume_sources", critical=True)
+        for source in self._config.source:
+            if source.id in resuming:
+                resuming[source.id].resume(kept.get(source.id, []), read_values(source.codec.codec()))
 
     async def _forget_removed_upstreams(self) -> None:
         """Keep nothing for an upstream that is configured no more: else its readings would stay for ever.

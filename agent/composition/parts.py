@@ -80,6 +80,11 @@ def find_codec(config: AgentConfig) -> Callable[[str, str], Codec]:
     return find
 
 
+def read_values(codec: Codec) -> Callable[[bytes], list[dict[str, bool | int | float | str]]]:
+    """What a frame says, without the codec's own model around it."""
+    return lambda raw: [decoded.values for decoded in codec(raw)]
+
+
 def open_buffer(config: AgentConfig) -> TinyDBBuffer:
     """The buffer of a configuration, not yet connected."""
     buffer = config.buffer

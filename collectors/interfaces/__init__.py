@@ -10,6 +10,7 @@ from collectors.interfaces.collection import (
     Memory,
     Remarking,
     Remembering,
+    Resuming,
 )
 from collectors.interfaces.crosscutting import EventHandler, IErrorHandler, IEventEmitter, ITaskTracker
 from collectors.interfaces.factories import (
@@ -42,4 +43,5 @@ __all__ = [
     "Memory",
     "Remarking",
     "Remembering",
+    "Resuming",
 ]

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 
     from collectors.enums import CollectionStatus
-    from collectors.models import CollectedData, CollectionStatistics, ParsedMetadata
+    from collectors.models import CollectedData, CollectionStatistics, ParsedMetadata, Reading
 
 
 class IDataSource(ABC):
@@ -87,6 +87,29 @@ class Remembering(Protocol):
 
     def use_memory(self, memory: Memory) -> None:
         """Take its memory; called once, before the first connect. Without one it does what it can."""
+        ...
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A source that can ask its device for readings again, and so has to know which are stored (beside `IDataSource`)."""
+
+    @property
+    def resume_readings(self) -> int:
+        """How many of its newest stored readings it has to know; 0 when it is not to ask."""
+        ...
+
+    def resume(
+        self,
+        kept: Sequence[Reading],
+        reads: Callable[[bytes], Sequence[Mapping[str, bool | int | float | str]]],
+    ) -> None:
+        """Take them; called once, before the first connect. Without it the source asks for nothing.
+
+        Args:
+            kept: Its newest stored readings, oldest first; `up` is 0 where it is of another boot of this device.
+            reads: What a frame of it says: the values of each reading in it. Raises ValueError.
+        """
         ...
 
 

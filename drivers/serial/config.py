@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from collectors.units import DurationS
 from drivers.framing import FRAMINGS, FramingChoice
 from drivers.serial.poll_config import PollConfig
+from drivers.serial.resend_config import ResendConfig
 from drivers.serial.usb import UsbConfig
 
 _LINE_SETTINGS = (
@@ -82,6 +83,8 @@ class SerialConfig(BaseModel):
     """The port is opened anew when no good frame came for so long."""
     poll: PollConfig | None = None
     """What to ask the device, and how often, if it does not speak by itself."""
+    resend: ResendConfig | None = None
+    """How to ask for readings that are missing, if the sensor can send them again."""
     open_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """How long opening may take."""
 
@@ -107,6 +110,8 @@ class SerialConfig(BaseModel):
             )
         if self.poll is not None:
             self.poll.check(self.framing)
+        if self.poll is not None and self.resend is not None:
+            raise ValueError("`resend` is for a device that speaks by itself, `poll` for one that does not")
         return self
 
     @property

@@ -13,15 +13,18 @@ from drivers.serial import port as serial_port
 from drivers.serial.link import SerialLink
 from drivers.serial.observer import Observer
 from drivers.serial.polling import Poller
+from drivers.serial.resender import Resender
 from drivers.serial.trouble import PortError, TroubleKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from collectors.clock import Clock
+    from collectors.models import Reading
     from drivers.framing import FrameCounts
     from drivers.serial.config import SerialConfig
     from drivers.serial.link import Arrival
+    from drivers.serial.resender import Reads
 
 
 class SerialSource(IDataSource):
@@ -49,6 +52,7 @@ class SerialSource(IDataSource):
         self._poller: Poller | None = None
         if config.poll is not None:
             self._poller = Poller(config.poll, config.framing, config.name, clock)
+        self._resender: Resender | None = None
 
     @property
     def frame_counts(self) -> FrameCounts | None:
@@ -61,11 +65,26 @@ class SerialSource(IDataSource):
         return self._observer.troubles()
 
     @property
+    def resume_readings(self) -> int:
+        """How many of its newest stored readings this source has to know to ask for those between them."""
+        return 2 * self._config.resend.depth if self._config.resend is not None else 0
+
+    def resume(self, kept: Sequence[Reading], reads: Reads) -> None:
+        """Go on after what is stored: from now on, readings that are missing are asked for."""
+        if self._config.resend is not None:
+            self._resender = Resender(self._config.resend, reads, name=self._source_id, clock=self._clock)
+            self._resender.resume(kept)
+
+    @property
     def remarks(self) -> Sequence[str]:
         """What people should know beside the state of the connection."""
         remarks = self._observer.remarks()
         if self._poller is not None and self._poller.unanswered:
             remarks.append(f"{self._poller.unanswered} requests in a row without an answer")
+        if self._resender is not None and self._resender.lost:
+            remarks.append(
+                f"{self._resender.lost} readings were made that never came here, not even when asked for"
+            )
         return remarks
 
     async def connect(self) -> None:
@@ -84,6 +103,8 @@ class SerialSource(IDataSource):
             self._observer.failed(error)
             raise
         self._is_connected = True
+        if self._resender is not None:
+            self._resender.reconnected()
 
     async def _open(self) -> SerialLink:
         config, framing = self._config, self._config.framing
@@ -131,11 +152,13 @@ class SerialSource(IDataSource):
             PortError: The port is not open, the connection was lost, or the device does not answer.
             ValueError: What came is no frame.
         """
-        async with aclosing(self._arrivals(self._opened(), once=True)) as arrivals:
+        link = self._opened()
+        async with aclosing(self._arrivals(link, once=True)) as arrivals:
             async for arrival in arrivals:
                 if isinstance(arrival.frame, FrameError):
                     raise ValueError(f"{self._config.name}: {arrival.frame.reason}")
-                return self._data(arrival)
+                if (data := self._taken(link, self._data(arrival))) is not None:
+                    return data
         raise PortError(TroubleKind.NO_ANSWER, f"{self._config.name}: no answer")
 
     async def collect_stream(self) -> AsyncIterator[CollectedData]:
@@ -146,10 +169,13 @@ class SerialSource(IDataSource):
         Raises:
             PortError: The port is not open, the connection was lost, or the device does not answer.
         """
-        async with aclosing(self._arrivals(self._opened())) as arrivals:
+        link = self._opened()
+        async with aclosing(self._arrivals(link)) as arrivals:
             async for arrival in arrivals:
-                if not isinstance(arrival.frame, FrameError) or self._observer.keeps():
-                    yield self._data(arrival)
+                if isinstance(arrival.frame, FrameError) and not self._observer.keeps():
+                    continue
+                if (data := self._taken(link, self._data(arrival))) is not None:
+                    yield data
 
     def get_source_id(self) -> str:
         """The unique identifier of this source."""
@@ -183,6 +209,15 @@ class SerialSource(IDataSource):
         finally:
             if asked is not None:
                 await asked.aclose()
+
+    def _taken(self, link: SerialLink, data: CollectedData) -> CollectedData | None:
+        """Count a frame and ask for what is missing; None when it is stored already."""
+        if self._resender is None:
+            return data
+        kept = self._resender.take(data)
+        if request := self._resender.request():
+            link.write(request)
+        return kept
 
     def _data(self, arrival: Arrival) -> CollectedData:
         frame, timestamp, up_ns = arrival

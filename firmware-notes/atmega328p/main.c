@@ -48,9 +48,9 @@ struct reading {
 
 /* The longest frame at 10 bits a byte must leave the line room for resending. */
 #ifdef MODE_JSON
-#define READING_BYTES_MAX 85
+#define READING_BYTES_MAX 86
 #else
-#define READING_BYTES_MAX 19
+#define READING_BYTES_MAX 20
 #endif
 #if READING_BYTES_MAX * 10 * 1000 * 2 > PERIOD_MS * BAUD
 #error "The line is too slow: at least half of it must be left for readings that are sent again."
@@ -183,6 +183,7 @@ static void text_add_tenths(int16_t number)
 
 static void send_text(void)
 {
+    uart_put('\n'); /* before it, too: noise on the idle line must not become part of it */
     for (uint8_t i = 0; i < text_length; i++)
         uart_put(text[i]);
     uart_put('\n');
@@ -214,6 +215,7 @@ static void send_frame(const void *payload, uint8_t length)
     uint8_t coded[FRAME_ROOM(sizeof text)];
     size_t coded_bytes = frame_encode(payload, length, coded);
 
+    uart_put(0); /* before it, too: noise on the idle line must not become part of it */
     for (size_t i = 0; i < coded_bytes; i++)
         uart_put(coded[i]);
 }

@@ -19,9 +19,9 @@ def firmware_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def json_firmware(firmware_folder: Path) -> Path:
-    return build_firmware(firmware_folder, MODE="JSON", PERIOD_MS=50)
+    return build_firmware(firmware_folder, MODE="JSON", PERIOD_MS=20)
 
 
 @pytest.fixture(scope="session")
 def cobs_firmware(firmware_folder: Path) -> Path:
-    return build_firmware(firmware_folder, PERIOD_MS=50)
+    return build_firmware(firmware_folder, PERIOD_MS=20)

@@ -15,7 +15,7 @@ from tests.rigs.programs import seed_of, until
 from tests.rigs.raw_port import RawPort
 from tests.rigs.simulated_uno import SimulatedUno, build_firmware
 
-PERIOD_MS = 50
+PERIOD_MS = 20
 RING = 160
 
 
@@ -85,13 +85,13 @@ async def test_it_counts_and_keeps_time(tmp_path, simulator, mode):
         await board.tell("volts 1 1300")
         async with listening(board, speech) as port:
             began = time.monotonic()
-            seen = [said async for said in _first(readings(speech, port), 25)]
+            seen = [said async for said in _first(readings(speech, port), 40)]
             took_ms = (time.monotonic() - began) * 1000
     assert {said["boot"] for said in seen} == {1}
     assert all(later["seq"] - said["seq"] == 1 for said, later in itertools.pairwise(seen))
     # On the schedule, never before it, and never later than the longest frame takes.
     assert all(0 <= said["ms"] - said["seq"] * PERIOD_MS < 10 for said in seen)
-    assert took_ms == pytest.approx(24 * PERIOD_MS, abs=150)
+    assert took_ms == pytest.approx(39 * PERIOD_MS, abs=150)
     assert seen[-1]["celsius"] == pytest.approx(21.3, abs=0.5)
     assert seen[-1]["millivolts"] == pytest.approx(1300, abs=10)  # a step is 4.9 mV
 
@@ -176,7 +176,7 @@ async def test_it_goes_on_while_it_is_unplugged(tmp_path, simulator, cobs_firmwa
         async with listening(board, speech) as port:
             before = await anext(readings(speech, port))
         await board.unplug()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.15)
         await board.plug()
         async with listening(board, speech) as port:
             after = await anext(readings(speech, port))

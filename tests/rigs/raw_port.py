@@ -45,11 +45,15 @@ class RawPort:
         assert os.write(self._descriptor, data) == len(data)
 
     async def until(self, end: bytes) -> bytes:
-        """What comes before the next `end`; waits for it."""
+        """What comes before the next `end`, if that is anything; waits for it."""
         async with asyncio.timeout(_PATIENCE_S):
-            while (place := self._received.find(end)) < 0:
+            while True:
+                found, ended, rest = self._received.partition(end)
+                if found and ended:
+                    self._received = rest
+                    return bytes(found)
+                if ended:
+                    self._received = rest
+                    continue
                 self._news.clear()
                 await self._news.wait()
-        found = bytes(self._received[:place])
-        del self._received[: place + len(end)]
-        return found

@@ -1,0 +1,195 @@
+"""Nothing in the firmware notes is unchecked: every frame goes through the agent's own code, every excerpt is of a file.
+
+A block `frame SOURCE` is a conversation with the source of that name on the same page:
+
+    > 00 44 'text\\n'    what the sensor sends: bytes in hexadecimal, and texts
+    = {"seq": 1}        the next thing that comes of it: the values of a reading
+    ! check sequence    or why it is none
+    < 'R7:1-2\\n'        what the agent sends then
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.composition import catalogue
+from agent.config import load_config
+from collectors.metadata_keys import UP_NS
+from collectors.models import CollectedData
+from drivers.framing import FrameError
+from drivers.serial.resender import Resender
+from tests.rigs.programs import free_port
+
+NOTES = Path(__file__).parents[2] / "firmware-notes"
+PAGES = sorted(NOTES.glob("*.md"))
+BLOCK = re.compile(r"^```(.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
+TOKEN = re.compile(r"'((?:[^'\\]|\\.)*)'|([0-9a-f]{2})(?= |$)")
+CHECKED_ELSEWHERE = {"toml", "sh"}
+"""By tests/docs."""
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text())
+
+
+def all_blocks(kind: str) -> list:
+    return [
+        pytest.param(page, info, text, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, (info, text) in enumerate(blocks(page), start=1)
+        if info.split(" ")[0] == kind
+    ]
+
+
+def octets(written: str) -> bytes:
+    found = b""
+    place = 0
+    for token in TOKEN.finditer(written):
+        assert not written[place : token.start()].strip(), written
+        place = token.end()
+        text, pair = token.groups()
+        found += bytes.fromhex(pair) if pair else text.encode().decode("unicode_escape").encode("latin-1")
+    assert not written[place:].strip(), written
+    return found
+
+
+class Now:
+    def now(self):
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.monotonic_s())
+
+    def monotonic_s(self):
+        return 1000.0
+
+    def boottime_ns(self):
+        return 10**12
+
+
+class Conversation:
+    """With one configured source."""
+
+    def __init__(self, source) -> None:
+        self._driver = source.driver
+        self._decode = source.codec.codec()
+        self._outcomes: deque = deque()
+        self._request = b""
+        if self._driver == "serial":
+            self._framer = source.options.framing.framer()
+            resend = source.options.resend
+            self._resender = resend and Resender(resend, self._values, name=source.id, clock=Now())
+
+    def _values(self, raw: bytes) -> list:
+        return [item.values for item in self._decode(raw)]
+
+    def send(self, data: bytes) -> None:
+        frames = self._framer.feed(data) if self._driver == "serial" else [data]
+        for frame in frames:
+            if isinstance(frame, FrameError):
+                self._outcomes.append(frame.reason)
+                continue
+            try:
+                self._outcomes.extend(self._values(frame))
+            except ValueError as error:
+                self._outcomes.append(str(error))
+                continue
+            if self._driver == "serial" and self._resender:
+                self._count(frame)
+
+    def _count(self, frame: bytes) -> None:
+        self._resender.take(
+            CollectedData(
+                source_id="x",
+                timestamp=Now().now(),
+                data_format="x",
+                collection_method="serial",
+                raw_data=frame,
+                metadata={UP_NS: Now().boottime_ns()},
+            )
+        )
+        self._request += self._resender.request()
+
+    def outcome(self):
+        assert self._outcomes, "nothing comes of it"
+        return self._outcomes.popleft()
+
+    def request(self) -> bytes:
+        asked, self._request = self._request, b""
+        return asked
+
+    def end(self) -> None:
+        assert list(self._outcomes) == []
+        assert self._request == b""
+
+
+def source_of(page: Path, name: str, folder: Path):
+    """The source of that name in the configurations of a page."""
+    for info, text in blocks(page):
+        if info == "toml" and f'id = "{name}"' in text:
+            path = folder / "outstation.toml"
+            path.write_text(text)
+            return {source.id: source for source in load_config(path, catalogue()).source}[name]
+    raise AssertionError(f"{page.name} configures no source {name}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_is_checked(page):
+    assert page.read_text().count("\n```") == 2 * len(blocks(page))
+    for info, _ in blocks(page):
+        assert info.split(" ")[0] in CHECKED_ELSEWHERE | {"frame", "c", "mosquitto", "wiring"}, info
+
+
+@pytest.mark.parametrize(("page", "info", "text"), all_blocks("frame"))
+def test_frames_say_what_the_page_says(page, info, text, tmp_path):
+    talk = Conversation(source_of(page, info.split(" ")[1], tmp_path))
+    for line in text.splitlines():
+        what, said = line[:2], line[2:].strip()
+        match what:
+            case "> ":
+                talk.send(octets(said))
+            case "= ":
+                assert talk.outcome() == json.loads(said)
+            case "! ":
+                reason = talk.outcome()
+                assert isinstance(reason, str)
+                assert said in reason
+            case "< ":
+                assert talk.request() == octets(said)
+            case _:
+                raise AssertionError(line)
+    talk.end()
+
+
+@pytest.mark.parametrize(("page", "info", "text"), all_blocks("mosquitto"))
+async def test_mosquitto_takes_its_settings(page, info, text, tmp_path):
+    port = free_port()
+    settings = tmp_path / "mosquitto.conf"
+    settings.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence_location {tmp_path}/\nuser root\n{text}"
+    )
+    broker = await asyncio.create_subprocess_exec(
+        shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin"),
+        "-c",
+        settings,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(10):
+            while b"running" not in (line := await broker.stderr.readline()):
+                assert line, "it has ended"
+    finally:
+        if broker.returncode is None:
+            broker.kill()
+        await broker.communicate()
+
+
+@pytest.mark.parametrize(("page", "info", "text"), all_blocks("c"))
+def test_excerpts_are_of_the_firmware(page, info, text):
+    assert any(text in file.read_text() for file in NOTES.glob("*/*.[ch]")), text

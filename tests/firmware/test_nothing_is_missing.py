@@ -1,0 +1,121 @@
+"""A board that sends again what is missing: cables are pulled, the agent is killed, and every reading arrives once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from tests.rigs import cloud
+from tests.rigs.configuration import device, serial_source, upstream
+from tests.rigs.programs import AgentProgram, free_port, receiver_program, until
+from tests.rigs.simulated_uno import SimulatedUno, build_firmware
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PERIOD_MS = 50
+DEPTH = 160
+STRUCT = {
+    "type": "struct",
+    "byteorder": "little",
+    "ignore": ["{"],
+    "layout": [
+        {
+            "prefix": "D",
+            "fields": [
+                {"name": "boot", "type": "u16"},
+                {"name": "seq", "type": "u32"},
+                {"name": "ms", "type": "u32"},
+                {"name": "celsius", "type": "i16", "scale": 0.1, "unit": "Cel"},
+                {"name": "millivolts", "type": "u16"},
+            ],
+        }
+    ],
+}
+OPTIONS = {"json": {}, "cobs": {"framing": "cobs", "codec": STRUCT}}
+
+
+class Journey:
+    """A board, the agent, and a receiver."""
+
+    def __init__(self, folder: Path, board: SimulatedUno, mode: str) -> None:
+        url = f"http://127.0.0.1:{free_port()}"
+        self.board = board
+        self.database = folder / "cloud.sqlite"
+        self.receiver = receiver_program(folder, url)
+        self.agent = AgentProgram(folder, configuration(board.port, f"{url}/readings", mode))
+        self.began = time.monotonic()
+
+    async def connected(self) -> None:
+        await self.agent.until(lambda report: report.sources[0].state == "connected", "the port")
+
+    async def unplug(self, duration_s: float) -> None:
+        await self.board.unplug()
+        await asyncio.sleep(duration_s)
+        await self.board.plug()
+        await self.connected()
+
+    async def end(self) -> None:
+        """A quiet moment, then everything that was made by then has arrived."""
+        await asyncio.sleep(1.5)
+        least = int((time.monotonic() - self.began) * 1000 / PERIOD_MS) - 10
+        await until(lambda: cloud.count(self.database) >= least, "the readings arrive")
+        assert (await self.agent.stop())[0] == 0
+        check(cloud.rows(self.database), least=least)
+
+
+@asynccontextmanager
+async def journey(folder: Path, simulator: Path, firmware: Path, mode: str) -> AsyncIterator[Journey]:
+    """Everything runs, and the board is plugged in."""
+    async with SimulatedUno(folder, simulator, firmware) as board:
+        made = Journey(folder, board, mode)
+        with made.receiver, made.agent:
+            made.receiver.start()
+            made.agent.start()
+            await board.plug()
+            await made.connected()
+            yield made
+
+
+def configuration(port: str, url: str, mode: str) -> str:
+    source = serial_source(port, "board", resend={"depth": DEPTH}, **OPTIONS[mode])
+    return device(source, upstream(url))
+
+
+def of_board(rows) -> list[tuple[int, int]]:
+    """Start and number of each reading that arrived."""
+    values = [row.document["values"] for row in rows]
+    return [(said["boot"], said["seq"]) for said in values if "seq" in said and "ms" in said]
+
+
+def check(rows, *, least: int) -> None:
+    """Every reading of the board from its first on has arrived, once, with its time."""
+    arrived = of_board(rows)
+    assert [key for key, times in Counter(arrived).items() if times > 1] == []
+    assert {boot for boot, _ in arrived} == {1}
+    numbers = sorted(number for _, number in arrived)
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= least
+    late = sum(number < max(arrived[:place])[1] for place, (_, number) in enumerate(arrived) if place)
+    # A reading that came late has the time of its measuring: all lie on one line.
+    readings = [row.document for row in rows if "ms" in row.document["values"]]
+    offsets = [reading["t"] - reading["values"]["ms"] / 1000 for reading in readings]
+    spread_s = max(offsets) - min(offsets)
+    print(f"{len(numbers)} readings, {late} of them sent again, times within {spread_s:.3f} s")  # noqa: T201 (figures, shown by -s)
+    assert spread_s < 0.5
+    assert late >= 5, "something was missing at first"
+
+
+async def test_a_cable_is_pulled_and_the_agent_killed(tmp_path, simulator, firmware_folder):
+    firmware = build_firmware(firmware_folder, PERIOD_MS=PERIOD_MS)
+    async with journey(tmp_path, simulator, firmware, "cobs") as made:
+        await asyncio.sleep(0.5)
+        await made.unplug(0.5)
+        made.agent.kill()
+        made.agent.start()
+        await made.connected()
+        await made.end()

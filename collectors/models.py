@@ -276,6 +276,19 @@ class Reading(Model):
     lane: Lane = Lane.NORMAL
     origin: Origin | None = None
 
+    def changed(self, **fields: Any) -> Self:
+        """A copy with other values for some fields, which are not validated: for code that makes valid ones.
+
+        A third of the time that `model_copy` takes; what it sets are the documented attributes of a `BaseModel`.
+        """
+        copy = self.__class__.__new__(self.__class__)
+        set_attribute = object.__setattr__  # past `validate_assignment`
+        set_attribute(copy, "__dict__", {**self.__dict__, **fields})
+        set_attribute(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | fields.keys())
+        set_attribute(copy, "__pydantic_extra__", None)
+        set_attribute(copy, "__pydantic_private__", None)
+        return copy
+
     def to_document(self) -> dict[str, Any]:
         """The compact JSON object of this reading."""
         document: dict[str, Any] = {"source": self.source, "t": round(self.t, 6), "values": self.values}

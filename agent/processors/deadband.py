@@ -1,18 +1,14 @@
 """Deadband: a value that has hardly moved since the last one kept is left out."""
 
-from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from agent.processors.reading_step import ReadingStep, StepOptions
+from agent.processors.reading_step import ReadingStep, StepOptions, without
+from agent.processors.series import SeriesMemory, series_of
 from collectors.enums import Lane, QualityFlag
 from collectors.models import Name, Reading
 from collectors.units import DurationS
-
-_SERIES_MAX = 10_000
-"""How many series are remembered; of one that was forgotten the next value is simply kept."""
 
 
 class DeadbandOptions(StepOptions):
@@ -44,7 +40,7 @@ class Deadband(ReadingStep):
     def __init__(self, options: DeadbandOptions) -> None:
         super().__init__(f"deadband:{options.metric}")
         self._options = options
-        self._series: OrderedDict[tuple[str, tuple[tuple[str, str], ...]], _Kept] = OrderedDict()
+        self._series: SeriesMemory[_Kept] = SeriesMemory()
 
     def apply(self, reading: Reading) -> Reading | None:
         """The reading, without the metric if that has hardly moved; None if nothing else is in it."""
@@ -52,24 +48,13 @@ class Deadband(ReadingStep):
         value = reading.values.get(metric)
         if value is None:
             return reading
-        series = (reading.source, tuple(sorted(reading.tags.items())))
+        series = series_of(reading)
         quality = reading.quality.get(metric)
         now = _Kept(value, reading.t, QualityFlag.GOOD if quality is None else quality.flag)
         if reading.lane is Lane.ALARM or self._moved(self._series.get(series), now):
-            self._series[series] = now
-            self._series.move_to_end(series)
-            if len(self._series) > _SERIES_MAX:
-                self._series.popitem(last=False)
+            self._series.put(series, now)
             return reading
-        if len(reading.values) == 1:
-            return None
-        return reading.model_copy(
-            update={
-                "values": _without(reading.values, metric),
-                "units": _without(reading.units, metric),
-                "quality": _without(reading.quality, metric),
-            }
-        )
+        return without(reading, metric)
 
     def _moved(self, last: _Kept | None, now: _Kept) -> bool:
         if last is None or last.flag is not now.flag:
@@ -80,7 +65,3 @@ class Deadband(ReadingStep):
         if isinstance(now.value, bool | str) or isinstance(last.value, bool | str):
             return now.value != last.value or type(now.value) is not type(last.value)
         return abs(now.value - last.value) > self._options.width
-
-
-def _without(fields: Mapping[str, object], metric: str) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if name != metric}

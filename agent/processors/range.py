@@ -4,9 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from agent.processors.reading_step import ReadingStep, StepOptions
+from agent.processors.reading_step import ReadingStep, StepOptions, marked, number_of
 from collectors.enums import Lane, QualityFlag
-from collectors.models import Name, Quality, Reading
+from collectors.models import Name, Reading
 
 
 class RangeOptions(StepOptions):
@@ -38,18 +38,15 @@ class Range(ReadingStep):
 
     def apply(self, reading: Reading) -> Reading:
         """The reading, with the metric's quality."""
-        reason = self._fault(reading.values.get(self._options.metric))
+        reason = self._fault(number_of(reading, self._options.metric))
         if reason is None:
             return reading
-        spoiled = Quality(flag=QualityFlag.BAD, reason=reason)
-        update: dict[str, object] = {"quality": {**reading.quality, self._options.metric: spoiled}}
-        if self._options.alarm:
-            update["lane"] = Lane.ALARM
-        return reading.model_copy(update=update)
+        spoiled = marked(reading, self._options.metric, QualityFlag.BAD, reason)
+        return spoiled.changed(lane=Lane.ALARM) if self._options.alarm else spoiled
 
-    def _fault(self, value: float | str | None) -> str | None:
+    def _fault(self, value: float | None) -> str | None:
         low, high = self._options.low, self._options.high
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if value is None:
             return None
         if low is not None and value < low:
             return f"below {low:g}"

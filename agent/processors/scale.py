@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agent.processors.reading_step import ReadingStep, StepOptions
+from agent.processors.reading_step import ReadingStep, StepOptions, marked, number_of, with_number
 from collectors.enums import QualityFlag
-from collectors.models import Name, Quality, Reading
+from collectors.models import Name, Reading
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -35,14 +35,10 @@ class Scale(ReadingStep):
     def apply(self, reading: Reading) -> Reading:
         """The reading with the metric scaled."""
         options = self._options
-        value = reading.values.get(options.metric)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        value = number_of(reading, options.metric)
+        if value is None:
             return reading
         scaled = value * options.factor + options.offset
         if not math.isfinite(scaled):
-            spoiled = Quality(flag=QualityFlag.BAD, reason="scaling overflows")
-            return reading.model_copy(update={"quality": {**reading.quality, options.metric: spoiled}})
-        update: dict[str, object] = {"values": {**reading.values, options.metric: scaled}}
-        if options.unit is not None:
-            update["units"] = {**reading.units, options.metric: options.unit}
-        return reading.model_copy(update=update)
+            return marked(reading, options.metric, QualityFlag.BAD, "scaling overflows")
+        return with_number(reading, options.metric, scaled, options.unit)

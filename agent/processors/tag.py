@@ -27,4 +27,4 @@ class Tag(ReadingStep):
     def apply(self, reading: Reading) -> Reading:
         """The reading with the tags."""
         tags = {**reading.tags, **self._tags} if self._overwrite else {**self._tags, **reading.tags}
-        return reading.model_copy(update={"tags": tags})
+        return reading.changed(tags=tags)

@@ -178,7 +178,7 @@ async def test_only_the_still_metric_is_left_out():
 
 
 async def test_series_are_bounded(monkeypatch):
-    monkeypatch.setattr("agent.processors.deadband._SERIES_MAX", 3)
+    monkeypatch.setattr("agent.processors.series.SERIES_MAX", 3)
     step = deadband()
     await step.process([reading(20, source=f"s{n}") for n in range(10)])
     assert len(step._series) == 3

@@ -4,6 +4,7 @@ A dead letter is a JSON object in the buffer's table `dead_letters`:
 
 `t` (seconds UTC), `stage` (`framing`, `metadata`, the failed step's name, or `upstream`), `reason`, and,
 for what a source said, `source`, `format`, `method` and `raw` (base64); `origin` where it can be redelivered;
+for readings that had come out of a step that held them back, `readings` alone;
 for a batch that an upstream will never take, `upstream`, `store_id` and the readings with their seq.
 """
 
@@ -17,9 +18,23 @@ from pydantic_core import to_json
 from collectors import metadata_keys
 
 if TYPE_CHECKING:
-    from collectors.models import CollectedData
+    from collections.abc import Sequence
+
+    from collectors.models import CollectedData, Reading
 
 TABLE = "dead_letters"
+
+
+def unprocessed(readings: Sequence[Reading], *, t: float, stage: str, reason: str) -> bytes:
+    """The dead letter of readings that a later step could not process, as JSON."""
+    return to_json(
+        {
+            "t": round(t, 6),
+            "stage": stage,
+            "reason": reason,
+            "readings": [reading.to_document() for reading in readings],
+        }
+    )
 
 
 def dead_letter(data: CollectedData, *, stage: str, reason: str) -> bytes:

@@ -25,21 +25,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic_core import to_json
 
 from agent.dead_letters import TABLE as DEAD_LETTERS
-from agent.dead_letters import dead_letter
+from agent.dead_letters import dead_letter, unprocessed
+from agent.held import TABLE as HELD
 from agent.redelivery import CAPACITY as REMEMBERED
 from agent.redelivery import RedeliveryIndex, SessionNotes
 from buffer import BufferFull, StoreError
 from collectors import metadata_keys
-from collectors.models import Origin, Reading
+from collectors.models import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable, Sequence
+    from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 
+    from agent.held import Held
     from agent.redelivery import StateTable
     from agent.spine.processing import ProcessingManager
     from agent.spine.storage import StorageManager
+    from collectors.clock import Clock
     from collectors.interfaces import Acknowledging, IMetadataParser
-    from collectors.models import CollectedData
+    from collectors.models import CollectedData, PipelineResult, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -83,12 +86,26 @@ class Keeping(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """An acknowledgement that is due once a record is durable."""
+    """An acknowledgement that is due once something is durable."""
 
-    table: str
-    last_id: int
+    needs: tuple[tuple[str, int], ...]
+    """Tables, and the id up to which each must be durable."""
     source_id: str
     token: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one item."""
+
+    documents: list[bytes]
+    """The readings that came out, as they are kept."""
+    letter: bytes | None = None
+    """The dead letter of what could not be processed."""
+    garbage: str | None = None
+    """Why it could not."""
+    was_held: bool = False
+    """A step has taken it in that holds readings back."""
 
 
 class Intake:
@@ -103,19 +120,38 @@ class Intake:
         buffer: Keeping,
         backend_id: str,
         pipeline_of: Callable[[str], str],
+        held: Held,
+        holding: Mapping[str, frozenset[str]],
+        clock: Clock,
     ) -> None:
+        """Wire it.
+
+        Args:
+            parser: Reads metadata.
+            processing: Has the pipelines.
+            storage: Takes readings.
+            buffer: Takes dead letters, and says what is durable.
+            backend_id: The buffer's.
+            pipeline_of: The pipeline of a source.
+            held: Keeps what steps hold back.
+            holding: The pipelines with such steps, and the steps in each that come after the first of them.
+            clock: Dates dead letters.
+        """
         self._parser = parser
         self._processing = processing
         self._storage = storage
         self._buffer = buffer
         self._backend_id = backend_id
         self._pipeline_of = pipeline_of
+        self._held = held
+        self._holding = holding
+        self._clock = clock
         self._sources: dict[str, Acknowledging] = {}
         self._owed: deque[_Owed] = deque()
         self._wanted = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
-        self._last_id = {READINGS: 0, DEAD_LETTERS: 0}
+        self._last_id = {READINGS: 0, DEAD_LETTERS: 0, HELD: 0}
         self.redeliveries = RedeliveryIndex()
         self.dead_letters: Counter[str] = Counter()
         """Dead letters since the start, by source."""
@@ -128,6 +164,9 @@ class Intake:
             self.redeliveries.distrust(client)
         for table in (DEAD_LETTERS, READINGS):
             await self._buffer.visit_recent(_ORIGINS_SOUGHT, partial(self._learn, table), table=table)
+        for origin, version in self._held.restored_origins:
+            if version >= self._sessions.since(origin.client, HELD):
+                self.redeliveries.restore(origin, HELD, version)
 
     def _learn(self, table: str, record_id: int, document: dict[str, Any]) -> None:
         match document.get("origin"):
@@ -153,26 +192,30 @@ class Intake:
                 await self._begin_session(origin.client)
             elif again and (kept := self.redeliveries.find(origin)) is not None:
                 self.recognised[data.source_id] += 1
-                self._owe(kept.table, kept.last_id, data.source_id, token)
+                self._owe(data.source_id, token, (kept.table, kept.last_id))
                 return None
             if self.redeliveries.deliver(origin, again=again):
                 await self._note(self._sessions.distrust(origin.client))
-        table, documents, garbage = await self._documents_of(data)
-        # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
-        last_id = self._last_id[table]
-        for first in range(0, len(documents), _PIECE_RECORDS):
-            last_id = await self._keep(table, documents[first : first + _PIECE_RECORDS], data.source_id)
-        if documents and origin is not None:
-            self.redeliveries.remember(origin, table, last_id)
-        self._owe(table, last_id, data.source_id, token)
-        return garbage
+        pipeline_id = self._pipeline_of(data.source_id)
+        outcome = await self._process(data, pipeline_id)
+        needs = []
+        if outcome.letter is not None:
+            needs.append((DEAD_LETTERS, await self._keep_letter(outcome.letter)))
+        if outcome.was_held:
+            version = await self._held.absorb(outcome.documents, origin, awaited=token is not None)
+            self._last_id[HELD] = version
+            needs.append((HELD, version))
+        elif outcome.letter is None:
+            # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
+            needs.append((READINGS, await self._keep(outcome.documents, data.source_id)))
+        if origin is not None and (outcome.documents or outcome.letter or outcome.was_held):
+            self.redeliveries.remember(origin, *needs[-1])
+        self._owe(data.source_id, token, *needs)
+        return outcome.garbage
 
     async def _begin_session(self, client: str) -> None:
         self.redeliveries.forget(client)
-        since = {
-            table: max(last_id, self._buffer.durable_id(table)) + 1
-            for table, last_id in self._last_id.items()
-        }
+        since = {table: max(last_id, self._durable_id(table)) + 1 for table, last_id in self._last_id.items()}
         await self._note(self._sessions.begin(client, since))
 
     async def _note(self, writing: Coroutine[Any, Any, None]) -> None:
@@ -186,8 +229,8 @@ class Intake:
     def _sessions(self) -> SessionNotes:
         return SessionNotes(self._buffer.state("device_state"))
 
-    async def _documents_of(self, data: CollectedData) -> tuple[str, list[bytes], str | None]:
-        """The records to keep of one item, the table they belong in, and why it was garbage."""
+    async def _process(self, data: CollectedData, pipeline_id: str) -> _Outcome:
+        """What becomes of one item."""
         garbage = data.metadata.get(metadata_keys.FRAME_ERROR)
         if garbage is not None:
             return self._set_aside(data, "framing", garbage)
@@ -197,29 +240,63 @@ class Intake:
             return self._set_aside(data, "metadata", str(error))
         if not parsed.is_valid:
             return self._set_aside(data, "metadata", "; ".join(parsed.validation_errors))
-        result = await self._processing.execute(self._pipeline_of(data.source_id), data)
-        if not result.success:
-            reason = result.step_results[-1].error if result.step_results else None
-            return self._set_aside(data, result.failed_step or "pipeline", reason or "no reason given")
-        readings: list[Reading] = result.final_data or []
+        result = await self._processing.execute(pipeline_id, data)
+        if result.success:
+            was_held = pipeline_id in self._holding
+            return _Outcome(await self._encoded(result.final_data or []), was_held=was_held)
+        if result.failed_step in self._holding.get(pipeline_id, ()):
+            # An earlier step has taken it in already: what failed is what had come out of that one.
+            self.dead_letters[data.source_id] += 1
+            letter = self._letter_of(result, [])
+            return _Outcome([], letter=letter, garbage=_reason(result), was_held=True)
+        return self._set_aside(data, result.failed_step or "pipeline", _reason(result))
+
+    async def take_late(self, pipeline_id: str, step_id: str, readings: list[Reading]) -> None:
+        """Bring what a step gives later than it took it through the rest of its pipeline."""
+        result = await self._processing.resume(pipeline_id, step_id, readings)
+        if result.success:
+            documents = await self._encoded(result.final_data or [])
+        else:
+            documents = []
+            for source in {reading.source for reading in readings}:
+                self.dead_letters[source] += 1
+            letter_id = await self._keep_letter(self._letter_of(result, readings))
+            await self._buffer.wait_durable(letter_id, table=DEAD_LETTERS)
+        await self._held.absorb(documents, None, awaited=False)
+
+    def _letter_of(self, result: PipelineResult, given: list[Reading]) -> bytes:
+        """The dead letter of what the failed step was given."""
+        before = result.step_results[-2].processed_data if len(result.step_results) > 1 else given
+        return unprocessed(
+            before or [],
+            t=self._clock.now().timestamp(),
+            stage=result.failed_step or "pipeline",
+            reason=_reason(result),
+        )
+
+    async def _encoded(self, readings: Sequence[Reading]) -> list[bytes]:
         documents: list[bytes] = []
         for first in range(0, len(readings), _TURN_READINGS):
             if first:
                 await asyncio.sleep(0)
             documents += map(to_json, _documents(readings, first, first + _TURN_READINGS))
-        return READINGS, documents, None
+        return documents
 
-    def _set_aside(self, data: CollectedData, stage: str, reason: str) -> tuple[str, list[bytes], str]:
+    def _set_aside(self, data: CollectedData, stage: str, reason: str) -> _Outcome:
         self.dead_letters[data.source_id] += 1
-        return DEAD_LETTERS, [dead_letter(data, stage=stage, reason=reason)], reason
+        return _Outcome([], letter=dead_letter(data, stage=stage, reason=reason), garbage=reason)
 
-    async def _keep(self, table: str, documents: list[bytes], source_id: str) -> int:
-        """Hand records to the buffer, waiting while it is full; the id of the last one."""
-        if table == READINGS:
-            ids = await self._storage.submit(self._backend_id, documents, source=source_id, vouched=True)
-        else:
-            ids = await self._append_dead_letters(documents)
-        self._last_id[table] = ids[-1]
+    async def _keep(self, documents: list[bytes], source_id: str) -> int:
+        """Hand readings to the buffer, waiting while it is full; the id of the last one so far."""
+        for first in range(0, len(documents), _PIECE_RECORDS):
+            piece = documents[first : first + _PIECE_RECORDS]
+            ids = await self._storage.submit(self._backend_id, piece, source=source_id, vouched=True)
+            self._last_id[READINGS] = ids[-1]
+        return self._last_id[READINGS]
+
+    async def _keep_letter(self, letter: bytes) -> int:
+        ids = await self._append_dead_letters([letter])
+        self._last_id[DEAD_LETTERS] = ids[-1]
         return ids[-1]
 
     async def _append_dead_letters(self, documents: list[bytes]) -> range:
@@ -229,9 +306,9 @@ class Intake:
             except BufferFull:
                 await self._buffer.room(table=DEAD_LETTERS)
 
-    def _owe(self, table: str, last_id: int, source_id: str, token: Hashable | None) -> None:
+    def _owe(self, source_id: str, token: Hashable | None, *needs: tuple[str, int]) -> None:
         if token is not None:
-            self._owed.append(_Owed(table, last_id, source_id, token))
+            self._owed.append(_Owed(needs, source_id, token))
             self._settled.clear()
             self._wanted.set()
 
@@ -240,22 +317,37 @@ class Intake:
         while True:
             while self._owed:  # first, since what was owed when an earlier run failed is owed still
                 # Waiting for the newest of a table lets one commit serve all that came before it.
-                newest = {owed.table: owed.last_id for owed in self._owed}
-                table = self._owed[0].table
-                await self._buffer.wait_durable(newest[table], table=table)
+                newest = dict(need for owed in self._owed for need in owed.needs)
+                for table, _ in self._owed[0].needs:
+                    await self._wait_durable(table, newest[table])
                 self._acknowledge_durable()
             self._settled.set()
             await self._wanted.wait()
             self._wanted.clear()
 
     def _acknowledge_durable(self) -> None:
-        while self._owed and self._owed[0].last_id <= self._buffer.durable_id(self._owed[0].table):
+        while self._owed and all(
+            last_id <= self._durable_id(table) for table, last_id in self._owed[0].needs
+        ):
             owed = self._owed.popleft()
             self._sources[owed.source_id].acknowledge(owed.token)
+
+    def _durable_id(self, table: str) -> int:
+        return self._held.durable_version if table == HELD else self._buffer.durable_id(table)
+
+    async def _wait_durable(self, table: str, last_id: int) -> None:
+        if table == HELD:
+            await self._held.durable(last_id)
+        else:
+            await self._buffer.wait_durable(last_id, table=table)
 
     async def settled(self) -> None:
         """Wait until every acknowledgement that was due has been given."""
         await self._settled.wait()
+
+
+def _reason(result: PipelineResult) -> str:
+    return (result.step_results[-1].error if result.step_results else None) or "no reason given"
 
 
 def _documents(readings: Sequence[Reading], first: int, end: int) -> list[dict[str, Any]]:

@@ -19,11 +19,13 @@ from agent.composition.parts import (
     registration_of,
     socket_path,
 )
+from agent.composition.pipelines import Pipelines, pipeline_id_of
 from agent.composition.source_memory import SourceMemory
 from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.held import TABLE as HELD
+from agent.held import Held
 from agent.intake import READINGS, Intake
 from agent.processors.decode import Decode
-from agent.processors.registry import create_processor
 from agent.resumption import newest_readings
 from agent.spine.backoff import LOCAL, Backoff
 from agent.spine.errors import COLLECTION, STORAGE, SYNC
@@ -52,9 +54,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PLAIN = "plain"
-"""The pipeline of sources that no [[pipeline]] names: it only decodes."""
-
+_LET_GO_S = 1.0
 _STOP_TIMEOUT_S = 0.4
 
 
@@ -82,21 +82,27 @@ class Agent:
         formats = frozenset({*CODECS.own, *(source.codec.type for source in config.source)})
         collection = CollectionLayerFactory(spine, sink=self._take_in, formats=formats)
         self._collection = collection.create_collection_manager()
+        self._held = Held(self.buffer, self._submit_held)
+        self._holding: dict[str, frozenset[str]] = {}
         self._intake = Intake(
             parser=collection.create_metadata_parser(),
             processing=self._processing,
             storage=self._storage,
             buffer=self.buffer,
             backend_id=BACKEND_ID,
-            pipeline_of={source.id: self._pipeline_of(source.id) for source in config.source}.__getitem__,
+            pipeline_of={
+                source.id: pipeline_id_of(config, source.id) for source in config.source
+            }.__getitem__,
+            held=self._held,
+            holding=self._holding,
+            clock=spine.clock,
         )
 
     async def _take_in(self, data: CollectedData) -> str | None:
         return await self._intake(data)
 
-    def _pipeline_of(self, source_id: str) -> str:
-        place = self._config.pipeline_of(source_id)
-        return _PLAIN if place is None else f"pipeline-{place}"
+    async def _submit_held(self, documents: list[bytes]) -> range:
+        return await self._storage.submit(BACKEND_ID, documents, source="pipelines", vouched=True)
 
     # Starting
 
@@ -119,6 +125,9 @@ class Agent:
                 source.use_memory(SourceMemory(self.buffer.state("device_state"), source.get_source_id()))
         await self._resume_sources()
         supervise(self._spine, "acknowledge", BACKEND_ID, self._intake.run, layer=STORAGE)
+        if self._holding or self._held.waiting:
+            supervise(self._spine, "hold", BACKEND_ID, self._held.run, layer=STORAGE)
+            supervise(self._spine, "let_go", BACKEND_ID, self._let_go, layer=STORAGE)
         watch = BufferWatch(
             self.buffer, self.buffer.database.ledger, str(self._config.buffer.path), self._spine
         )
@@ -216,13 +225,19 @@ class Agent:
             source_tags=tags,
             own_time=own_time,
         )
-        plain = await self._processing.create_pipeline(_PLAIN)
-        await plain.add_step(decode, 0)
-        for place, pipeline_config in enumerate(self._config.pipeline):
-            pipeline = await self._processing.create_pipeline(f"pipeline-{place}")
-            await pipeline.add_step(decode, 0)
-            for order, step in enumerate(pipeline_config.step, start=1):
-                await pipeline.add_step(create_processor(step.processor, step.options), order)
+        pipelines = Pipelines(self._config, self._processing, decode)
+        await pipelines.make()
+        self._holding.update(pipelines.after_holding)
+        try:
+            await self._held.restore(self.buffer.state(HELD), pipelines.holders(self._intake.take_late))
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="restore_held", critical=True)
+
+    async def _let_go(self) -> None:
+        """Let steps give what need not wait any longer, for ever."""
+        while True:
+            await self._held.look(self._spine.clock.monotonic_s())
+            await asyncio.sleep(_LET_GO_S)
 
     async def _start_source(self, source: IDataSource, registration: dict[str, object]) -> None:
         if isinstance(source, Acknowledging):
@@ -252,6 +267,8 @@ class Agent:
 
     async def settle(self) -> None:
         """Commit what has come in, and acknowledge it to its sources."""
+        if self._holding:
+            await self._held.snapshot()
         await self.buffer.flush()
         await self._intake.settled()
         await self.clock_watch.close()

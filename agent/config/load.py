@@ -242,29 +242,26 @@ class _Loader:
     ) -> list[PipelineConfig]:
         declared = {t.get("id") for t in self._tables_quietly(document, "source")} | {s.id for s in sources}
         pipelines: list[PipelineConfig] = []
-        routed: dict[str, int] = {}
+        names: list[Any] = []
         for place, table in enumerate(self._tables(document, "pipeline")):
             where: list[str | int] = ["pipeline", place]
-            own = {k: v for k, v in table.items() if k != "step"} if isinstance(table, dict) else table
+            own = table
+            if isinstance(table, dict):
+                own = {"name": f"pipeline-{place + 1}"} | {k: v for k, v in table.items() if k != "step"}
+                names.append(own["name"])
             pipeline = self._section(PipelineConfig, own, where)
             steps = self._steps(table, where) if isinstance(table, dict) else []
             if pipeline is None:
                 continue
-            for index, source_id in enumerate(pipeline.sources):
-                path = key_path([*where, "sources", index])
+            for index, source_id in enumerate(pipeline.sources or ()):
                 if source_id not in declared:
-                    names = [name for name in declared if isinstance(name, str)]
+                    path = key_path([*where, "sources", index])
+                    known = [name for name in declared if isinstance(name, str)]
                     self._problems.append(
-                        Problem(path, unknown_choice("source", names, source_id), repr(source_id))
+                        Problem(path, unknown_choice("source", known, source_id), repr(source_id))
                     )
-                elif source_id in routed:
-                    message = (
-                        f"goes through pipeline[{routed[source_id]}] already; name a source in one pipeline"
-                    )
-                    self._problems.append(Problem(path, message, repr(source_id)))
-                else:
-                    routed[source_id] = place
             pipelines.append(pipeline.model_copy(update={"step": steps}))
+        self._unique("pipeline", "name", names)
         return pipelines
 
     @staticmethod

@@ -64,13 +64,20 @@ class StepConfig(Section):
     """`[[pipeline.step]]`: a processor by name; the processor checks the rest (`options`)."""
 
     processor: str
+    on_error: Literal["dead_letter", "drop", "pass"] = "dead_letter"
+    """What becomes of a reading that the step cannot process."""
     options: Any = None
 
 
 class PipelineConfig(Section):
-    """`[[pipeline]]`: the steps that the readings of some sources go through."""
+    """`[[pipeline]]`: steps, and the readings that go through them. Unset, all sources, tags or metrics do."""
 
-    sources: Annotated[list[Identifier], Field(min_length=1)]
+    name: Identifier
+    sources: Annotated[list[Identifier], Field(min_length=1)] | None = None
+    tags: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    """Readings that have all of these."""
+    metrics: Annotated[list[str], Field(min_length=1)] | None = None
+    """Readings that have one of these at least."""
     step: list[StepConfig] = Field(default_factory=list)
 
 
@@ -118,9 +125,10 @@ class AgentConfig(Section):
         """Where `outstation status` asks."""
         return self.agent.socket or self.buffer.path / "agent.sock"
 
-    def pipeline_of(self, source_id: str) -> int | None:
-        """The place of the pipeline that a source's readings go through, or None for the plain one."""
-        for place, pipeline in enumerate(self.pipeline):
-            if source_id in pipeline.sources:
-                return place
-        return None
+    def pipelines_of(self, source_id: str) -> tuple[PipelineConfig, ...]:
+        """The pipelines that readings of a source may go through, in the order of the file."""
+        return tuple(
+            pipeline
+            for pipeline in self.pipeline
+            if pipeline.sources is None or source_id in pipeline.sources
+        )

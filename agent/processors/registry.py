@@ -9,9 +9,20 @@ if TYPE_CHECKING:
     from agent.processors.reading_step import ReadingStep, StepOptions
 
 _STEPS = {
+    "aggregate": ("agent.processors.aggregate", "Aggregate"),
+    "alarm": ("agent.processors.alarm", "Alarm"),
+    "calibrate": ("agent.processors.calibrate", "Calibrate"),
+    "convert": ("agent.processors.convert", "Convert"),
     "deadband": ("agent.processors.deadband", "Deadband"),
+    "deduplicate": ("agent.processors.deduplicate", "Deduplicate"),
+    "derive": ("agent.processors.derive", "Derive"),
+    "downsample": ("agent.processors.downsample", "Downsample"),
     "range": ("agent.processors.range", "Range"),
+    "rate": ("agent.processors.rate", "Rate"),
     "scale": ("agent.processors.scale", "Scale"),
+    "select": ("agent.processors.select", "Select"),
+    "stuck": ("agent.processors.stuck", "Stuck"),
+    "swinging_door": ("agent.processors.swinging_door", "SwingingDoor"),
     "tag": ("agent.processors.tag", "Tag"),
 }
 

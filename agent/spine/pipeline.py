@@ -1,5 +1,6 @@
 """The pipeline: processors in sequence. Bad data makes a result that says what and where; it never raises."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -100,6 +101,20 @@ class Pipeline(IPipeline):
 
     async def execute(self, input_data: Any) -> PipelineResult:
         """Run every step, each on what the one before made. Stops at the first that fails."""
+        return await self._run(self._steps, input_data)
+
+    async def resume(self, step_id: str, data: Any) -> PipelineResult:
+        """Run the steps after one, on what that one gives later than it took it.
+
+        Raises:
+            KeyError: There is no such step.
+        """
+        for place, step in enumerate(self._steps):
+            if step.step_id == step_id:
+                return await self._run(self._steps[place + 1 :], data)
+        raise KeyError(f"no step {step_id!r}")
+
+    async def _run(self, steps: Sequence[_Step], input_data: Any) -> PipelineResult:
         events = self._spine.events
         if events.has_subscribers(EventType.PROCESSING_START):
             self._tell(EventType.PROCESSING_START, {})
@@ -108,7 +123,7 @@ class Pipeline(IPipeline):
         data = input_data
         failed: _Step | None = None
         cause: Exception | None = None
-        for step in self._steps:
+        for step in steps:
             step_begun_s = self._monotonic_s()
             try:
                 result = await _process(step.processor, data)

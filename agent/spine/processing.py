@@ -103,6 +103,14 @@ class ProcessingManager(IProcessingManager):
         """
         return await self._pipeline(pipeline_id).execute(data)
 
+    async def resume(self, pipeline_id: str, step_id: str, data: Any) -> PipelineResult:
+        """Run the steps of a pipeline after one, on what that one gives later than it took it.
+
+        Raises:
+            KeyError: There is no such pipeline or step. Bad data does not raise.
+        """
+        return await self._pipeline(pipeline_id).resume(step_id, data)
+
     async def start_processing(self, pipeline_id: str, data: Any) -> str:
         """Run a pipeline in the background; returns a task id. The task's result is the PipelineResult.
 

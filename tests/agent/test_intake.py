@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from agent.held import Held
 from agent.intake import Intake
 from agent.processors.decode import Decode
 from agent.spine.metadata import MetadataParser
@@ -134,6 +135,9 @@ async def intake(buffer: MemoryBuffer, *, give: list[Reading] | None = None):
             buffer=buffer,
             backend_id="buffer",
             pipeline_of=lambda _: "plain",
+            held=Held(buffer, buffer.append),
+            holding={},
+            clock=SystemClock(),
         )
         taking.acknowledge_to("hall", source)
         await taking.load()

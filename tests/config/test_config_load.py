@@ -99,7 +99,8 @@ def test_a_good_file_is_loaded(tmp_path):
     assert config.buffer.quota == 2 * 10**9
     assert config.buffer.keep_delivered == 3 * 86400
     assert config.upstream[0].name == "mqtt"
-    assert (config.pipeline_of("soil"), config.pipeline_of("hall")) == (0, None)
+    assert [pipeline.name for pipeline in config.pipelines_of("soil")] == ["pipeline-1"]
+    assert config.pipelines_of("hall") == ()
 
 
 def test_all_problems_are_told_at_once(tmp_path):
@@ -129,7 +130,8 @@ def test_all_problems_are_told_at_once(tmp_path):
         ('id = "hall"', 'id = "soil"', "source[1].id", "is used by source[0] and source[1]"),
         ('sources = ["soil"]', 'sources = ["sol"]', "pipeline[0].sources[0]", "did you mean `soil`?"),
         ('sources = ["soil"]', "sources = []", "pipeline[0].sources", "at least 1 item"),
-        ('sources = ["soil"]', 'sources = ["soil", "soil"]', "pipeline[0].sources[1]", "one pipeline"),
+        ('sources = ["soil"]', "tags = {}", "pipeline[0].tags", "at least 1 item"),
+        ("width = 0.1", 'width = 0.1\non_error = "ignore"', "pipeline[0].step[0].on_error", "'dead_letter'"),
         ('processor = "deadband"', 'processor = "deadbend"', "pipeline[0].step[0].processor", "did you mean"),
         ('tags = { bed = "north" }', "tags = { bed = 3 }", "source[0].tags.bed", "valid string (found 3)"),
         ('id = "soil"', 'id = "soil"\ncodec = "jsn"', "source[0].codec", "did you mean `json`?"),

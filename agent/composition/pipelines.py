@@ -1,0 +1,121 @@
+"""The pipelines of a configuration: which steps the readings of a source go through.
+
+Each source has one pipeline of the contract: `decode`, then the steps of each [[pipeline]] that it may be for, in the
+order of the file. Sources that go through the same ones share it; a step that is in several of them is one object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from pydantic_core import to_json
+
+from agent.held import Holder
+from agent.processors.holding import HoldingStep
+from agent.processors.registry import create_processor
+from agent.processors.route import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from agent.config import AgentConfig, PipelineConfig, StepConfig
+    from agent.processors.decode import Decode
+    from agent.processors.reading_step import ReadingStep
+    from agent.spine.processing import ProcessingManager
+    from collectors.models import Reading
+
+    TakeLate: TypeAlias = Callable[[str, str, list[Reading]], Awaitable[None]]
+    """Pipeline, step, readings."""
+
+PLAIN = "plain"
+"""The pipeline of sources that no [[pipeline]] is for: it only decodes."""
+
+
+def pipeline_id_of(config: AgentConfig, source_id: str) -> str:
+    """The id of a source's pipeline."""
+    return "+".join(pipeline.name for pipeline in config.pipelines_of(source_id)) or PLAIN
+
+
+class Pipelines:
+    """Makes the pipelines of all sources.
+
+    Args:
+        config: The whole configuration.
+        processing: Gets them.
+        decode: Their first step.
+
+    Attributes:
+        after_holding: The pipelines with steps that hold readings back, and in each the steps that come after the
+            first of those.
+    """
+
+    def __init__(self, config: AgentConfig, processing: ProcessingManager, decode: Decode) -> None:
+        self._config = config
+        self._processing = processing
+        self._decode = decode
+        self._steps = {
+            pipeline.name: [_step(pipeline, step) for step in pipeline.step] for pipeline in config.pipeline
+        }
+        self._holding: dict[str, tuple[HoldingStep, dict[str, str]]] = {}
+        """Steps that hold readings back, by key: and by which id each pipeline has them."""
+        self.after_holding: dict[str, frozenset[str]] = {}
+
+    async def make(self) -> None:
+        """Make them."""
+        for pipeline_id, source in {
+            pipeline_id_of(self._config, source.id): source for source in self._config.source
+        }.items():
+            await self._make(pipeline_id, self._config.pipelines_of(source.id))
+
+    async def _make(self, pipeline_id: str, parts: Sequence[PipelineConfig]) -> None:
+        pipeline = await self._processing.create_pipeline(pipeline_id)
+        await pipeline.add_step(self._decode, 0)
+        placed = [(part, place, step) for part in parts for place, step in enumerate(self._steps[part.name])]
+        after: set[str] | None = None
+        for order, (part, place, step) in enumerate(placed, start=1):
+            step_id = await pipeline.add_step(step, order)
+            if after is not None:
+                after.add(step_id)
+            if isinstance(step, HoldingStep):
+                after = set() if after is None else after
+                self._holding.setdefault(_key(part, place), (step, {}))[1][pipeline_id] = step_id
+        if after is not None:
+            self.after_holding[pipeline_id] = frozenset(after)
+
+    def holders(self, take_late: TakeLate) -> list[Holder]:
+        """The steps that hold readings back.
+
+        Args:
+            take_late: Brings what a step gives later through the rest of its pipeline.
+        """
+        return [
+            Holder(key, step, partial(self._resume, take_late, step_ids))
+            for key, (step, step_ids) in self._holding.items()
+        ]
+
+    async def _resume(
+        self, take_late: TakeLate, step_ids: Mapping[str, str], readings: Sequence[Reading]
+    ) -> None:
+        by_pipeline: dict[str, list[Reading]] = {}
+        for reading in readings:
+            by_pipeline.setdefault(pipeline_id_of(self._config, reading.source), []).append(reading)
+        for pipeline_id, own in by_pipeline.items():
+            await take_late(pipeline_id, step_ids[pipeline_id], own)
+
+
+def _step(pipeline: PipelineConfig, config: StepConfig) -> ReadingStep:
+    step = create_processor(config.processor, config.options)
+    step.on_error = config.on_error
+    if pipeline.tags is not None or pipeline.metrics is not None:
+        metrics = None if pipeline.metrics is None else frozenset(pipeline.metrics)
+        step.route = Route(None, pipeline.tags, metrics)
+    return step
+
+
+def _key(pipeline: PipelineConfig, place: int) -> str:
+    """Names what a step holds. Another step, or other options, give another name: they could not go on with it."""
+    step = pipeline.step[place]
+    options = hashlib.sha256(to_json(step.options)).hexdigest()[:12]
+    return f"{pipeline.name}/{place}:{step.processor}:{options}"

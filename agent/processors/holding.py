@@ -1,0 +1,65 @@
+"""What steps share that hold readings back: windows that are not full, a corner that may be none.
+
+What such a step holds was accepted, and must survive whatever happens: so its state is rows that somebody keeps
+durable (`agent.running_state`), each with the readings that it stands for, should the step never come back.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.processors.reading_step import ReadingStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.processors.series import SeriesKey
+    from collectors.models import Reading
+
+READINGS: Final = "readings"
+"""The key of a row under which the documents of the readings are that it stands for."""
+
+
+class HoldingStep(ReadingStep):
+    """A step that may give a reading later than it took it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._changed: set[SeriesKey] = set()
+
+    @abstractmethod
+    def row(self, series: SeriesKey) -> dict[str, Any] | None:
+        """What is held of a series, as JSON, with the documents of its readings under `READINGS`; None: nothing."""
+
+    @abstractmethod
+    def restore_row(self, series: SeriesKey, row: Mapping[str, Any]) -> None:
+        """Take up what `row` gave."""
+
+    @abstractmethod
+    def due(self, monotonic_s: float) -> Sequence[Reading]:
+        """What need not wait for another reading any longer."""
+
+    def changed_rows(self) -> dict[str, dict[str, Any] | None]:
+        """The rows that changed since the last call, by name; None: nothing is held of that series any more."""
+        changed, self._changed = self._changed, set()
+        return {_name(series): self.row(series) for series in changed}
+
+    def restore(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Go on with what was held when the program ended."""
+        for name, row in rows.items():
+            self.restore_row(_series(name), row)
+
+    def _note(self, series: SeriesKey) -> None:
+        self._changed.add(series)
+
+
+def _name(series: SeriesKey) -> str:
+    source, tags = series
+    return json.dumps([source, *tags], separators=(",", ":"), ensure_ascii=False)
+
+
+def _series(name: str) -> SeriesKey:
+    source, *tags = json.loads(name)
+    return (source, tuple((key, value) for key, value in tags))

@@ -1,0 +1,68 @@
+"""Windows of MQTT messages, counted by a device that is killed again and again: no message is lost or counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from buffer import BufferDB
+from tests.rigs.configuration import device, mqtt_source
+from tests.rigs.mosquitto import BrokerSettings, Mosquitto
+from tests.rigs.mqtt_sensors import MqttSensor, speaking
+from tests.rigs.programs import AgentProgram, seed_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SENSORS, HZ, LIVES = 5, 40.0, 5
+PIPELINE = """
+[[pipeline]]
+
+[[pipeline.step]]
+processor = "aggregate"
+every = "1 s"
+lateness = "2 s"
+functions = ["count", "max"]
+on_error = "dead_letter"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_device_that_is_killed_again_and_again_counts_each_message_once(tmp_path):
+    rng = random.Random(seed_of("test_windows"))
+    async with AsyncExitStack() as stack:
+        broker = stack.enter_context(Mosquitto(BrokerSettings(persistence=True)))
+        config = device(mqtt_source(broker.url), PIPELINE)
+        agent = stack.enter_context(AgentProgram(tmp_path, config))
+        sensors = [MqttSensor(f"sensor-{place}", broker.port, HZ) for place in range(SENSORS)]
+        agent.start()
+        await agent.until(lambda report: report.sources[0].state == "connected", "the subscription")
+        async with speaking(sensors):
+            for _ in range(LIVES):
+                await asyncio.sleep(rng.uniform(0.5, 3))
+                agent.kill()
+                agent.start()
+                await agent.until(lambda report: report.sources[0].state == "connected", "it is back")
+            await asyncio.sleep(2)
+        published = sum(sensor.published for sensor in sensors)
+        await asyncio.sleep(
+            4
+        )  # a window and its lateness, after which a silent sensor's last window is given
+        assert (await agent.stop())[0] == 0
+    windows, late = await asyncio.to_thread(kept, tmp_path / "buffer")
+    counted = sum(document["values"]["n.count"] for document in windows)
+    keys = [(document["tags"]["topic"], document["t"]) for document in windows]
+    assert len(keys) == len(set(keys)), "each window once"
+    assert counted + late == published
+    print(f"{published} messages in {len(windows)} windows, {late} too late, {LIVES} kills")  # noqa: T201 (figures)
+
+
+def kept(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """The windows, and how many dead letters."""
+    with BufferDB(folder) as buffer:
+        return [dict(document) for document in buffer.table("readings")], len(buffer.table("dead_letters"))

@@ -30,6 +30,11 @@ mosquitto_pub   mosquitto-clients
 shellcheck      shellcheck
 faketime        faketime
 dbus-daemon     dbus-daemon
+qemu-system-x86_64      qemu-system-x86
+/usr/lib/x86_64-linux-gnu/libdw.so.1            libdw1
+/usr/lib/x86_64-linux-gnu/libasound.so.2        libasound2
+/usr/lib/x86_64-linux-gnu/libglib-2.0.so.0      libglib2.0-0
+/usr/lib/x86_64-linux-gnu/libdbus-1.so.3        libdbus-1-3
 avr-gcc         gcc-avr
 cc              gcc
 make            make

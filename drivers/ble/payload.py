@@ -35,14 +35,23 @@ class Payload:
         self.one_sensor = config.address is not None and len(config.address) == 1
         """Whether no other sensor can be meant."""
         self.want = Want(config.scan, self._patterns())
+        """The scan that it takes; another object when that has changed."""
+
+    def needs_repetitions(self) -> None:
+        """The data has no number, so that its repetitions count, and a passive scan tells changes only."""
+        if self.want.patterns and self._config.scan == "auto":
+            self.want = Want("auto")
 
     def _patterns(self) -> tuple[tuple[int, int, bytes], ...]:
-        if self._config.name is not None:
+        config = self._config
+        if config.name is not None:
             return ()  # a passive scan may never hear it
+        if config.scan == "auto" and not config.numbered and self._maker is None:
+            return ()  # see `needs_repetitions`
         if self._service is not None:
             return service_patterns(self._service)
-        if self._config.manufacturer is not None:
-            return company_patterns(self._config.manufacturer)
+        if config.manufacturer is not None:
+            return company_patterns(config.manufacturer)
         return ()
 
     def fits(self, advertisement: Advertisement) -> bool:

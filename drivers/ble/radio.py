@@ -239,9 +239,21 @@ class Radio:
                 return
             logger.info("%s: scanning anew", self.name)
             self._rescanned_s = self._clock.monotonic_s()
-            if self._scan is not None and self._scan.passive and not self._scan.passive_only:
-                self._passive_works = False  # as far as we can know
             await self._scan_anew()
+
+    async def distrust_passive(self) -> bool:
+        """Scan actively from now on, where a passive scan may be what hears nothing; whether it was one.
+
+        Raises:
+            ConnectionError: The scan cannot be started.
+        """
+        async with self._lock:
+            if self._scan is None or not self._scan.passive or self._scan.passive_only:
+                return False
+            logger.info("%s: scanning actively, since a passive scan hears nothing", self.name)
+            self._passive_works = False
+            await self._scan_anew()
+            return True
 
     async def power_cycle(self, since_s: float) -> None:
         """Switch the adapter off and on, unless that was done since then, and scan again.

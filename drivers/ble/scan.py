@@ -3,6 +3,9 @@
 A passive scan only listens: it costs sensors no answer and us no request. BlueZ does it for advertisements that hold given
 patterns, so it serves sources that can say what the data they want begins with. Everything else, and names, which most sensors
 tell only when asked, needs an active scan; that one hears all that a passive one does.
+
+And a passive scan tells an advertisement only when something in it has changed. That is enough where each measurement has
+a number; where it has none, 'measured again, and the same' would never be told.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ Mode: TypeAlias = Literal["auto", "passive", "active"]
 Pattern: TypeAlias = tuple[int, int, bytes]
 """At which place of an AD structure, of which type, which bytes."""
 
-_LISTED_PLACES: Final = (0, 2, 4, 6)
-"""Where a service's short UUID is sought in the list of those that a sensor has: few have more than four."""
+PATTERNS_MAX: Final = 7
+"""bluetoothd 5.66 counts the bytes of a monitor's patterns, 34 each, in one byte: an eighth makes it overwrite its own memory
+and end. Sources that want more share an active scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ def combined(wants: Sequence[Want], *, passive_works: bool) -> Scan | None:
         return None
     if all(want.mode != "active" and want.patterns for want in wants):
         passive_only = any(want.mode == "passive" for want in wants)
-        if passive_works or passive_only:
-            patterns = {pattern for want in wants for pattern in want.patterns}
+        patterns = {pattern for want in wants for pattern in want.patterns}
+        if len(patterns) <= PATTERNS_MAX and (passive_works or passive_only):
             return Scan(passive=True, passive_only=passive_only, patterns=tuple(sorted(patterns)))
     return Scan()
 
@@ -61,11 +65,8 @@ def company_patterns(company: int) -> tuple[Pattern, ...]:
 
 
 def service_patterns(uuid: str) -> tuple[Pattern, ...]:
-    """Advertisements with data of a service, or that name it among the first."""
+    """Advertisements with data of a service."""
     identifier = uuid_bytes(uuid)
-    if len(identifier) == 2:  # noqa: PLR2004 (bytes of a short UUID)
-        lists = (advertisement.UUIDS_16_SOME, advertisement.UUIDS_16)
-        listed = [(place, kind, identifier) for kind in lists for place in _LISTED_PLACES]
-        return ((0, advertisement.SERVICE_DATA_16, identifier), *listed)
-    lists = (advertisement.UUIDS_128_SOME, advertisement.UUIDS_128)
-    return ((0, advertisement.SERVICE_DATA_128, identifier), *((0, kind, identifier) for kind in lists))
+    is_short = len(identifier) == 2  # noqa: PLR2004 (bytes of a short UUID)
+    kind = advertisement.SERVICE_DATA_16 if is_short else advertisement.SERVICE_DATA_128
+    return ((0, kind, identifier),)

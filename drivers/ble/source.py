@@ -101,6 +101,7 @@ class BleSource(IDataSource):
             self._inbox = Inbox(WAITING_MAX)
             self._watchdog.listen(self._clock.monotonic_s())
             self._without_data = 0
+            self.want = self.payload.want
             await radio.join(self)
         except BaseException:
             await station(self._clock).leave(self)
@@ -128,6 +129,9 @@ class BleSource(IDataSource):
         if radio is None:
             raise ConnectionError(f"the BLE source {self._source_id!r} is not connected")
         while True:
+            if self.want is not self.payload.want:
+                self.want = self.payload.want
+                await radio.retune()
             try:
                 async with asyncio.timeout(max(0.0, self._watchdog.due_s - self._clock.monotonic_s())):
                     return self._collected(await self._inbox.get())
@@ -178,6 +182,8 @@ class BleSource(IDataSource):
         self._without_data = 0
         self._watchdog.heard(now_s)
         numbered = self.payload.is_numbered(measured)
+        if not numbered:
+            self.payload.needs_repetitions()
         if not self.repeats.is_new(advertisement.address, measured, now_s, numbered=numbered):
             return
         quality = {"rssi_dbm": float(data.rssi)}
@@ -204,5 +210,7 @@ class BleSource(IDataSource):
         rung = self._watchdog.climb(now_s)
         if rung is Rung.RESCANNED:
             await radio.rescan(recently_s)
-        elif rung is Rung.CYCLED and self._config.manage_adapter and radio.is_deaf(silent_since_s):
-            await radio.power_cycle(recently_s)
+        elif rung is Rung.CYCLED and radio.is_deaf(silent_since_s):
+            was_passive = await radio.distrust_passive()
+            if self._config.manage_adapter and not was_passive:
+                await radio.power_cycle(recently_s)

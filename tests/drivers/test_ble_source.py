@@ -73,7 +73,7 @@ async def test_an_advertisement_becomes_collected_data_stamped_at_arrival(bluez)
 
 async def test_a_measurement_said_many_times_is_one_reading(bluez):
     sensor = await bluez.sensor(FIRST)
-    async with connected(bluez, address=FIRST) as source:
+    async with connected(bluez, address=FIRST, scan="active") as source:
         for number in range(3):
             for _ in range(5):
                 sensor.say(temperature(number))
@@ -176,6 +176,21 @@ async def test_a_scan_is_passive_where_that_is_enough(bluez):
         await collect(source)
     assert not bluez.monitoring
     assert "StartDiscovery" not in bluez.calls
+
+
+async def test_data_without_a_number_needs_an_active_scan(bluez):
+    # A passive scan tells what has changed only, never that it was measured again.
+    sensor = await bluez.sensor(FIRST)
+    async with connected(bluez, address=FIRST, interval="50 ms") as source:
+        await soon(lambda: bluez.monitoring)
+        await sensor.advertise(Advertisement(service_data={BTHOME: bytes.fromhex("4002c409")}))
+        for _ in range(4):
+            await collect(source)
+        assert bluez.discovering
+    async with connected(bluez, "struct", manufacturer=RUUVI):
+        assert bluez.discovering
+    async with connected(bluez, "struct", manufacturer=RUUVI, numbered=True):
+        await soon(lambda: bluez.monitoring)
 
 
 async def test_a_name_needs_an_active_scan_and_then_all_share_it(bluez):
@@ -399,10 +414,15 @@ async def test_an_adapter_that_is_not_ours_to_manage_is_not_switched(bluez, impa
 
 
 async def test_a_passive_scan_that_hears_nothing_becomes_an_active_one(bluez, impatient):
+    sensor = await bluez.sensor(FIRST)
     async with connected(bluez, address=FIRST) as source:
-        await soon(lambda: bluez.monitoring)
-        await nothing_comes(source, 0.3)
-        assert bluez.discovering
+        waiting = asyncio.create_task(source.collect())
+        await soon(lambda: bluez.discovering)
+        assert not bluez.monitoring
+        sensor.say(temperature(1))
+        async with asyncio.timeout(5):
+            await waiting
+    assert bluez.calls.count("Set") == 0
 
 
 async def test_a_bluetoothd_that_hangs_while_it_is_looked_after_is_a_lost_link(bluez, impatient, monkeypatch):

@@ -30,7 +30,12 @@ def asked_for() -> dict[str, list[str]]:
         "run": run,
         "demo": [*run, *extras["demo"], *extras["http"]],
         "build": groups["build"],
-        "test": [*run, *extras["demo"], *extras["http"], *groups["build"], *groups["test"]],
+        "test": [
+            *run,
+            *(one for extra in extras.values() for one in extra),
+            *groups["build"],
+            *groups["test"],
+        ],
     }
 
 

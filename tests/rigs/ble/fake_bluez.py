@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tests.rigs.ble.world import Advertisement, Characteristic
 
 BLUEZ = "org.bluez"
+_OF_BLUETOOTHD = "bluetoothd:"
+"""Begins the names of tasks that end with it."""
 _LOSSES = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'"
 
 
@@ -127,6 +129,9 @@ class FakeBluez:
         """SIGKILL: its connection to the bus ends, and nothing is said."""
         for sensor in self._sensors.values():
             sensor.subscriptions.clear()
+        for task in self._tasks:
+            if task.get_name().startswith(_OF_BLUETOOTHD):
+                task.cancel()
         self.tree.objects.clear()
         self.bus.disconnect()
         with contextlib.suppress(EOFError):  # of a bus that has gone before
@@ -195,7 +200,7 @@ class FakeBluez:
         ):
             return None
         self.calls.append(str(message.member))
-        self.run(self._reply(self.bus, message), f"bluez:{message.member}")
+        self.run(self._reply(self.bus, message), f"{_OF_BLUETOOTHD}{message.member}")
         return True
 
     def _forget_client(self, name: str) -> None:
@@ -265,7 +270,7 @@ class FakeBluez:
             self._forget_signals()
 
     def _register_monitor(self, sender: str, path: str) -> None:
-        self.run(self._monitors.register(sender, path), "bluez:monitor")
+        self.run(self._monitors.register(sender, path), f"{_OF_BLUETOOTHD}monitor")
 
     def _remove_device(self, _sender: str, path: str) -> None:
         for sensor in self._sensors.values():

@@ -62,6 +62,10 @@ class FakeSensor:
         self._advertisement = advertisement
         self.say(advertisement)
 
+    async def fall_silent(self) -> None:
+        """Send nothing any more."""
+        self._advertisement = None
+
     async def live(self) -> None:
         """Advertise at the interval, while in range and not connected."""
         while True:
@@ -79,7 +83,10 @@ class FakeSensor:
         properties = self._properties(advertisement, with_name=active)
         tree = self._bluez.tree
         if self.path in tree:
-            tree.change(self.path, DEVICE, properties)
+            known = tree.objects[self.path][DEVICE]
+            # A passive scan tells what has changed only.
+            if active or any(known.get(name) != value for name, value in properties.items()):
+                tree.change(self.path, DEVICE, properties)
             return
         flags = ("Paired", "Bonded", "Trusted", "Blocked", "Connected", "ServicesResolved", "LegacyPairing")
         base = {
@@ -113,6 +120,11 @@ class FakeSensor:
         if advertisement.name is not None and with_name:
             found |= {"Name": Variant("s", advertisement.name), "Alias": Variant("s", advertisement.name)}
         return found
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether somebody is connected and wants notifications."""
+        return bool(self.subscriptions)
 
     async def notify(self, short: int, value: bytes) -> bool:
         """Notify whoever is subscribed; whether anybody is."""

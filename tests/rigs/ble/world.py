@@ -66,6 +66,13 @@ class Sensor(Protocol):
     async def advertise(self, advertisement: Advertisement) -> None:
         """Send this again and again, several times a second, until told otherwise."""
 
+    async def fall_silent(self) -> None:
+        """Send nothing any more."""
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether somebody is connected and wants notifications."""
+
     async def notify(self, short: int, value: bytes) -> bool:
         """Notify whoever is subscribed; whether anybody is."""
 

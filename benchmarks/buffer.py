@@ -47,23 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     print(machine())
-    chosen = PARTS if options.part == "all" else {options.part: PARTS[options.part]}
-    status = 0
     try:
         print(disk(options.directory))
-        for part, seconds in chosen.values():
-            try:
+        for name, (part, seconds) in PARTS.items():
+            if options.part in {"all", name}:
                 part(options.directory, options.seconds or seconds)
-            except CannotMountError as error:
-                status = _complain(error)
-    except NoDiskError as error:
-        status = _complain(error)
-    return status
-
-
-def _complain(error: Exception) -> int:
-    print(f"python -m benchmarks.buffer: {error}", file=sys.stderr)
-    return 1
+    except (NoDiskError, CannotMountError) as error:
+        print(f"python -m benchmarks.buffer: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from collectors.suggestion import nearest
-from drivers.extensions import ExtensionError, extensions, load
+from drivers.extensions import ExtensionError, Names, extensions, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,13 +43,11 @@ class Choices(Generic[T]):
     def __init__(self, what: str, own: Mapping[str, str], group: str, kind: type[T]) -> None:
         self.own = own
         self.group = group
+        self.names = Names(own, group)
+        """The names of all parts, those of other packages too."""
         self._what = what
         self._kind = kind
         self._loaded: dict[str, type[T]] = {}
-
-    def names(self) -> list[str]:
-        """The names of all parts, those of other packages too."""
-        return sorted({*self.own, *extensions(self.group)})
 
     def find(self, name: str) -> type[T]:
         """The class of the part with this name.
@@ -90,7 +88,7 @@ class Choices(Generic[T]):
             return cast("type[T]", getattr(import_module(module), attribute))
         point = extensions(self.group).get(name)
         if point is None:
-            meant = nearest(name, self.names())
+            meant = nearest(name, self.names)
             hint = f"; did you mean `{meant}`?" if meant is not None else ""
             raise ValueError(f"there is no {self._what} {name!r}; there are {self._listed()}{hint}")
         found = load(point)
@@ -99,7 +97,7 @@ class Choices(Generic[T]):
         return found
 
     def _listed(self) -> str:
-        return ", ".join(self.names())
+        return ", ".join(self.names)
 
 
 def _with_hints(error: ValidationError, model: type[BaseModel]) -> ValidationError:

@@ -11,9 +11,11 @@ is to be listed: who uses no such part pays nothing for it. A name of our own is
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.metadata import EntryPoint
 
 DRIVERS: Final = "outstation.drivers"
@@ -49,3 +51,25 @@ def load(point: EntryPoint) -> object:
         raise ExtensionError(
             f"{point.name!r} of {package_of(point)} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
+
+
+class Names(Collection[str]):
+    """The names of our own parts and of those of other packages, which are looked for only when that decides something.
+
+    Args:
+        own: Our own.
+        group: The group of entry points by which other packages bring theirs.
+    """
+
+    def __init__(self, own: Collection[str], group: str) -> None:
+        self.own = own
+        self.group = group
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or name in extensions(self.group)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self.own, *extensions(self.group)}))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))

@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from collectors.suggestion import nearest
+from drivers.extensions import DRIVERS as GROUP
+from drivers.extensions import ExtensionError, Names, extensions, load, package_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +34,9 @@ class Driver:
     config: str
     source: str
     summary: str
+    """What it reads, in one line."""
+    example: str
+    """TOML of a [[source]], which a test loads."""
     registration: Mapping[str, object] = field(default_factory=dict)
     """What its sources are registered with (`collectors.registration.SourceRegistration`)."""
     presets: str | None = None
@@ -43,12 +48,27 @@ DRIVERS: Mapping[str, Driver] = {
         config="drivers.ble.config:BleConfig",
         source="drivers.ble.source:BleSource",
         summary="what Bluetooth LE sensors advertise",
+        example="""\
+[[source]]
+id = "hall"
+driver = "ble"
+address = "A4:C1:38:12:34:56"
+codec = "bthome"
+""",
         registration={"retry_cap_s": 5.0},  # it waits by itself for what is missing
     ),
     "gatt": Driver(
         config="drivers.ble.config:GattConfig",
         source="drivers.ble.gatt_source:GattSource",
         summary="characteristics of a Bluetooth LE sensor that is connected to",
+        example="""\
+[[source]]
+id = "strap"
+driver = "gatt"
+address = "A4:C1:38:12:34:56"
+notify = ["2a37"]
+codec = "gatt"
+""",
         # Until the sensor is heard, another one is done, it is connected to, and its services are known.
         registration={"retry_cap_s": 5.0, "connect_timeout_s": 90.0},
     ),
@@ -56,42 +76,89 @@ DRIVERS: Mapping[str, Driver] = {
         config="drivers.mqtt.config:MqttSourceConfig",
         source="drivers.mqtt.source:MqttSource",
         summary="messages from an MQTT broker, acknowledged when they are durable",
+        example="""\
+[[source]]
+id = "house"
+driver = "mqtt"
+url = "mqtt://localhost:1883"
+topics = ["sensors/#"]
+""",
         presets="drivers.mqtt.presets:PRESETS",
     ),
     "serial": Driver(
         config="drivers.serial.config:SerialConfig",
         source="drivers.serial.source:SerialSource",
         summary="frames from a serial port, a device or socket://",
+        example="""\
+[[source]]
+id = "soil"
+driver = "serial"
+port = "/dev/serial/by-id/usb-Arduino_Uno-if00"
+baudrate = 115200
+settle = "2 s"
+silent_after = "1 min"
+framing = { type = "cobs", crc = "crc16" }
+
+[source.codec]
+type = "struct"
+byteorder = "little"
+
+[[source.codec.layout]]
+fields = [{ name = "temperature", type = "i16", scale = 0.1, unit = "Cel" }]
+""",
     ),
     "simulated": Driver(
         config="drivers.simulated.config:SimulatedConfig",
         source="drivers.simulated.source:SimulatedSource",
         summary="made-up readings at a fixed rate",
+        example="""\
+[[source]]
+id = "test"
+driver = "simulated"
+rate = 10
+signals = [{ name = "temperature", kind = "sine", mean = 21, amplitude = 3 }]
+""",
     ),
 }
 
 
+NAMES = Names(DRIVERS, GROUP)
+"""The names of all drivers, those of other packages too."""
+
+
 def driver(name: str) -> Driver:
-    """The driver with this name; imports nothing.
+    """The driver with this name; imports nothing, unless another package brings it.
 
     Raises:
-        ValueError: There is none; the message lists those there are.
+        ValueError: There is none, or it cannot be used; the message says what would be right.
     """
     found = DRIVERS.get(name)
-    if found is None:
-        meant = nearest(name, DRIVERS)
+    if found is not None:
+        return found
+    point = extensions(GROUP).get(name)
+    if point is None:
+        meant = nearest(name, NAMES)
         hint = f"did you mean {meant!r}? " if meant is not None else ""
-        raise ValueError(f"no driver is named {name!r}: {hint}there are {', '.join(sorted(DRIVERS))}")
-    return found
+        raise ValueError(f"no driver is named {name!r}: {hint}there are {', '.join(NAMES)}")
+    brought = load(point)
+    if not isinstance(brought, Driver):
+        raise ExtensionError(f"{name!r} of {package_of(point)} is no drivers.registry.Driver")
+    return brought
 
 
 def load_config_class(name: str) -> type[BaseModel]:
     """The class that checks a driver's configuration; imports no library that only its source needs.
 
+    Of a driver that another package brings, the source is tried as well: a part of it that is missing is found
+    when the configuration is checked.
+
     Raises:
-        ValueError: There is no such driver.
+        ValueError: There is no such driver, or it cannot be used.
     """
-    return cast("type[BaseModel]", _load(driver(name).config))
+    found = driver(name)
+    if name not in DRIVERS:
+        _load(found.source, name)
+    return cast("type[BaseModel]", _load(found.config, name))
 
 
 def load_presets(name: str) -> Mapping[str, Mapping[str, Any]]:
@@ -99,18 +166,25 @@ def load_presets(name: str) -> Mapping[str, Mapping[str, Any]]:
     found = DRIVERS.get(name)
     if found is None or found.presets is None:
         return {}
-    return cast("Mapping[str, Mapping[str, Any]]", _load(found.presets))
+    return cast("Mapping[str, Mapping[str, Any]]", _load(found.presets, name))
 
 
 def load_source_class(name: str) -> SourceClass:
     """The class of a driver's sources; imports what it needs.
 
     Raises:
-        ValueError: There is no such driver.
+        ValueError: There is no such driver, or it cannot be used.
     """
-    return cast("SourceClass", _load(driver(name).source))
+    return cast("SourceClass", _load(driver(name).source, name))
 
 
-def _load(target: str) -> object:
+def _load(target: str, name: str) -> object:
     module, _, attribute = target.partition(":")
-    return getattr(import_module(module), attribute)
+    if name in DRIVERS:
+        return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except Exception as error:
+        raise ExtensionError(
+            f"the driver {name!r} cannot be loaded: {target}: {type(error).__name__}: {error}"
+        ) from error

@@ -74,6 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
     _config_argument(read)
     read.add_argument("--count", "-n", type=int, metavar="N", help="stop after N frames or messages")
 
+    drivers = commands.add_parser(
+        "drivers", help="list the drivers, framings and codecs, each with an example"
+    )
+    drivers.add_argument("name", nargs="?", metavar="NAME", help="only those with this name")
+
     receive = commands.add_parser("receive", help="be the cloud end: take batches, keep each reading once")
     receive.add_argument(
         "--from",

@@ -4,7 +4,17 @@ Everything else sees interfaces. What a configuration does not use is not import
 """
 
 from agent.composition.agent import Agent
-from agent.composition.catalogue import catalogue
+from agent.composition.catalogue import Part, catalogue, list_parts
 from agent.composition.parts import create_source, device_id_of, find_codec, open_buffer, socket_path
 
-__all__ = ["Agent", "catalogue", "create_source", "device_id_of", "find_codec", "open_buffer", "socket_path"]
+__all__ = [
+    "Agent",
+    "Part",
+    "catalogue",
+    "create_source",
+    "device_id_of",
+    "find_codec",
+    "list_parts",
+    "open_buffer",
+    "socket_path",
+]

@@ -36,7 +36,7 @@ from agent.config.model import (
 from agent.config.sessions import shared_sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -48,7 +48,7 @@ class Kind:
     """The parts of one kind that a configuration can name, and how to get the model of one's options."""
 
     what: str
-    names: frozenset[str]
+    names: Collection[str]
     options_of: Callable[[str], type[BaseModel]]
     presets_of: Callable[[str], Mapping[str, Mapping[str, Any]]] = lambda _name: {}
     """The ready configurations of a part, each by the name that its key `preset` says."""
@@ -182,7 +182,11 @@ class _Loader:
                 Problem(path, unknown_choice(kind.what, kind.names, name), shown(key, name))
             )
             return None
-        model = kind.options_of(name)
+        try:
+            model = kind.options_of(name)
+        except ValueError as error:  # another package brings it, and does not work
+            self._problems.append(Problem(key_path([*where, key]), str(error), shown(key, name)))
+            return None
         found = len(self._problems)
         options = self._section(model, rest, where)
         self._extend_known_keys(found, shared)

@@ -79,8 +79,8 @@ class SerialConfig(BaseModel):
     settle: Annotated[DurationS, Field(le=60)] | None = None
     """How long the device restarts after its port was opened (an Uno: 2 s). Until then nothing is sent to it, and what is
     no frame is boot noise, no error."""
-    silence: Annotated[DurationS, Field(le=7 * 86400)] | None = None
-    """The port is opened anew when no good frame came for so long."""
+    silent_after: Annotated[DurationS, Field(le=30 * 86400)] | None = None
+    """The port is opened anew when no good frame came for so long. A key of every source, which says so as well."""
     poll: PollConfig | None = None
     """What to ask the device, and how often, if it does not speak by itself."""
     resend: ResendConfig | None = None

@@ -233,7 +233,7 @@ class SerialLink(asyncio.Protocol):
         what = "nothing" if not (counts.frames or counts.dropped_bytes) else "no good frame"
         raise PortError(
             TroubleKind.SILENT,
-            f"{self._name}: {what} for {self._silence_s:g} s (`silence`): the port is opened anew",
+            f"{self._name}: {what} for {self._silence_s:g} s (`silent_after`): the port is opened anew",
         )
 
     def _pause(self) -> None:

@@ -113,7 +113,7 @@ class SerialSource(IDataSource):
             framing.framer(),
             self._clock,
             gap_s=framing.gap_s,
-            silence_s=config.silence,
+            silence_s=config.silent_after,
             settle_s=config.settle or 0.0,
         )
         if config.is_device:

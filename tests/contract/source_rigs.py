@@ -1,5 +1,6 @@
 """Every source, mock and real, with the world that it measures."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from drivers.ble.gatt_source import GattSource
 from drivers.ble.source import BleSource
 from drivers.mqtt.config import MqttSourceConfig
 from drivers.mqtt.source import MqttSource
+from drivers.registry import load_config_class, load_source_class
 from drivers.serial.config import SerialConfig
+from drivers.serial.poll_config import PollConfig
 from drivers.serial.source import SerialSource
 from drivers.simulated.config import SimulatedConfig
 from drivers.simulated.source import SimulatedSource
@@ -33,7 +36,9 @@ from tests.rigs.ble.world import (
     bthome,
     centidegrees,
 )
+from tests.rigs.example_driver import installed
 from tests.rigs.mosquitto import Mosquitto
+from tests.rigs.polled_sensor import PolledSensor
 from tests.rigs.pty import PtySensor, SocketSensor
 
 SAMPLE = b'{"temperature": 21.5}'
@@ -75,6 +80,14 @@ async def _serial() -> AsyncIterator[SourceRig]:
             config = SerialConfig(port=sensor.port)
             source = SerialSource("sensor", config, data_format="json", clock=SystemClock())
             yield SourceRig(source, lambda: sensor.write(SAMPLE + b"\n"))
+
+
+@asynccontextmanager
+async def _serial_polled() -> AsyncIterator[SourceRig]:
+    with TemporaryDirectory() as directory:
+        async with PtySensor(Path(directory)) as sensor, PolledSensor(sensor, lambda *_: SAMPLE + b"\n"):
+            config = SerialConfig(port=sensor.port, poll=PollConfig(request="?\n", interval=0.01))
+            yield SourceRig(SerialSource("sensor", config, data_format="json", clock=SystemClock()), _nothing)
 
 
 @asynccontextmanager
@@ -125,6 +138,18 @@ async def _gatt() -> AsyncIterator[SourceRig]:
             yield SourceRig(GattSource("sensor", config, data_format="gatt", clock=SystemClock()), deliver)
 
 
+@asynccontextmanager
+async def _template() -> AsyncIterator[SourceRig]:
+    await asyncio.to_thread(installed)
+    config_class = await asyncio.to_thread(load_config_class, "sysfs")
+    source_class = await asyncio.to_thread(load_source_class, "sysfs")
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "temp"
+        path.write_text("21500\n")
+        config = config_class.model_validate({"path": path, "interval": 0.01})
+        yield SourceRig(source_class("sensor", config, data_format="scaled", clock=SystemClock()), _nothing)
+
+
 SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
     "MockDataSource": _mock,
     "Thermometer": _example,
@@ -134,4 +159,6 @@ SOURCES: dict[str, Callable[[], AbstractAsyncContextManager[SourceRig]]] = {
     "MqttSource": _mqtt,
     "BleSource": _ble,
     "GattSource": _gatt,
+    "the template of a driver": _template,
+    "SerialSource, polled": _serial_polled,
 }

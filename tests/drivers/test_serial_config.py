@@ -16,7 +16,7 @@ from drivers.serial.config import SerialConfig
             "framing": {"type": "lines", "terminator": "\r\n", "max_frame": "4 KiB"},
             "open_timeout": "500 ms",
         },
-        {"port": "socket://[::1]:4001/", "silence": "1 min", "settle": 2},
+        {"port": "socket://[::1]:4001/", "silent_after": "1 min", "settle": 2},
         {"usb": {"vendor": "2341", "product": "0043", "serial": "A1"}, "baudrate": 9600},
         {"port": "/dev/ttyS0", "flow_control": "xonxoff", "hangup": False},
         {"port": "/dev/ttyS0", "poll": {"request": "?", "interval": "1 min"}},

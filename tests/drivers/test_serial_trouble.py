@@ -126,10 +126,10 @@ async def test_a_frame_cut_off_by_unplugging_is_counted_and_so_is_the_loss(senso
 
 
 async def test_silence_is_told_and_ends_the_connection(sensor):
-    async with connected(sensor.port, silence=0.1) as source:
+    async with connected(sensor.port, silent_after=0.1) as source:
         await sensor.write(b"1\n")
         assert good(await stream_of(source, 1)) == [b"1"]
-        with pytest.raises(PortError, match=r"no good frame for 0\.1 s \(`silence`\)") as caught:
+        with pytest.raises(PortError, match=r"no good frame for 0\.1 s \(`silent_after`\)") as caught:
             await stream_of(source, 1)
         assert caught.value.kind is TroubleKind.SILENT
         assert source.troubles == {"silent": 1}
@@ -140,7 +140,7 @@ async def test_silence_is_told_and_ends_the_connection(sensor):
 
 
 async def test_garbage_does_not_count_as_a_sign_of_life(pty):
-    async with connected(pty.port, silence=0.15, framing="cobs") as source, asyncio.TaskGroup() as group:
+    async with connected(pty.port, silent_after=0.15, framing="cobs") as source, asyncio.TaskGroup() as group:
 
         async def chatter():
             while True:
@@ -154,7 +154,7 @@ async def test_garbage_does_not_count_as_a_sign_of_life(pty):
 
 
 async def test_frames_in_time_keep_it_open(pty):
-    async with connected(pty.port, silence=0.3) as source:
+    async with connected(pty.port, silent_after=0.3) as source:
         for number in range(8):
             await asyncio.sleep(0.08)
             await pty.write(b"%d\n" % number)
@@ -164,7 +164,7 @@ async def test_frames_in_time_keep_it_open(pty):
 
 async def test_who_did_not_take_what_came_is_not_told_that_the_device_was_silent(sensor):
     line = b"1234567\n"
-    async with connected(sensor.port, silence=0.2) as source:
+    async with connected(sensor.port, silent_after=0.2) as source:
         sending = asyncio.create_task(sensor.write(line * 60_000))
         await until(lambda: source._link.is_flooded)
         await asyncio.sleep(0.3)  # longer than the silence
@@ -550,7 +550,7 @@ async def test_an_adapter_that_comes_back_under_another_name_is_found_again(tmp_
 
 
 async def test_a_program_that_was_held_up_does_not_blame_the_device(pty):
-    async with connected(pty.port, silence=0.1) as source:
+    async with connected(pty.port, silent_after=0.1) as source:
         await stream_of_nothing(source)
         await pty.write(b"1\n")
         time.sleep(0.3)  # noqa: ASYNC251 (meant): the whole loop stands still, and cannot read

@@ -47,15 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     print(machine())
+    chosen = PARTS if options.part == "all" else {options.part: PARTS[options.part]}
+    status = 0
     try:
         print(disk(options.directory))
-        for name, (part, seconds) in PARTS.items():
-            if options.part in {"all", name}:
+        for part, seconds in chosen.values():
+            try:
                 part(options.directory, options.seconds or seconds)
-    except (NoDiskError, CannotMountError) as error:
-        print(f"python -m benchmarks.buffer: {error}", file=sys.stderr)
-        return 1
-    return 0
+            except CannotMountError as error:
+                status = _complain(error)
+    except NoDiskError as error:
+        status = _complain(error)
+    return status
+
+
+def _complain(error: Exception) -> int:
+    print(f"python -m benchmarks.buffer: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

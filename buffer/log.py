@@ -190,10 +190,10 @@ class Log(StreamedRecords):
         if active is not None and (
             (active.count and active.end + size > self._segment_bytes) or not active.room_for(len(flight))
         ):
-            self._roll(flight[0][0], size)
+            self._roll(flight[0][0])
             active = self._active
         if active is None:
-            active = self._begin_active(flight[0][0], size)
+            active = self._begin_active(flight[0][0])
         before = active.bytes_written
         active.write(flight, self.cursor())
         self.bytes_written += active.bytes_written - before
@@ -236,8 +236,8 @@ class Log(StreamedRecords):
         """Base and record count of the active file: after which trailer the next one comes."""
         return (self._active.base, self._active.count) if self._active else (self.next_id, 0)
 
-    def _begin_active(self, base: int | None = None, size: int = 0) -> ActiveFile:
-        """Make the file for what comes next, so many bytes at first.
+    def _begin_active(self, base: int | None = None) -> ActiveFile:
+        """Make the file for what comes next.
 
         Raises:
             DiskFault: The disk refused.
@@ -254,7 +254,6 @@ class Log(StreamedRecords):
                 base,
                 self.cursor(),
                 prefill_bytes=self._prefill_bytes,
-                first_bytes=size,
             )
         except OSError as error:
             self.fault = f"{self.directory}: {error}"
@@ -317,7 +316,7 @@ class Log(StreamedRecords):
         self.check_place()
         self.require_active()
 
-    def _roll(self, base: int, size: int = 0) -> None:
+    def _roll(self, base: int) -> None:
         """Seal the active file, having made the next one.
 
         In this order, since a directory without an active file would look as if nothing had been
@@ -327,7 +326,7 @@ class Log(StreamedRecords):
         assert old is not None
         self._active = None
         try:
-            self._begin_active(base, size)
+            self._begin_active(base)
         except DiskFault:
             self._active = old
             raise

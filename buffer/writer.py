@@ -41,7 +41,6 @@ class ActiveFile:
         cursor: int,
         *,
         prefill_bytes: int = PREFILL_BYTES,
-        first_bytes: int = 0,
     ) -> None:
         """Make the file: durable, with its name, before this returns.
 
@@ -51,8 +50,7 @@ class ActiveFile:
             table: The table's name.
             base: The lowest id it may hold.
             cursor: Up to which id all consumers have acknowledged.
-            prefill_bytes: How much is written ahead of small commits at a time.
-            first_bytes: The size of the first commit, as far as it is known.
+            prefill_bytes: How much is written ahead of small commits at a time, from the first one on.
         """
         self._fs = fs
         self._directory = directory
@@ -66,7 +64,7 @@ class ActiveFile:
         self.end = len(opening) + len(trailer)
         self._prefill_bytes = prefill_bytes
         data = opening + trailer + TAIL
-        data = data.ljust(_rounded_up(len(data) + self._ahead(first_bytes), BLOCK_BYTES))
+        data = data.ljust(_rounded_up(len(data), BLOCK_BYTES))
         self._file_end = len(data)
         self._handle = create_durably(fs, directory, active_name(base), data)
         self._block_bytes = fs.bypass_cache(self._handle)

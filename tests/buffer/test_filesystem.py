@@ -9,6 +9,7 @@ import pytest
 
 from buffer import BufferDB, filesystem
 from buffer.filesystem import BLOCK_BYTES, SystemFileSystem
+from buffer.writer import PREFILL_BYTES
 from tests.rigs.faulty_disk import FaultyDisk
 
 BLOCKS = [1, 3, 64, 65, 200]
@@ -135,7 +136,7 @@ def test_a_strange_block_size_is_not_believed(monkeypatch, stated):
 
 
 def test_a_commit_writes_the_blocks_that_change_and_no_others():
-    """512-byte blocks: a frame of 340 bytes changes one or two of them."""
+    """512-byte blocks: a frame of 340 bytes changes one or two of them; now and then space is written ahead."""
     disk = FaultyDisk(random.Random(1))
     db = BufferDB("/store", fs=disk, threaded=False)
     document = b'{"pad":"%s"}' % (b"x" * 217)
@@ -145,6 +146,8 @@ def test_a_commit_writes_the_blocks_that_change_and_no_others():
         db.insert_json([document])
         db.flush()
         written.append(db.bytes_written - before)
+    (ahead,) = [each for each in written if each > PREFILL_BYTES]
+    written.remove(ahead)
     assert set(written) == {512, 1024}
-    assert sum(written) < 40 * (340 + 512 + 10)
+    assert sum(written) < 39 * (340 + 512 + 10)
     db.close()

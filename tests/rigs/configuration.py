@@ -35,6 +35,11 @@ def mqtt_source(url: str, source_id: str = "hall", **options: object) -> str:
     return _source(source_id, "mqtt", {"url": url, "topics": ["sensors/+"], **options})
 
 
+def bluetooth_source(driver: str, source_id: str, **options: object) -> str:
+    """A source of advertisements (`ble`) or characteristics (`gatt`)."""
+    return _source(source_id, driver, options)
+
+
 def counting_source(rate_hz: float, *, start: int = 0) -> str:
     """A simulated source, `counter`, whose `n` counts from `start`."""
     signal = {"name": "n", "kind": "counter", "start": start}

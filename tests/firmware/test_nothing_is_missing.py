@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.rigs import cloud, synchronised
 from tests.rigs.configuration import device, serial_source, upstream
-from tests.rigs.programs import AgentProgram, free_port, receiver_program, until
+from tests.rigs.programs import AgentProgram, free_port, receiver_program, seed_of, until
 from tests.rigs.simulated_uno import SimulatedUno, build_firmware
 
 if TYPE_CHECKING:
@@ -121,4 +124,27 @@ async def test_a_cable_is_pulled_and_the_agent_killed(tmp_path, simulator, firmw
         made.agent.kill()
         made.start()
         await made.connected()
+        await made.end()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+async def test_a_minute_of_pulled_cables_noise_and_a_kill(tmp_path, simulator, firmware_folder):
+    """60 s: the cable is pulled five times, the agent killed once, and every 300th byte is changed on the way."""
+    rng = random.Random(seed_of("test_a_minute"))
+    firmware = build_firmware(firmware_folder, PERIOD_MS=PERIOD_MS)
+    async with journey(tmp_path, simulator, firmware, "cobs") as made:
+        assert await made.board.tell("noise 300") == "done"
+        killed_in = rng.randrange(5)
+        for cycle in range(5):
+            await asyncio.sleep(rng.uniform(8.0, 10.0))
+            await made.unplug(rng.uniform(0.2, 2.0))
+            if cycle == killed_in:
+                await asyncio.sleep(rng.uniform(0.0, 1.5))
+                made.agent.kill()
+                await asyncio.sleep(rng.uniform(0.0, 1.0))
+                made.start()
+                await made.connected()
+        await asyncio.sleep(max(0.0, made.began + 58 - time.monotonic()))
+        assert await made.board.tell("noise 0") == "done"
         await made.end()

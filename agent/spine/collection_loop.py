@@ -13,7 +13,7 @@ from agent.spine.errors import COLLECTION, describe
 from agent.spine.hearing import Hearing
 from agent.spine.spine import Spine
 from collectors.enums import EventType
-from collectors.interfaces import IDataSource
+from collectors.interfaces import IDataSource, Reappearing
 from collectors.metadata_keys import ACK_TOKEN, SENSOR
 from collectors.models import CollectedData, SystemEvent
 from collectors.registration import SourceRegistration
@@ -110,7 +110,31 @@ class CollectionLoop:
                 await self._failed(error)
             else:
                 return self._entry.link.frames
-            await self._sleep(self._entry.backoff.delay_s(self._spine.clock.monotonic_s()))
+            await self._pause(self._entry.backoff.delay_s(self._spine.clock.monotonic_s()))
+
+    async def _pause(self, delay_s: float) -> None:
+        """Wait for so long, or until what was unplugged is plugged in again."""
+        if not isinstance(self._source, Reappearing):
+            await self._sleep(delay_s)
+            return
+        async with asyncio.TaskGroup() as group:
+            waits = {
+                group.create_task(self._back_off(delay_s), name=f"back-off:{self._source_id}"),
+                group.create_task(self._reappeared(self._source), name=f"reappeared:{self._source_id}"),
+            }
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
+    async def _back_off(self, delay_s: float) -> None:
+        await self._sleep(delay_s)
+
+    async def _reappeared(self, source: Reappearing) -> None:
+        try:
+            await source.reappeared()
+        except Exception as error:  # noqa: BLE001 (whatever a driver raises: the back-off goes on)
+            _log.warning("source %s: does not tell when it is back: %s", self._source_id, describe(error))
+            await asyncio.Event().wait()
 
     async def _session(self) -> None:
         """One connection, from connect to disconnect; returns when the source has no more."""

@@ -114,6 +114,15 @@ class Resuming(Protocol):
 
 
 @runtime_checkable
+class Reappearing(Protocol):
+    """A source that can tell that what it could not reach has come back (beside `IDataSource`)."""
+
+    async def reappeared(self) -> None:
+        """Return when connecting again is worth a try before its time; may never return. Called between two attempts."""
+        ...
+
+
+@runtime_checkable
 class Remarking(Protocol):
     """A source that may work, and yet not as it was asked to (beside `IDataSource`)."""
 

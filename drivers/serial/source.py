@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from drivers.serial import port as serial_port
 from drivers.serial.link import SerialLink
 from drivers.serial.observer import Observer
 from drivers.serial.polling import Poller
+from drivers.serial.presence import Presence
 from drivers.serial.resender import Resender
 from drivers.serial.trouble import PortError, TroubleKind
 
@@ -45,7 +47,8 @@ class SerialSource(IDataSource):
         self._data_format = data_format
         self._clock = clock
         # Looked up at each opening, so that a test can put a stuck adapter in its place.
-        self._opener = serial_port.Opener(lambda: serial_port.open_device(config), config.name)
+        self._opener = serial_port.Opener(self._open_device, config.name)
+        self._presence = Presence(config)
         self._link: SerialLink | None = None
         self._is_connected = False
         self._observer = Observer(source_id, config, clock)
@@ -105,6 +108,16 @@ class SerialSource(IDataSource):
         self._is_connected = True
         if self._resender is not None:
             self._resender.reconnected()
+
+    async def reappeared(self) -> None:
+        """Return when the device is plugged in again; a serial server is never."""
+        if not self._config.is_device:
+            await asyncio.Event().wait()
+        await self._presence.changed()
+
+    def _open_device(self) -> serial_port.Port:
+        self._presence.note()
+        return serial_port.open_device(self._config)
 
     async def _open(self) -> SerialLink:
         config, framing = self._config, self._config.framing

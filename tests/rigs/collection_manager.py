@@ -33,7 +33,7 @@ class Highest(random.Random):
 
 
 @asynccontextmanager
-async def manager(sink=None, **policy):
+async def manager(sink=None, sleep=None, **policy):
     clock = WaitingClock()
     async with open_spine(clock=clock, rng=Highest(), close_timeout_s=1) as spine:
         handler = MockErrorHandler()
@@ -42,7 +42,7 @@ async def manager(sink=None, **policy):
         collection = CollectionManager(
             spine,
             backoff=BackoffPolicy(**({"first_s": 5, "base_s": 1, "cap_s": 8, "stable_s": 60} | policy)),
-            sleep=clock.sleep,
+            sleep=sleep or clock.sleep,
             **options,
         )
         collection.spine, collection.clock, collection.errors = spine, clock, handler.errors

@@ -91,6 +91,52 @@ async def test_it_never_gives_up_and_reports_each_change_once():
         assert source.closed == 2
 
 
+class Pluggable(Scripted):
+    def __init__(self, *connections, plugged):
+        super().__init__(*connections)
+        self.plugged = plugged
+        self.watches = 0
+
+    async def reappeared(self):
+        self.watches += 1
+        await self.plugged()
+
+
+async def never(_delay_s=0.0):
+    await asyncio.Event().wait()
+
+
+async def test_what_is_plugged_in_again_need_not_wait_for_the_next_attempt():
+    came_back = asyncio.Event()
+    source = Pluggable(ConnectionError("unplugged"), [1], plugged=came_back.wait)
+    async with manager(sleep=never) as collection:
+        await collection.register_source(source, {})
+        await collection.start_collection("soil")
+        await until(lambda: source.watches == 1)
+        assert source.connects == 1
+        came_back.set()
+        await until(lambda: collection.link("soil").state == "stopped")
+    assert source.connects == 2
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_the_back_off_goes_on_when_nothing_comes_back_or_nobody_can_tell(caplog):
+    async def broken():
+        raise OSError("no /dev")
+
+    for plugged in (never, broken):
+        source = Pluggable(ConnectionError("unplugged"), [1], plugged=plugged)
+        async with manager() as collection:
+            await collection.register_source(source, {})
+            await collection.start_collection("soil")
+            await until(lambda: collection.link("soil").state == "stopped")
+            assert collection.clock.waits == [1]
+        assert source.connects == 2
+    assert [record.getMessage() for record in caplog.records if "tell" in record.getMessage()] == [
+        "source soil: does not tell when it is back: no /dev"
+    ]
+
+
 async def test_another_error_is_news():
     source = Scripted(ConnectionError("no such port"), ConnectionError("permission denied"), [])
     async with manager() as collection:

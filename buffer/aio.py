@@ -8,6 +8,8 @@ from buffer.consumers import Batch, Consumer
 from buffer.journal import SmallTable
 from buffer.waiting import DurabilityWaiters
 
+_Taken = tuple[Batch | None, bool]
+
 
 class AsyncConsumer:
     """A consumer for asyncio. Made by `TinyDBBuffer.consumer`."""
@@ -15,7 +17,7 @@ class AsyncConsumer:
     def __init__(
         self,
         consumer: Consumer,
-        read: Callable[[Callable[[], Batch | None]], Awaitable[Batch | None]],
+        read: Callable[[Callable[[], _Taken]], Awaitable[_Taken]],
         waiters: Callable[[], DurabilityWaiters],
     ) -> None:
         self._consumer = consumer
@@ -28,26 +30,39 @@ class AsyncConsumer:
         """Its name; its state is kept under it."""
         return self._consumer.name
 
-    async def take(self, n: int, max_bytes: int | None = None) -> Batch | None:
-        """The oldest durable records not acknowledged or taken; None when there are none.
+    async def take(
+        self, n: int, max_bytes: int | None = None, *, newest: bool = False, lane: str | None = None
+    ) -> Batch | None:
+        """Durable records not acknowledged or taken; None when there are none. See `Consumer.take`.
+
+        Args:
+            n: At most so many records.
+            max_bytes: At most so many bytes of stored JSON, though at least one record.
+            newest: The newest that are free, instead of the oldest.
+            lane: Of this lane only, `alarm` or `normal`.
 
         Raises:
             DiskFault: The disk cannot be read.
             BufferClosed: Not connected.
+            ValueError: There is no such lane.
         """
-        if not self._consumer.ready:
-            return None
-        taking = asyncio.ensure_future(self._read(lambda: self._consumer.take(n, max_bytes)))
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            taking.add_done_callback(self._give_back)
-            raise
+        paused = self._consumer.ready_in(lane)
+        batch = None
+        while batch is None and paused:  # others have their turn while alarms are searched for
+            taking = asyncio.ensure_future(
+                self._read(lambda: self._consumer.take_some(n, max_bytes, newest=newest, lane=lane))
+            )
+            try:
+                batch, paused = await asyncio.shield(taking)
+            except asyncio.CancelledError:
+                taking.add_done_callback(self._give_back)
+                raise
+        return batch
 
-    def _give_back(self, taking: "asyncio.Future[Batch | None]") -> None:
+    def _give_back(self, taking: "asyncio.Future[_Taken]") -> None:
         """Nobody waits for this batch any more."""
         if not taking.cancelled() and taking.exception() is None:
-            batch = taking.result()
+            batch, _ = taking.result()
             if batch is not None:
                 self._consumer.release(batch)
 
@@ -68,17 +83,18 @@ class AsyncConsumer:
         """How many durable records it has not acknowledged."""
         return self._consumer.backlog
 
-    async def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until there may be something to take; False when the time is over first.
+    async def wait(self, timeout_s: float | None = None, *, lane: str | None = None) -> bool:
+        """Wait until there may be something to take (of a lane); False when the time is over first.
 
         Raises:
             BufferClosed: The buffer was closed meanwhile.
+            ValueError: There is no such lane.
         """
-        if self._consumer.ready:
+        if self._consumer.ready_in(lane):
             return True
         try:
             async with asyncio.timeout(timeout_s):
-                await self._waiters().until(lambda: self._consumer.ready)
+                await self._waiters().until(lambda: self._consumer.ready_in(lane))
         except TimeoutError:
             return False
         return True

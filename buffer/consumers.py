@@ -1,29 +1,34 @@
 """Consumers: who takes records out, in batches that are acknowledged one by one.
 
 A consumer's state is a mark (everything up to it is acknowledged) and the ranges acknowledged
-beyond it. It lives in a small durable table that is written lazily; the lowest mark of all
-consumers also rides in every trailer, so that the usual single consumer loses nothing by that.
-What is lost of it costs duplicates, never readings: the state on disk is never ahead of what was
-acknowledged.
+beyond it, lane by lane (`buffer.progress`). It lives in a small durable table that is written lazily;
+the lowest mark of all consumers also rides in every trailer, so that the usual single consumer loses
+nothing by that. What is lost of it costs duplicates, never readings: the state on disk is never ahead
+of what was acknowledged.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from buffer.errors import UnknownBatch
 from buffer.identity import Identity
 from buffer.journal import SmallTable
+from buffer.lane_queries import count_lane, read_newest
+from buffer.lanes import LANES
 from buffer.log import Log
+from buffer.progress import Progress, Span
 from buffer.ranges import RangeSet
 from buffer.recovery import Recovered
+from buffer.stored import Block
 
 if TYPE_CHECKING:
     from buffer.segment import Position
 
-_RANGES_MAX: Final = 1_000
-"""How many ranges beyond the mark are kept durable; the rest would only cost duplicates."""
+_serials = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +41,44 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one identity: what is sent, and what is acknowledged, as one."""
+    """Records of one identity: what is sent, and what is acknowledged, as one.
+
+    Between `first` and `last` there may be records that are not in it: of another lane, or taken before.
+    """
 
     device_id: str
     store_id: str
     first: int
     last: int
     records: tuple[Record, ...] = field(repr=False)
+    serial: int = field(default=0, repr=False, compare=False)
+    """Tells it from every other batch that was given in this process."""
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+@dataclass(slots=True)
+class _Out:
+    """A batch that is out."""
+
+    span: Span
+    count: int | None
+    """How many records acknowledging it takes off the backlog; None when that has to be counted."""
+    apart: set[int] = field(default_factory=set)
+    """Ids in the span that are not in the batch: they came into its lane after it was taken."""
+    along: set[int] = field(default_factory=set)
+    """Ids of the batch that are in another lane by now."""
+
+    def moved(self, record_ids: Collection[int], lane: str) -> None:
+        """Records come into a lane from the other one."""
+        if self.span.lanes == LANES:
+            return
+        inside = {each for each in record_ids if self.span.low <= each <= self.span.high}
+        if self.span.lanes == (lane,):
+            self.apart |= inside - self.along
+        else:
+            self.along |= inside - self.apart
 
 
 class Consumer:
@@ -53,7 +86,6 @@ class Consumer:
 
     Attributes:
         name: Its name; its state is kept under it.
-        mark: Everything up to this id is acknowledged, or was never a record.
     """
 
     def __init__(self, name: str, log: Log, epochs: list[Identity], state: dict[str, Any]) -> None:
@@ -61,99 +93,115 @@ class Consumer:
         self._log = log
         self._epochs = epochs
         self._lock = threading.Lock()
-        self._taking = threading.Lock()
-        self.mark: int = state["mark"]
+        self.taking = threading.Lock()
+        """Held while a batch is taken; taken before the locks of the log."""
+        self._progress = Progress(state)
         self.floor: tuple[int, int] = (state["floor"][0], state["floor"][1])
         """Trailers up to this one were written without regard to this consumer."""
-        self._acked = RangeSet((low, high) for low, high in state["ranges"])
-        self._acked.discard(0, self.mark)  # a trailer may be ahead of the row
-        self._taken = RangeSet()
-        self._covers: dict[tuple[int, int], tuple[int, int]] = {}
-        self._counts: dict[tuple[int, int], int] = {}
-        self._position: Position | None = None
-        self.dirty = False
+        self._out: dict[int, _Out] = {}
+        self._positions: dict[str | None, Position | None] = {}
+        self.dirty = True
         """Its state is ahead of what is on disk."""
         self._backlog_lock = threading.Lock()
         self._backlog: int | None = None
         self._backlog_at = 0
-        self._advance()
+
+    @property
+    def mark(self) -> int:
+        """Everything up to this id is acknowledged, or was never a record."""
+        return self._progress.mark
 
     # -- taking
 
-    def take(self, n: int, max_bytes: int | None = None) -> Batch | None:
-        """The oldest records that are durable, and neither acknowledged nor taken. None if there are none.
+    def take(
+        self, n: int, max_bytes: int | None = None, *, newest: bool = False, lane: str | None = None
+    ) -> Batch | None:
+        """Durable records that are neither acknowledged nor taken. None if there are none.
 
         Guarantees ascending order within the batch, and that no batch spans two identities.
 
         Args:
             n: At most so many records.
             max_bytes: At most so many bytes of stored JSON, though at least one record.
+            newest: The newest that are free, instead of the oldest: after an outage, what is measured
+                now need not wait for what was measured meanwhile.
+            lane: Of this lane only, `alarm` or `normal`. Those between stay for others to take.
 
         Raises:
             DiskFault: The disk cannot be read.
+            ValueError: There is no such lane.
+        """
+        while True:
+            batch, paused = self.take_some(n, max_bytes, newest=newest, lane=lane)
+            if not paused:
+                return batch
+
+    def take_some(
+        self, n: int, max_bytes: int | None, *, newest: bool, lane: str | None
+    ) -> tuple[Batch | None, bool]:
+        """As `take`, but it may pause on a long search: then the second value is true, and it goes on when called again.
+
+        Raises:
+            DiskFault, ValueError: As `take`.
         """
         assert n > 0
-        with self._taking:
-            low = self.mark + 1
+        lanes = _lanes(lane)
+        with self.taking:
             while True:
-                span = self._reserve(low)
+                span = self._reserve(lanes, newest=newest)
                 if span is None:
-                    return None
-                low, high = span
+                    return None, False
                 try:
-                    found = self._log.read(low, high, n, max_bytes, self._position)
+                    found = self._read(span, n, max_bytes, newest=newest)
                 except BaseException:
-                    self._unreserve(low, high)
+                    self._unreserve(span)
                     raise
-                self._position = found.position
+                low, high = (found.reached, span.high) if newest else (span.low, found.reached)
+                looked_at = Span(low, high, span.lanes)
                 if found.records:
-                    return self._give(low, high, found.records, complete=found.complete)
+                    return self._give(span, looked_at, found.records), False
                 with self._lock:
-                    self._taken.discard(low, high)
-                    if found.complete:  # these ids are no records
-                        self._acked.add(low, high)
-                        self._advance()
-                low = high + 1 if found.complete else low
+                    self._progress.give_back(span)
+                    self._settle(looked_at)  # these ids are no records, or of no lane in question
+                if found.paused:
+                    return None, True
 
-    def _give(
-        self, low: int, high: int, records: list[tuple[int, dict[str, Any]]], *, complete: bool
-    ) -> Batch:
+    def _read(self, span: Span, n: int, max_bytes: int | None, *, newest: bool) -> Block:
+        lane = None if span.lanes == LANES else span.lanes[0]
+        if newest:
+            return read_newest(self._log, span.low, span.high, n, max_bytes, lane)
+        found = self._log.read(span.low, span.high, n, max_bytes, self._positions.get(lane), lane)
+        self._positions[lane] = found.position
+        return found
+
+    def _give(self, reserved: Span, given: Span, records: list[tuple[int, dict[str, Any]]]) -> Batch:
         first, last = records[0][0], records[-1][0]
-        upto = high if complete else last
+        serial = next(_serials)
         with self._lock:
-            self._taken.discard(upto + 1, high)
-            self._covers[first, last] = (low, upto)
-            self._counts[first, last] = len(records)
+            self._progress.give_back(reserved)
+            self._progress.take(given)
+            self._out[serial] = _Out(given, len(records))
         epoch = self._epoch(first)
-        return Batch(
-            epoch.device_id, epoch.store_id, first, last, tuple([Record(*record) for record in records])
-        )
+        found = tuple([Record(*record) for record in records])
+        return Batch(epoch.device_id, epoch.store_id, first, last, found, serial)
 
-    def _reserve(self, low: int) -> tuple[int, int] | None:
-        """Mark the next free ids of one identity as taken, so that nobody else takes them."""
+    def _reserve(self, lanes: tuple[str, ...], *, newest: bool) -> Span | None:
+        """Mark free ids of one identity as taken, so that nobody else takes them."""
         durable = self._log.durable_id
         with self._lock:
-            low = max(low, self.mark + 1)
-            while True:
-                start = low
-                low = self._taken.first_missing(self._acked.first_missing(low))
-                if low == start:
-                    break
-            if low > durable:
+            span = (self._progress.newest if newest else self._progress.oldest)(durable, lanes)
+            if span is None:
                 return None
-            bounds = [durable]
-            for ranges in (self._acked, self._taken):
-                following = ranges.next_low(low)
-                if following is not None:
-                    bounds.append(following - 1)
-            bounds += [epoch.first_seq - 1 for epoch in self._epochs if epoch.first_seq > low]
-            high = min(bounds)
-            self._taken.add(low, high)
-            return low, high
+            at = span.high if newest else span.low
+            begun = max([1, *(each.first_seq for each in self._epochs if each.first_seq <= at)])
+            ends = [each.first_seq - 1 for each in self._epochs if each.first_seq > at]
+            span = Span(max(span.low, begun) if newest else span.low, min([span.high, *ends]), span.lanes)
+            self._progress.take(span)
+            return span
 
-    def _unreserve(self, low: int, high: int) -> None:
+    def _unreserve(self, span: Span) -> None:
         with self._lock:
-            self._taken.discard(low, high)
+            self._progress.give_back(span)
 
     def _epoch(self, record_id: int) -> Identity:
         return [each for each in self._epochs if each.first_seq <= record_id][-1]
@@ -169,27 +217,29 @@ class Consumer:
             UnknownBatch: The batch is of another store, or names ids that are not durable.
         """
         self._require_ours(batch)
-        key = (batch.first, batch.last)
         with self._lock:
-            low, high = self._covers.pop(key, key)
-            known = self._counts.pop(key, None)
-            self._taken.discard(low, high)
-            if known is None or next(self._acked.within(low, high), None) is not None:
-                self._forget_backlog()
+            out = self._out.pop(batch.serial, None)
+            if out is None:  # repeated, or late: what was taken with it may be out in another one by now
+                self._backlog = None
+                for record in batch.records:
+                    self._settle(Span(record.seq, record.seq))
+                return
+            self._progress.give_back(out.span)
+            if out.count is None or self._progress.touches(out.span):
+                self._backlog = None
             elif self._backlog is not None:
-                self._backlog -= known
-            self._acked.add(max(low, self.mark + 1), high)
-            self._advance()
+                self._backlog -= out.count
+            self._settle(out.span, out.apart)
+            for record_id in out.along:
+                self._settle(Span(record_id, record_id))
 
     def release(self, batch: Batch) -> None:
         """The batch did not arrive: its records may be taken again. Harmless when repeated."""
         self._require_ours(batch)
-        key = (batch.first, batch.last)
         with self._lock:
-            covered = self._covers.pop(key, None)
-            self._counts.pop(key, None)
-            if covered is not None:
-                self._taken.discard(*covered)
+            out = self._out.pop(batch.serial, None)
+            if out is not None:
+                self._progress.give_back(out.span)
 
     def _require_ours(self, batch: Batch) -> None:
         if (
@@ -200,12 +250,9 @@ class Consumer:
                 f"batch {batch.first} to {batch.last} of store {batch.store_id} is not from here"
             )
 
-    def _advance(self) -> None:
-        mark = self._acked.first_missing(self.mark + 1) - 1
-        if mark > self.mark:
-            assert mark <= self._log.durable_id
-            self._acked.discard(0, mark)
-            self.mark = mark
+    def _settle(self, span: Span, apart: Collection[int] = ()) -> None:
+        self._progress.settle(span, apart)
+        assert self._progress.mark <= self._log.durable_id
         self.dirty = True
 
     # -- looking
@@ -213,18 +260,21 @@ class Consumer:
     @property
     def taken(self) -> int:
         """How many batches are out, neither acknowledged nor released."""
-        return len(self._covers)
+        return len(self._out)
 
     @property
     def ready(self) -> bool:
         """Whether there may be something to take."""
-        low = self.mark + 1
+        return self.ready_in()
+
+    def ready_in(self, lane: str | None = None) -> bool:
+        """Whether there may be something to take of a lane.
+
+        Raises:
+            ValueError: There is no such lane.
+        """
         with self._lock:
-            while True:
-                start = low
-                low = self._taken.first_missing(self._acked.first_missing(low))
-                if low == start:
-                    return low <= self._log.durable_id
+            return self._progress.has_free(self._log.durable_id, _lanes(lane))
 
     @property
     def backlog(self) -> int:
@@ -239,25 +289,43 @@ class Consumer:
     def _count(self) -> tuple[int, int]:
         """Count anew, until nothing is acknowledged or committed while counting."""
         while True:
-            with self._lock:
-                mark, ranges = self.mark, list(self._acked)
             with self._log.lock:
                 committed, durable = self._log.committed, self._log.durable_id
-            total = self._log.count(mark + 1, durable)
-            total -= sum(self._log.count(low, high) for low, high in ranges)
             with self._lock:
-                if (mark, ranges) == (self.mark, list(self._acked)):
+                parts = list(self._progress.open_parts(durable))
+            total = sum(map(self._count_part, parts))
+            with self._lock:
+                if parts == list(self._progress.open_parts(durable)):
                     self._backlog, self._backlog_at = total, committed
                     return total, committed
 
-    def _forget_backlog(self) -> None:
-        self._backlog = None
+    def _count_part(self, part: Span) -> int:
+        if part.lanes == LANES:
+            return self._log.count(part.low, part.high)
+        return count_lane(self._log, part.low, part.high, part.lanes[0])
 
     def recount(self) -> None:
         """Records went without being acknowledged: count the backlog anew when it is asked for."""
         with self._lock:
-            self._counts.clear()  # of what is out, some may have gone: acknowledging it counts anew, too
-            self._forget_backlog()
+            for out in self._out.values():
+                out.count = None  # some of it may have gone
+            self._backlog = None
+
+    def done(self, lane: str) -> RangeSet:
+        """All that is acknowledged of a lane, from the first id on."""
+        with self._lock:
+            return self._progress.done(lane)
+
+    # -- changes of what is stored
+
+    def moved(self, record_ids: Collection[int], lane: str) -> None:
+        """Records come into a lane from another one; see `Progress.moved`."""
+        with self._lock:
+            self._progress.moved(record_ids, lane)
+            for out in self._out.values():
+                out.moved(record_ids, lane)
+            self._backlog = None
+            self.dirty = True
 
     # -- state
 
@@ -265,11 +333,15 @@ class Consumer:
         """What is to be durable of it."""
         with self._lock:
             self.dirty = False
-            return {
-                "mark": self.mark,
-                "ranges": list(self._acked)[:_RANGES_MAX],
-                "floor": list(self.floor),
-            }
+            return {**self._progress.state(), "floor": list(self.floor)}
+
+
+def _lanes(lane: str | None) -> tuple[str, ...]:
+    if lane is None:
+        return LANES
+    if lane not in LANES:
+        raise ValueError(f"there is no lane {lane!r}; it is one of {', '.join(LANES)}")
+    return (lane,)
 
 
 class Consumers:
@@ -279,8 +351,10 @@ class Consumers:
         self._log = log
         self._table = table
         self._epochs = epochs
+        self._gate = threading.Lock()
+        """Held while a consumer is made; taken before any other lock."""
         self._open: dict[str, Consumer] = {}
-        self._closed_marks: dict[str, int] = {}
+        self._closed: dict[str, Progress] = {}
         self._rows: dict[str, dict[str, Any]] = dict(table.items())
 
     def recovered(self, found: Recovered) -> None:
@@ -288,7 +362,7 @@ class Consumers:
         for row in self._rows.values():
             if found.cursor_at > (row["floor"][0], row["floor"][1]):
                 row["mark"] = max(row["mark"], found.cursor)
-        self._closed_marks = {name: row["mark"] for name, row in self._rows.items()}
+        self._closed = {name: Progress(row) for name, row in self._rows.items()}
 
     def get(self, name: str) -> Consumer:
         """The consumer of this name; a new one begins with the oldest record there is.
@@ -300,13 +374,13 @@ class Consumers:
         if consumer is not None:
             return consumer
         log = self._log()
-        with log.io:  # no trailer is being written that does not know of it
+        with self._gate, log.io:  # no trailer is being written that does not know of it
             row = self._rows.get(name)
             if row is None:
                 row = {"mark": 0, "ranges": [], "floor": list(log.active_at)}
                 # First here: should the disk refuse, the row may be on it all the same, and trailers
                 # from now on must not claim more than this consumer has acknowledged.
-                self._closed_marks[name] = 0
+                self._closed[name] = Progress(row)
                 self._table.put(name, row)
                 self._rows[name] = row
             return self._open.setdefault(name, Consumer(name, log, self._epochs, row))
@@ -324,13 +398,22 @@ class Consumers:
         self._table.remove(name)
         self._rows.pop(name, None)
         self._open.pop(name, None)
-        self._closed_marks.pop(name, None)
+        self._closed.pop(name, None)
 
     def lowest_mark(self) -> int:
         """Up to which id all have acknowledged; 0 without consumers."""
-        marks = dict(self._closed_marks)
-        marks.update({name: consumer.mark for name, consumer in list(self._open.items())})
-        return min(marks.values(), default=0)
+        return min((each.mark for each in self._all().values()), default=0)
+
+    def done(self, lane: str) -> RangeSet:
+        """What all have acknowledged of a lane, from the first id on; nothing without consumers."""
+        every = [each.done(lane) for each in self._all().values()]
+        found = every[0] if every else RangeSet()
+        for other in every[1:]:
+            found = found.common(other)
+        return found
+
+    def _all(self) -> dict[str, "Consumer | Progress"]:
+        return {**self._closed, **self._open}
 
     def persist(self) -> None:
         """Write what changed.
@@ -352,3 +435,26 @@ class Consumers:
         """Records went without being acknowledged."""
         for consumer in list(self._open.values()):
             consumer.recount()
+
+    def moved(self, record_ids: Collection[int], lane: str) -> dict[str, dict[str, Any]]:
+        """Records come into a lane from another one; see `Progress.moved`.
+
+        Returns:
+            The rows that must be durable before they do.
+        """
+        for consumer in list(self._open.values()):
+            consumer.moved(record_ids, lane)
+            self._rows[consumer.name] = consumer.state()
+            consumer.dirty = True  # until it is written with the other rows
+        for name in self._closed.keys() - self._open.keys():
+            self._closed[name].moved(record_ids, lane)
+            self._rows[name] = {**self._closed[name].state(), "floor": self._rows[name]["floor"]}
+        return dict(self._rows)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody takes anything meanwhile. Before the locks of the log, not after them."""
+        with self._gate, ExitStack() as stack:
+            for name in sorted(self._open):
+                stack.enter_context(self._open[name].taking)
+            yield

@@ -5,13 +5,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from tinydb import TinyDB
 
 from buffer.committer import Committer
 from buffer.consumers import Consumer, Consumers, Record
-from buffer.edit import DELETED, EDITS, KEEP, Edit, finish
+from buffer.edit import DELETED, EDITS, KEEP, Changes, Edit, finish
 from buffer.encoding import checked, trusted
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
 from buffer.identity import Identities, Identity
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 READINGS: Final = "readings"
 DEAD_LETTERS: Final = "dead_letters"
+CONSUMERS: Final = "consumers"
 FORMAT_VERSION: Final = 1
 _TOMBSTONES_MAX: Final = 1_000
 
@@ -92,7 +94,7 @@ class BufferDB(TinyDB):
         self.ledger = Ledger(self.small_table("ledger"))
         self._identities = Identities(self.small_table("identity"), options.device_id, options.machine_id)
         self._consumers = Consumers(
-            lambda: self.log(READINGS), self.small_table("consumers"), self._identities.epochs
+            lambda: self.log(READINGS), self.small_table(CONSUMERS), self._identities.epochs
         )
         self._storage = BufferStorage(self)
         self._tables = {}
@@ -148,8 +150,18 @@ class BufferDB(TinyDB):
         """
         self.require_open()
         self._identities.write()
-        Edit(self.log(table), self._journal, self.options.fs).run(change, ids)
+        log = self.log(table)
+        with self._consumers.paused():
+            Edit(log, self._journal, self.options.fs, partial(self._also, table)).run(change, ids)
         self._consumers.recount()
+
+    def _also(self, table: str, changes: Changes) -> list[tuple[str, str, Any]]:
+        """What must become durable together with a change."""
+        rows: dict[str, Any] = {}
+        for lane, moved in changes.moved.items() if table == READINGS else ():
+            if moved:
+                rows = self._consumers.moved(moved, lane)
+        return [(CONSUMERS, name, row) for name, row in rows.items()]
 
     def clear(self, *, table: str = READINGS) -> None:
         """Remove all records of a table, without reading them. Ids go on counting.
@@ -421,8 +433,8 @@ class BufferDB(TinyDB):
             with log.lock:
                 log.deleted.add(record_id, record_id)
                 log.version += 1
-            if len(ranges) > _TOMBSTONES_MAX:
-                self.edit(lambda _, __: KEEP, table=table)
+        if len(ranges) > _TOMBSTONES_MAX:
+            self.edit(lambda _, __: KEEP, table=table)
         self._consumers.recount()
 
     # -- what the committer calls

@@ -13,10 +13,12 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_left
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from buffer.encoding import encoded
 from buffer.errors import DiskFault
+from buffer.lanes import LANES, lane_of
 from buffer.naming import SealedName, directory_name, parse_sealed
 from buffer.ranges import RangeSet
 from buffer.segment import DamagedSegment, Segment, parse_json, split_lines
@@ -37,13 +39,39 @@ KEEP: Final = object()
 """What a change returns for a document that stays as it is."""
 
 
+@dataclass(slots=True)
+class Changes:
+    """What a change does that concerns consumers."""
+
+    moved: dict[str, list[int]] = field(default_factory=lambda: {lane: [] for lane in LANES})
+    """Records that came into a lane from another one."""
+    removed: dict[str, list[int]] = field(default_factory=lambda: {lane: [] for lane in LANES})
+    """Records that went, by lane."""
+
+
 class Edit:
     """One change of a log."""
 
-    def __init__(self, log: Log, journal: Journal, fs: FileSystem) -> None:
+    def __init__(
+        self,
+        log: Log,
+        journal: Journal,
+        fs: FileSystem,
+        also: Callable[[Changes], list[tuple[str, str, Any]]] = lambda _: [],
+    ) -> None:
+        """Make it, without doing anything.
+
+        Args:
+            log: What is changed.
+            journal: Where it is decided.
+            fs: The file system.
+            also: Gives rows of small tables that must become durable together with the decision.
+        """
         self._log = log
         self._journal = journal
         self._fs = fs
+        self._also = also
+        self._changes = Changes()
         self._made: list[tuple[str, Segment, SealedName]] = []
 
     def run(self, change: Callable[[int, dict[str, Any]], Any], ids: set[int] | None = None) -> None:
@@ -109,13 +137,19 @@ class Edit:
             if ids is not None and record_id not in ids:
                 records.append((record_id, raw))
                 continue
-            result = change(record_id, parse_json(raw))
+            document = parse_json(raw)
+            lane = lane_of(document)
+            result = change(record_id, document)
             if result is KEEP:
                 records.append((record_id, raw))
                 continue
             changed = True
-            if result is not None:
+            if result is None:
+                self._changes.removed[lane].append(record_id)
+            else:
                 records.append((record_id, encoded(result)))
+                if lane_of(result) != lane:
+                    self._changes.moved[lane_of(result)].append(record_id)
         if changed:
             self._make(segment, records)
 
@@ -148,7 +182,7 @@ class Edit:
         if self._made:
             self._fs.sync_directory(self._log.directory)
             steps = [[temporary, old.name, str(new)] for temporary, old, new in self._made]
-            self._journal.put([(EDITS, self._log.table, steps)])
+            self._journal.put([(EDITS, self._log.table, steps), *self._also(self._changes)])
 
     def _forget(self) -> None:
         for temporary, _, _ in self._made:

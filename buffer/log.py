@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
+from buffer.lanes import AlarmPages
 from buffer.layout import ID_MAX, TAIL
 from buffer.pending import Pending
 from buffer.quarantine import Quarantine
@@ -203,6 +204,8 @@ class Log(StreamedRecords):
         assert active is not None
         assert flight[-1][0] > self.durable_id
         segment = self.segments[-1]
+        if active.alarms and segment.alarms is not None:
+            segment.alarms = segment.alarms.plus(active.alarms)
         segment.last, segment.count, segment.end = active.last, active.count, active.end
         self.durable_id = active.last
         self.committed += len(flight)
@@ -264,7 +267,7 @@ class Log(StreamedRecords):
             assert not self.segments or self.segments[-1].last < base
             while self.segments and not self.segments[-1].count:
                 self.segments.pop()  # it failed before it had anything; the new file took its name
-            self.segments.append(Segment(base, base - 1, 0, active.end))
+            self.segments.append(Segment(base, base - 1, 0, active.end, alarms=AlarmPages()))
         self._active = active
         self._settle(self.recovered)
         return active

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from pydantic_core import from_json
@@ -17,6 +17,9 @@ from buffer.filesystem import FileSystem
 from buffer.layout import TAIL, TRAILER_BYTES, header, record_ids
 from buffer.naming import SealedName, active_name
 from buffer.summary import Summary
+
+if TYPE_CHECKING:
+    from buffer.lanes import AlarmPages
 
 BLOCK_BYTES: Final = 128 << 10
 """How much is read at a time: some 500 readings."""
@@ -50,6 +53,8 @@ class Segment:
     """A write or fsync to it failed: only the bytes up to `end` count, and it is to be replaced."""
     summary: Summary | None = None
     """Of its records, once it is sealed and was summed up."""
+    alarms: "AlarmPages | None" = None
+    """Where its alarms are; None while that is not known."""
 
     @property
     def name(self) -> str:
@@ -115,6 +120,24 @@ class SegmentReader:
             if len(data) < size:
                 raise DamagedSegment(segment)  # shorter than it was when it was committed
             size *= 2  # one record longer than a block
+
+    def lines_within(self, segment: Segment, handle: int, start: int, stop: int) -> tuple[int, bytes]:
+        """The whole lines that begin from `start` and before `stop`; the first of them begins at the offset given."""
+        end = segment.end
+        stop = min(stop, end)
+        size = stop - start + _PROBE_BYTES
+        while start < stop:
+            data = self._fs.read(handle, min(size, end - start), start)
+            if len(data) < min(size, end - start):
+                raise DamagedSegment(segment)
+            first = data.find(b"\n", 0, stop - start)
+            if first == -1:
+                break
+            cut = data.find(b"\n", stop - start)
+            if cut != -1 or start + len(data) >= end:
+                return start + first, data[first : cut if cut != -1 else None]
+            size *= 4
+        return stop, b""
 
     def seek(self, segment: Segment, handle: int, record_id: int) -> int:
         """The offset of the newline before the first record whose id is at least `record_id`."""

@@ -14,6 +14,8 @@ from typing import Any
 
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
+from buffer.lane_reading import alarms_from, learn_alarms
+from buffer.lanes import ALARM, NORMAL, without_alarms
 from buffer.layout import record_ids
 from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
@@ -34,6 +36,8 @@ from buffer.writer import build_segment, create_durably
 
 _VISIT_RECORDS = 200
 """Held in memory at a time while records are visited (some 0.2 MB)."""
+LEARNT_AT_ONCE = 4
+"""So many files are searched for alarms in one go (16 MiB: half a second from a slow card)."""
 
 
 @dataclass(slots=True)
@@ -45,6 +49,10 @@ class Block:
     """There is nothing more in the range that was asked for."""
     position: Position | None = None
     """Where to go on without searching."""
+    reached: int = 0
+    """All that was asked for up to this id is among the records (or, newest first, down to it)."""
+    paused: bool = False
+    """It stopped on the way, so that others have their turn: ask for the rest."""
 
 
 class StoredRecords:
@@ -126,48 +134,88 @@ class StoredRecords:
             return self.segments[at] if at < len(self.segments) else None
 
     def read(
-        self, low: int, high: int, n: int, bytes_max: int | None = None, position: Position | None = None
+        self,
+        low: int,
+        high: int,
+        n: int,
+        bytes_max: int | None = None,
+        position: Position | None = None,
+        lane: str | None = None,
     ) -> Block:
-        """Durable records from `low` to `high`, ascending; at most `n`.
+        """Durable records from `low` to `high`, ascending; at most `n`; those of one lane when it is named.
 
         Raises:
             DiskFault: The disk cannot be read.
         """
         high = min(high, self.durable_id)
-        found = Block(position=position)
-        size = 0
+        found = Block(position=position, reached=high)
+        size, learnt = 0, 0
         while len(found.records) < n and (bytes_max is None or size < bytes_max or not found.records):
             segment = self.first_segment(low)
             if segment is None or segment.base > high or low > high:
                 return found
             left = None if bytes_max is None else bytes_max - size
             try:
-                text, position = self._read_lines(segment, low, n - len(found.records), left, found.position)
-            except FileNotFoundError:
-                self._missing(segment)
-                continue
-            except (DamagedSegment, OSError):
-                self._rewrite_damaged(segment)
+                if lane == ALARM:
+                    if segment.alarms is None:
+                        if learnt >= LEARNT_AT_ONCE:
+                            found.paused = True
+                            break
+                        learnt += 1
+                        learn_alarms(self.reader, segment)
+                    text, position = alarms_from(
+                        self.reader, segment, (low, high), n - len(found.records), left, found.position
+                    )
+                else:
+                    text, position = self._read_lines(
+                        segment, low, n - len(found.records), left, found.position
+                    )
+            except (DamagedSegment, OSError) as error:
+                self.mend(segment, error)
                 continue
             if left is not None and found.records and len(text) > left:
                 break  # the next record alone is too much
+            if lane == NORMAL:
+                text = without_alarms(text)
             try:
-                records = parse_lines(text)
-            except ValueError:
-                if segment.sealed is not None:
-                    self._rewrite_damaged(segment)
-                    continue
-                records = self._parse_each(text)
+                records = self.parsed(segment, text, high)
+            except DamagedSegment as error:
+                self.mend(segment, error)
+                continue
             size += len(text)
             found.position = position
-            low = position.next_id if text else segment.last + 1
-            if not records:
-                continue
-            if records[-1][0] > high:
-                records = [record for record in records if record[0] <= high]
-            found.records += [r for r in records if r[0] not in self.deleted] if self.deleted else records
+            low = position.next_id or segment.last + 1
+            found.records += records
         found.complete = low > high
+        found.reached = min(low - 1, high)
         return found
+
+    def mend(self, segment: Segment, error: DamagedSegment | OSError) -> None:
+        """A file could not be read: when this returns, reading goes on with what is there instead.
+
+        Raises:
+            DiskFault: The disk refuses.
+        """
+        if isinstance(error, FileNotFoundError):
+            self._missing(segment)
+        else:
+            self._rewrite_damaged(segment)
+
+    def parsed(self, segment: Segment, text: bytes, high: int) -> list[tuple[int, dict[str, Any]]]:
+        """The records of whole lines up to an id, without those that were deleted.
+
+        Raises:
+            DamagedSegment: A sealed file holds what is no JSON.
+        """
+        try:
+            records = parse_lines(text)
+        except ValueError:
+            if segment.sealed is not None:
+                raise DamagedSegment(segment) from None
+            records = self._parse_each(text)
+        if records and records[-1][0] > high:
+            records = [record for record in records if record[0] <= high]
+        return [r for r in records if r[0] not in self.deleted] if self.deleted else records
 
     def _parse_each(self, text: bytes) -> list[tuple[int, dict[str, Any]]]:
         """Somebody vouched for what is no JSON: it is left out, and told once; the rest goes on."""
@@ -220,11 +268,8 @@ class StoredRecords:
             elif base <= high and low <= last:
                 try:
                     ids = self.reader.ids(segment)
-                except FileNotFoundError:
-                    self._missing(segment)
-                    return self.count(low, high)
-                except (DamagedSegment, OSError):
-                    self._rewrite_damaged(segment)
+                except (DamagedSegment, OSError) as error:
+                    self.mend(segment, error)
                     return self.count(low, high)
                 total += bisect_right(ids, high) - bisect_left(ids, low)
         return total - self.deleted.count_within(low, high)

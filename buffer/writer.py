@@ -10,6 +10,7 @@ from errno import ENOENT
 from zlib import crc32
 
 from buffer.filesystem import BLOCK_BYTES, FileSystem
+from buffer.lanes import alarm_starts
 from buffer.layout import RECORDS_MAX, TAIL, close_frame, header, line_chunks, lines
 from buffer.naming import SealedName, active_name
 
@@ -29,6 +30,7 @@ class ActiveFile:
         base: The lowest id it may hold.
         end: Where its last committed frame ends.
         count: How many records are committed in it.
+        alarms: Where the lines of alarms in its last frame begin.
         bytes_written: What was handed to the file system since it was opened.
     """
 
@@ -59,6 +61,7 @@ class ActiveFile:
         self.count = 0
         self.last = base - 1
         self.bytes_written = 0
+        self.alarms: list[int] = []
         opening = header(table)
         trailer, self._crc = close_frame(opening, 0, records=0, cursor=cursor)
         self.end = len(opening) + len(trailer)
@@ -82,8 +85,10 @@ class ActiveFile:
         assert records[0][0] > self.last
         pieces = [self._last_block]
         crc, size = self._crc, 0
+        alarms: list[int] = []
         for chunk in line_chunks(records, first=self.count == 0):
             crc = crc32(chunk, crc)
+            alarms += [self.end + size + at for at in alarm_starts(chunk)]
             size += len(chunk)
             pieces.append(chunk)
         trailer, crc = close_frame(b"", crc, records=self.count + len(records), cursor=cursor)
@@ -102,7 +107,7 @@ class ActiveFile:
         self.require_in_place()  # a file that was removed keeps nothing
         self._file_end = max(self._file_end, write_end)
         self._last_block = _ending(pieces, end % self._block_bytes)
-        self.end, self._crc = end, crc
+        self.end, self._crc, self.alarms = end, crc, alarms
         self.count += len(records)
         self.last = records[-1][0]
         self.bytes_written += write_end - first_block

@@ -1,4 +1,4 @@
-"""`outstation drivers`: lists the drivers, framings and codecs, each with an example of its configuration."""
+"""`outstation drivers`: lists the drivers, framings, codecs and steps of pipelines, each with an example of its configuration."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _HEADINGS = {
     "driver": "Drivers: where readings come from",
     "framing": "Framings: how frames are found in the bytes of a serial source",
     "codec": "Codecs: what a frame or message says",
+    "step": "Steps of pipelines: what happens to readings on the device",
 }
 
 
@@ -24,7 +25,9 @@ def main(arguments: argparse.Namespace) -> int:
     """List all, or those with one name; fails when one that another package brings cannot be used."""
     found = [part for part in list_parts() if arguments.name in {None, part.name}]
     if not found:
-        print(f"there is no driver, framing or codec {arguments.name!r}; `outstation drivers` lists all")
+        print(
+            f"there is no driver, framing, codec or step {arguments.name!r}; `outstation drivers` lists all"
+        )
         return WRONG_CONFIGURATION
     blocks = []
     for kind, heading in _HEADINGS.items():

@@ -225,7 +225,8 @@ class Agent:
             source_tags=tags,
             own_time=own_time,
         )
-        pipelines = Pipelines(self._config, self._processing, decode)
+        # In a thread, since it imports the steps.
+        pipelines = await asyncio.to_thread(Pipelines, self._config, self._processing, decode)
         await pipelines.make()
         self._holding.update(pipelines.after_holding)
         try:

@@ -25,14 +25,14 @@ def catalogue() -> Catalogue:
     """The names, and how to get the model of a named part's options."""
     return Catalogue(
         sources=Kind("driver", drivers.NAMES, drivers.load_config_class, drivers.load_presets),
-        processors=Kind("processor", processors.processor_names(), processors.load_config_class),
+        processors=Kind("processor", processors.NAMES, processors.load_config_class),
         upstreams=Kind("upstream driver", upstreams.UPSTREAMS, upstreams.load_options_class),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A driver, framing or codec, as it is listed."""
+    """A driver, framing, codec or step, as it is listed."""
 
     kind: str
     name: str
@@ -46,10 +46,11 @@ class Part:
 
 
 def list_parts() -> Iterator[Part]:
-    """Every driver, framing and codec that there is, those of other packages too; imports each."""
+    """Every driver, framing, codec and step that there is, those of other packages too; imports each."""
     yield from _listed("driver", drivers.NAMES, _driver)
     yield from _listed("framing", FRAMINGS.names, FRAMINGS.find)
     yield from _listed("codec", CODECS.names, CODECS.find)
+    yield from _listed("step", processors.NAMES, _processor)
 
 
 def _driver(name: str) -> drivers.Driver:
@@ -57,8 +58,15 @@ def _driver(name: str) -> drivers.Driver:
     return drivers.driver(name)
 
 
+def _processor(name: str) -> processors.Processor:
+    processors.load_config_class(name)
+    return processors.processor(name)
+
+
 def _listed(
-    kind: str, names: Names, find: Callable[[str], drivers.Driver | type[FramingConfig | CodecConfig]]
+    kind: str,
+    names: Names,
+    find: Callable[[str], drivers.Driver | processors.Processor | type[FramingConfig | CodecConfig]],
 ) -> Iterator[Part]:
     brought = extensions(names.group)
     for name in names:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from agent.composition import catalogue, list_parts
 from agent.config import ConfigurationError, load_config
+from agent.processors.registry import PROCESSORS, create_processor
 from collectors.interfaces import IDataSource
+from collectors.models import Reading
 from drivers.codecs import CODECS
 from drivers.framing import FRAMINGS
 from drivers.registry import DRIVERS, driver, load_source_class
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE = EXAMPLE.parent / "writing-a-driver.md"
-BROUGHT = {"sysfs", "modbus_ascii", "scaled"}
+BROUGHT = {"sysfs", "modbus_ascii", "scaled", "median"}
 CARRIER = '[[source]]\nid = "carrier"\ndriver = "serial"\nport = "/dev/ttyS0"\n'
 
 
@@ -50,7 +52,13 @@ def outstation(*arguments: object, folder: Path) -> subprocess.CompletedProcess[
 
 def test_every_part_is_listed_with_an_example_that_is_right(tmp_path):
     listed = list(list_parts())
-    assert {part.name for part in listed} == {*DRIVERS, *FRAMINGS.own, *CODECS.own, *BROUGHT}
+    assert {part.name for part in listed} == {
+        *DRIVERS,
+        *FRAMINGS.own,
+        *CODECS.own,
+        *PROCESSORS,
+        *BROUGHT,
+    }
     for part in listed:
         assert part.problem is None
         assert part.summary
@@ -62,7 +70,15 @@ def test_every_part_is_listed_with_an_example_that_is_right(tmp_path):
         chosen = {"driver": config.source[0].driver, "codec": config.source[0].codec.type}
         if part.kind == "framing":
             chosen["framing"] = config.source[0].options.framing.type
+        if part.kind == "step":
+            chosen["step"] = config.pipeline[0].step[0].processor
         assert chosen[part.kind] == part.name
+
+
+def test_the_step_of_the_template_works():
+    step = create_processor("median", {"metric": "x", "of": 3})
+    readings = [Reading(source="s", t=t, values={"x": value}) for t, value in enumerate([1, 1, 99, 1, 1])]
+    assert [step.apply(reading).values["x"] for reading in readings] == [1, 1, 1, 1, 1]
 
 
 def test_the_command_lists_them(example):

@@ -159,6 +159,8 @@ class SerialLink(asyncio.Protocol):
         Raises:
             PortError: The connection has ended, and everything that arrived was given out; or it is silent.
         """
+        if self._frames:
+            return self._frames.popleft()
         arrival = await self.arrival_until(None)
         assert arrival is not None
         return arrival

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from collectors.interfaces import IDataSource
@@ -166,13 +165,19 @@ class SerialSource(IDataSource):
             ValueError: What came is no frame.
         """
         link = self._opened()
-        async with aclosing(self._arrivals(link, once=True)) as arrivals:
-            async for arrival in arrivals:
+        asked = self._poller.answers(link) if self._poller is not None else None
+        try:
+            while True:
+                arrival = await self._next(link, asked)
                 if isinstance(arrival.frame, FrameError):
                     raise ValueError(f"{self._config.name}: {arrival.frame.reason}")
                 if (data := self._taken(link, self._data(arrival))) is not None:
                     return data
-        raise PortError(TroubleKind.NO_ANSWER, f"{self._config.name}: no answer")
+        except StopAsyncIteration:
+            raise PortError(TroubleKind.NO_ANSWER, f"{self._config.name}: no answer") from None
+        finally:
+            if asked is not None:
+                await asked.aclose()
 
     async def collect_stream(self) -> AsyncIterator[CollectedData]:
         """The frames as they come. What is no frame comes too, with the reason in its metadata (FRAME_ERROR).
@@ -183,12 +188,17 @@ class SerialSource(IDataSource):
             PortError: The port is not open, the connection was lost, or the device does not answer.
         """
         link = self._opened()
-        async with aclosing(self._arrivals(link)) as arrivals:
-            async for arrival in arrivals:
+        asked = self._poller.arrivals(link) if self._poller is not None else None
+        try:
+            while True:
+                arrival = await self._next(link, asked)
                 if isinstance(arrival.frame, FrameError) and not self._observer.keeps():
                     continue
                 if (data := self._taken(link, self._data(arrival))) is not None:
                     yield data
+        finally:
+            if asked is not None:
+                await asked.aclose()
 
     def get_source_id(self) -> str:
         """The unique identifier of this source."""
@@ -199,29 +209,21 @@ class SerialSource(IDataSource):
             raise ConnectionError(f"{self._config.name}: not open: call connect() first")
         return self._link
 
-    async def _arrivals(self, link: SerialLink, *, once: bool = False) -> AsyncGenerator[Arrival, None]:
-        """What comes: all of it, or, from a device that is polled, what answers one request.
+    async def _next(self, link: SerialLink, asked: AsyncGenerator[Arrival, None] | None) -> Arrival:
+        """What comes next: by itself, or from a device that is asked.
 
         Raises:
             PortError: The connection was lost, or the device does not answer.
+            StopAsyncIteration: It was asked once, and that is over.
         """
-        asked = None
-        if self._poller is not None:
-            asked = self._poller.answers(link) if once else self._poller.arrivals(link)
         try:
-            while True:
-                arrival = await (link.next_arrival() if asked is None else anext(asked))
-                if self._observer.sees(arrival.frame):
-                    await self._observer.wonder()
-                yield arrival
-        except StopAsyncIteration:
-            return
+            arrival = await (link.next_arrival() if asked is None else anext(asked))
         except PortError as error:
             self._observer.failed(error)
             raise
-        finally:
-            if asked is not None:
-                await asked.aclose()
+        if self._observer.sees(arrival.frame):
+            await self._observer.wonder()
+        return arrival
 
     def _taken(self, link: SerialLink, data: CollectedData) -> CollectedData | None:
         """Count a frame and ask for what is missing; None when it is stored already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,9 @@ from collectors.clock import SystemClock
 from collectors.metadata_keys import FRAME_ERROR
 from drivers.framing import FRAMINGS
 from drivers.serial.config import SerialConfig
-from drivers.serial.polling import next_due
+from drivers.serial.link import Arrival
+from drivers.serial.poll_config import PollConfig
+from drivers.serial.polling import Poller, next_due
 from drivers.serial.source import SerialSource
 from drivers.serial.trouble import PortError, TroubleKind
 from tests.rigs.polled_sensor import PolledSensor
@@ -65,14 +68,48 @@ async def test_each_request_has_its_answer(pty):
     assert not source.troubles
 
 
-async def test_the_schedule_does_not_drift(pty):
-    interval_s, count = 0.03, 30
-    async with polled(pty, lambda *_: b"1\n", interval=interval_s) as (source, sensor):
-        await taken(source, count)
-    late = [at - sensor.asked_at[0] - place * interval_s for place, at in enumerate(sensor.asked_at)]
-    # Each may be late by what the machine is busy with, but the last is not later by the sum of all before it. A machine
-    # that was busy for longer than an interval has left a request out.
-    assert min(abs(behind % interval_s) for behind in late[-5:]) < interval_s / 2
+class SlowLink:
+    """A link whose time only passes where it waits; everything takes longer than it should."""
+
+    is_open = True
+    settled_ns = 0
+
+    def __init__(self):
+        self.now_ns = 1_000_000_000
+        self.asked_ns = []
+
+    def boottime_ns(self):
+        return self.now_ns
+
+    def now(self):
+        return datetime.fromtimestamp(self.now_ns / 1e9, UTC)
+
+    def write(self, _request):
+        self.asked_ns.append(self.now_ns)
+        self.now_ns += 3_000_000
+        return True
+
+    def end_frame(self):
+        return []
+
+    async def arrival_until(self, deadline_ns):
+        if self.asked_ns and self.asked_ns[-1] > self.now_ns - 10_000_000:  # an answer takes 7 ms more
+            self.now_ns += 17_000_000 if len(self.asked_ns) != 10 else 270_000_000
+            return Arrival(b"1", self.now(), self.now_ns)
+        self.now_ns = max(self.now_ns, deadline_ns) + 1_100_000  # woken late
+        return None
+
+
+async def test_the_schedule_does_not_drift_and_leaves_out_what_has_passed():
+    link = SlowLink()
+    config = PollConfig(request="?", interval=0.1)
+    poller = Poller(config, FRAMINGS.choose("lines"), "port", link)
+    async with aclosing(poller.arrivals(link)) as arrivals:
+        for _ in range(1000):
+            await anext(arrivals)
+    slots = [(asked_ns - link.asked_ns[0]) / 100_000_000 for asked_ns in link.asked_ns]
+    assert all(abs(slot - round(slot)) < 0.02 for slot in slots)  # the 1000th as exactly as the first
+    assert [round(slot) for slot in slots] == [*range(10), *range(12, 1002)]
 
 
 @given(st.integers(1, 10**10), st.integers(0, 10**15), st.integers(0, 10**12))

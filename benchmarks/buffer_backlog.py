@@ -64,11 +64,11 @@ def _keeping(place: Path, million: int, openings: int) -> None:
 
 
 def _taking(place: Path, rounds: int, million: int) -> None:
-    empty = run("drain", place / "empty", "parsed")["peak_mb"]
+    empty = run("drain", place / "empty", "encoded")["peak_mb"]
     print(
         f"\ntaking {million:,} readings out, 1,000 a batch, each acknowledged{'readings/s':>14}{'us of CPU':>11}"
     )
-    for how in ("parsed",):
+    for how in ("encoded", "parsed"):
         found = [run("drain", place / f"fill-{at}", how) for at in range(rounds)]
         rate, peak = median([each["rate"] for each in found]), median([each["peak_mb"] for each in found])
         cpu = median([each["cpu_us"] for each in found])

@@ -87,7 +87,7 @@ def drain(place: str, how: str) -> dict[str, Any]:
     count = size = 0
     begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
     while (batch := consumer.take(_GROUP)) is not None:
-        size += len(batch.records[-1].document)
+        size += len(batch.encoded) if how == "encoded" else len(batch.records[-1].document)
         count += len(batch)
         consumer.ack(batch)
     cpu_s, wall_s = time.process_time() - begun_cpu_s, time.perf_counter() - begun_s

@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from buffer.blocks import Block
 from buffer.errors import UnknownBatch
 from buffer.identity import Identity
 from buffer.journal import SmallTable
@@ -23,7 +25,6 @@ from buffer.log import Log
 from buffer.progress import Progress, Span
 from buffer.ranges import RangeSet
 from buffer.recovery import Recovered
-from buffer.stored import Block
 
 if TYPE_CHECKING:
     from buffer.segment import Position
@@ -39,23 +40,34 @@ class Record:
     document: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """Records of one identity: what is sent, and what is acknowledged, as one.
 
     Between `first` and `last` there may be records that are not in it: of another lane, or taken before.
+    Documents are parsed when `records` is first asked for, and not at all for `encoded`.
     """
 
     device_id: str
     store_id: str
     first: int
     last: int
-    records: tuple[Record, ...] = field(repr=False)
+    block: Block = field(repr=False, compare=False)
     serial: int = field(default=0, repr=False, compare=False)
     """Tells it from every other batch that was given in this process."""
 
     def __len__(self) -> int:
-        return len(self.records)
+        return self.block.count
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """The records, ascending. One that is no JSON object, though somebody had vouched for it, is left out."""
+        return tuple([Record(*record) for record in self.block.records])
+
+    @property
+    def encoded(self) -> bytes:
+        """All records as one compact JSON object, `{"<seq>":<document>,...}`: as stored, without parsing any."""
+        return self.block.encoded
 
 
 @dataclass(slots=True)
@@ -158,8 +170,8 @@ class Consumer:
                     raise
                 low, high = (found.reached, span.high) if newest else (span.low, found.reached)
                 looked_at = Span(low, high, span.lanes)
-                if found.records:
-                    return self._give(span, looked_at, found.records), False
+                if found.count:
+                    return self._give(span, looked_at, found), False
                 with self._lock:
                     self._progress.give_back(span)
                     self._settle(looked_at)  # these ids are no records, or of no lane in question
@@ -174,16 +186,14 @@ class Consumer:
         self._positions[lane] = found.position
         return found
 
-    def _give(self, reserved: Span, given: Span, records: list[tuple[int, dict[str, Any]]]) -> Batch:
-        first, last = records[0][0], records[-1][0]
+    def _give(self, reserved: Span, given: Span, found: Block) -> Batch:
         serial = next(_serials)
         with self._lock:
             self._progress.give_back(reserved)
             self._progress.take(given)
-            self._out[serial] = _Out(given, len(records))
-        epoch = self._epoch(first)
-        found = tuple([Record(*record) for record in records])
-        return Batch(epoch.device_id, epoch.store_id, first, last, found, serial)
+            self._out[serial] = _Out(given, found.count)
+        epoch = self._epoch(found.first)
+        return Batch(epoch.device_id, epoch.store_id, found.first, found.last, found, serial)
 
     def _reserve(self, lanes: tuple[str, ...], *, newest: bool) -> Span | None:
         """Mark free ids of one identity as taken, so that nobody else takes them."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from buffer.lane_reading import lane_ids, learn_alarms, newest_before
 from buffer.lanes import ALARM, joined
 from buffer.segment import DamagedSegment
-from buffer.stored import LEARNT_AT_ONCE, Block
+from buffer.stored import LEARNT_AT_ONCE
 
 if TYPE_CHECKING:
+    from buffer.blocks import Block
     from buffer.segment import Segment
     from buffer.stored import StoredRecords
 
@@ -23,9 +24,9 @@ def read_newest(
     Raises:
         DiskFault: The disk cannot be read.
     """
-    found = Block(reached=high + 1)
+    found = records.block(high + 1)
     learnt = 0
-    while not found.records and found.reached > low:
+    while not found.count and found.reached > low:
         top = found.reached - 1
         segment = _last_segment(records, top)
         if segment is None or segment.last < low:
@@ -38,7 +39,7 @@ def read_newest(
                 break
         try:
             newest = newest_before(records.reader, segment, (low, top), n, bytes_max, lane)
-            found.records = records.parsed(segment, joined(newest.lines), high)
+            found.add(records.chosen(joined(newest.lines), high))
         except (DamagedSegment, OSError) as error:
             records.mend(segment, error)
             continue

@@ -9,14 +9,14 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
+from buffer.blocks import Block, Records, bare, first_id, last_id
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
 from buffer.lane_reading import alarms_from, learn_alarms
 from buffer.lanes import ALARM, NORMAL, without_alarms
-from buffer.layout import record_ids
+from buffer.layout import lines, record_ids
 from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
@@ -38,21 +38,6 @@ _VISIT_RECORDS = 200
 """Held in memory at a time while records are visited (some 0.2 MB)."""
 LEARNT_AT_ONCE = 4
 """So many files are searched for alarms in one go (16 MiB: half a second from a slow card)."""
-
-
-@dataclass(slots=True)
-class Block:
-    """What a read gave."""
-
-    records: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    complete: bool = True
-    """There is nothing more in the range that was asked for."""
-    position: Position | None = None
-    """Where to go on without searching."""
-    reached: int = 0
-    """All that was asked for up to this id is among the records (or, newest first, down to it)."""
-    paused: bool = False
-    """It stopped on the way, so that others have their turn: ask for the rest."""
 
 
 class StoredRecords:
@@ -148,9 +133,9 @@ class StoredRecords:
             DiskFault: The disk cannot be read.
         """
         high = min(high, self.durable_id)
-        found = Block(position=position, reached=high)
+        found = self.block(high, position)
         size, learnt = 0, 0
-        while len(found.records) < n and (bytes_max is None or size < bytes_max or not found.records):
+        while found.count < n and (bytes_max is None or size < bytes_max or not found.count):
             segment = self.first_segment(low)
             if segment is None or segment.base > high or low > high:
                 return found
@@ -164,28 +149,21 @@ class StoredRecords:
                         learnt += 1
                         learn_alarms(self.reader, segment)
                     text, position = alarms_from(
-                        self.reader, segment, (low, high), n - len(found.records), left, found.position
+                        self.reader, segment, (low, high), n - found.count, left, found.position
                     )
                 else:
-                    text, position = self._read_lines(
-                        segment, low, n - len(found.records), left, found.position
-                    )
+                    text, position = self._read_lines(segment, low, n - found.count, left, found.position)
             except (DamagedSegment, OSError) as error:
                 self.mend(segment, error)
                 continue
-            if left is not None and found.records and len(text) > left:
+            if left is not None and found.count and len(text) > left:
                 break  # the next record alone is too much
             if lane == NORMAL:
                 text = without_alarms(text)
-            try:
-                records = self.parsed(segment, text, high)
-            except DamagedSegment as error:
-                self.mend(segment, error)
-                continue
             size += len(text)
             found.position = position
             low = position.next_id or segment.last + 1
-            found.records += records
+            found.add(self.chosen(text, high))
         found.complete = low > high
         found.reached = min(low - 1, high)
         return found
@@ -201,32 +179,53 @@ class StoredRecords:
         else:
             self._rewrite_damaged(segment)
 
-    def parsed(self, segment: Segment, text: bytes, high: int) -> list[tuple[int, dict[str, Any]]]:
-        """The records of whole lines up to an id, without those that were deleted.
+    def block(self, reached: int, position: Position | None = None) -> Block:
+        """One without records yet."""
+        return Block(self._parsed, position=position, reached=reached)
 
-        Raises:
-            DamagedSegment: A sealed file holds what is no JSON.
-        """
+    def chosen(self, text: bytes, high: int) -> bytes:
+        """Whole lines up to an id, without those that were deleted."""
+        text = bare(text)
+        if not text:
+            return text
+        last = last_id(text)
+        if last <= high and not self.deleted.count_within(first_id(text), last):
+            return text
+        kept = [each for each in split_lines(text) if each[0] <= high and each[0] not in self.deleted]
+        return lines(kept, first=True) if kept else b""
+
+    def _parsed(self, text: bytes) -> Records:
+        """The records of whole lines; where somebody vouched for what is no JSON, it is left out, and told."""
         try:
-            records = parse_lines(text)
+            return parse_lines(text)
         except ValueError:
-            if segment.sealed is not None:
-                raise DamagedSegment(segment) from None
-            records = self._parse_each(text)
-        if records and records[-1][0] > high:
-            records = [record for record in records if record[0] <= high]
-        return [r for r in records if r[0] not in self.deleted] if self.deleted else records
-
-    def _parse_each(self, text: bytes) -> list[tuple[int, dict[str, Any]]]:
-        """Somebody vouched for what is no JSON: it is left out, and told once; the rest goes on."""
-        records = []
+            pass
+        records, wrong = [], []
         for record_id, raw in split_lines(text):
             if is_object(raw):
                 records.append((record_id, parse_json(raw)))
-            elif record_id not in self.deleted:
-                self.deleted.add(record_id, record_id)
-                self._on_loss(self.table, Loss(record_id, record_id, 1, "not JSON"))
+            else:
+                wrong.append(record_id)
+        self._leave_out(wrong)
         return records
+
+    def _leave_out(self, wrong: list[int]) -> None:
+        """These records are no JSON: take them out of their files, or see no more of them where that cannot be."""
+        while wrong:
+            segment = self.first_segment(wrong[0])
+            here = [each for each in wrong if segment is None or each <= segment.last]
+            wrong = wrong[len(here) :]
+            try:
+                if segment is not None and segment.sealed is not None:
+                    if set(here) & set(self.reader.ids(segment)):  # nobody else was faster
+                        self._rewrite_damaged(segment)
+                    continue
+            except (DamagedSegment, DiskFault, OSError):
+                pass  # whoever reads it next will deal with that
+            for each in here:
+                if each not in self.deleted:
+                    self.deleted.add(each, each)
+                    self._on_loss(self.table, Loss(each, each, 1, "not JSON"))
 
     def _read_lines(
         self, segment: Segment, low: int, n: int, bytes_max: int | None, position: Position | None
@@ -245,10 +244,8 @@ class StoredRecords:
             text = self.reader.block(segment, handle, offset)
         text, used = take_lines(text, n, bytes_max)
         after = Position(segment.base, segment.rev, offset + used, 0)
-        last = text.rfind(b"\n")
-        if last != -1:
-            start = text.index(b'"', last) + 1
-            after.next_id = int(text[start : text.index(b'"', start)]) + 1
+        if text:
+            after.next_id = last_id(text) + 1
         return text, after
 
     def count(self, low: int, high: int) -> int:

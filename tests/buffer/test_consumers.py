@@ -1,10 +1,12 @@
 """Taking, acknowledging, releasing: exactly the batch that is named."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from buffer import Batch, BufferDB, BufferLocked, UnknownBatch, UnknownRecord
+from buffer import BufferDB, BufferLocked, UnknownBatch, UnknownRecord
 
 
 def opened(path, **options):
@@ -66,9 +68,9 @@ def test_an_acknowledgement_of_something_else_is_refused(tmp_path):
         consumer = db.consumer("cloud")
         batch = consumer.take(5)
         with pytest.raises(UnknownBatch):
-            consumer.ack(Batch("d", "0" * 32, batch.first, batch.last, batch.records))
+            consumer.ack(replace(batch, store_id="0" * 32))
         with pytest.raises(UnknownBatch):
-            consumer.ack(Batch("d", batch.store_id, 1, 99, ()))
+            consumer.ack(replace(batch, last=99))
         assert consumer.mark == 0
 
 
@@ -208,3 +210,44 @@ def test_a_record_deleted_while_its_batch_is_out_does_not_count_twice(tmp_path):
         assert consumer.backlog == 1
         consumer.ack(batch)
         assert consumer.backlog == 1
+
+
+def test_a_batch_gives_its_records_as_they_are_stored_without_parsing_them(tmp_path):
+    with opened(tmp_path) as db:
+        for start in range(0, 3000, 500):  # several reads of the file, and frames between the records
+            db.insert_json([b'{"n":%d,"pad":"%s"}' % (start + at, b"x" * 200) for at in range(500)])
+            db.flush()
+        db.delete(7)
+        consumer = db.consumer("cloud")
+        batch = consumer.take(2000)
+        assert (batch.first, batch.last, len(batch)) == (1, 2001, 2000)
+        encoded = batch.encoded
+        assert not {*b"\t\r\n "} & {*encoded}
+        told = json.loads(encoded)
+        assert {int(key): document for key, document in told.items()} == {
+            record.seq: record.document for record in batch.records
+        }
+        assert "7" not in told
+        assert "1" in told
+        consumer.ack(batch)
+        assert consumer.take(2000).first == 2002
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_is_no_json_in_a_batch_is_left_out_and_told_once(tmp_path, sealed):
+    with opened(tmp_path) as db:
+        db.insert_json([b'{"n":1}', b"{wrong}", b"[3]", b'{"n":4}'], vouched=True)
+        db.flush()
+        if sealed:
+            db.log("readings").roll()
+        first, second = db.consumer("cloud").take(10), db.consumer("archive").take(10)
+        for batch in (first, second, first):
+            assert [record.seq for record in batch.records] == [1, 4]
+        db.flush()
+        assert sorted((row["first"], row["count"]) for _, row in db.ledger.items() if row["count"]) in (
+            [(2, 1), (3, 1)],
+            [(2, 2)],
+        )
+        db.consumer("cloud").ack(first)
+        assert db.consumer("cloud").backlog == 0
+        assert [document["n"] for document in db.table("readings")] == [1, 4]

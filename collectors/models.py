@@ -262,6 +262,8 @@ class Reading(Model):
     tags: dict[str, str] = Field(default_factory=dict)
     quality: dict[str, Quality] = Field(default_factory=dict)
     """Only metrics that are not good."""
+    indicators: dict[Name, Annotated[float, AfterValidator(_finite)]] = Field(default_factory=dict)
+    """How well it was received, such as `rssi_dbm`: by name and unit, where its source knows."""
     clock: ClockQuality = ClockQuality.SYNCED
     boot: Count = 0
     """Which boot of the device, counted from 1; 0 is unknown."""
@@ -298,6 +300,8 @@ class Reading(Model):
             document["tags"] = self.tags
         if self.quality:
             document["quality"] = {name: [q.flag.value, q.reason] for name, q in self.quality.items()}
+        if self.indicators:
+            document["indicators"] = self.indicators
         if self.clock is not ClockQuality.SYNCED:
             document["clock"] = self.clock.value
         if self.boot:

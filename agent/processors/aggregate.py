@@ -234,7 +234,9 @@ class Aggregate(HoldingStep):
             return None
         t, latest = index * self._options.every, window.latest
         up_ns = max(0, latest.up - round((latest.t - t) * 1e9)) if latest.up else 0
-        return latest.changed(t=t, up=up_ns, values=values, units=units, quality=quality, lane=Lane.NORMAL)
+        return latest.changed(
+            t=t, up=up_ns, values=values, units=units, quality=quality, indicators={}, lane=Lane.NORMAL
+        )
 
     def _remember(self, key: SeriesKey, series: _Series) -> None:
         oldest = next(self._series.items(), None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from collectors.enums import ClockQuality, QualityFlag
 from collectors.interfaces import IProcessor
-from collectors.metadata_keys import FRAME_ERROR, METRIC, ORIGIN, RETAINED, TAGS, UNNAMED, UP_NS
+from collectors.metadata_keys import FRAME_ERROR, METRIC, ORIGIN, QUALITY, RETAINED, TAGS, UNNAMED, UP_NS
 from collectors.models import CollectedData, ProcessingResult, Quality, Reading
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ class Decode(IProcessor):
                     units=units,
                     tags=own_tags,
                     quality=dict.fromkeys(values, _OLD) if old and decoded.t is None else {},
+                    indicators=metadata.get(QUALITY, {}),
                     boot=self._boot,
                     # Before this boot there was no such clock: unknown.
                     up=max(0, up + round(decoded.offset_s * _NS)) if up and decoded.t is None else up,

@@ -28,6 +28,7 @@ class _Document(TypedDict, total=False):
     units: dict[str, str]
     tags: dict[str, str]
     quality: dict[str, tuple[QualityFlag, str]]
+    indicators: dict[Name, _Number]
     clock: ClockQuality
     t_error: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
     t_sensor: _Number

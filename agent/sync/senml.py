@@ -13,8 +13,8 @@ What SenML has no label for travels in labels of our own. Receivers ignore those
 
 - `store`: the buffer's identity; in the pack's first record only
 - `seq`: the reading's number in it; it also marks where a reading begins
-- `boot`, `up`, `clock`, `t_error`, `t_sensor`, `t_arrived`, `lane`, `tags`, `quality`, `origin`: as in the
-  document of the reading, when present
+- `boot`, `up`, `clock`, `t_error`, `t_sensor`, `t_arrived`, `lane`, `tags`, `quality`, `indicators`,
+  `origin`: as in the document of the reading, when present
 - `units`: units of metrics that have no value in this reading
 
 and three say exactly what had to be bent to be legal SenML, and are absent from ordinary packs:
@@ -61,6 +61,7 @@ _AS_STORED = (
     "lane",
     "tags",
     "quality",
+    "indicators",
     "origin",
 )
 _KNOWN = frozenset({"source", "t", "values", "units", *_AS_STORED})

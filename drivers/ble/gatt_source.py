@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from collectors.interfaces import IDataSource
@@ -20,7 +21,7 @@ from drivers.codecs.bluetooth_uuid import shown_uuid
 from drivers.codecs.gatt import encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
     from bleak.backends.device import BLEDevice
@@ -81,6 +82,7 @@ class GattSource(IDataSource):
         self._watchdog = Watchdog(clock.monotonic_s(), config.silent_after)
         self._found: asyncio.Future[BLEDevice] | None = None
         self._rssi: tuple[float, float] | None = None
+        self._troubles: Counter[str] = Counter()
         self._due_s: float | None = None
         self._refusals = 0
         self._quiet_s = clock.monotonic_s()
@@ -264,8 +266,27 @@ class GattSource(IDataSource):
         else:
             items = [Value(value, shown_uuid(uuid), None, now, up_ns) for uuid, value in values]
         for item in items:
-            if not self._inbox.put(item) and self._inbox.lost == 1:
-                logger.warning("%s: the pipeline is too slow: values are lost", self._source_id)
+            if not self._inbox.put(item):
+                self._troubles["lost"] += 1
+                if self._inbox.lost == 1:
+                    logger.warning("%s: the pipeline is too slow: values are lost", self._source_id)
+
+    # Silence
+
+    def usual_silence_s(self) -> float | None:
+        """How long no value may come, once it is known how often the sensor notifies."""
+        if not self._config.notify or not self._watchdog.knows:
+            return None
+        return self._watchdog.explained_s
+
+    def explain_silence(self) -> str:
+        """What may be behind it."""
+        return "it is connected and answers, but notifies nothing" if self._link is not None else ""
+
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """How often each kind of trouble was met since this source was made."""
+        return self._troubles
 
     # What is asked for
 
@@ -311,6 +332,7 @@ class GattSource(IDataSource):
 
     def _refused(self, refusal: ReadRefused) -> None:
         self._refusals += 1
+        self._troubles["refused"] += 1
         if self._refusals >= REFUSALS_MOST:
             raise ConnectionError(f"{refusal} ({self._refusals} times in a row)") from refusal
         self._inbox.put(Value(b"", None, str(refusal), self._clock.now(), self._clock.boottime_ns()))
@@ -328,6 +350,7 @@ class GattSource(IDataSource):
         if answers:
             return
         self._fruitless = min(self._fruitless + 1, FRUITLESS_MOST)
+        self._troubles["connected_anew"] += 1
         why = (
             "and it does not answer"
             if answers is False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from drivers.ble.scan import Want, company_patterns, service_patterns
 from drivers.codecs.advertisement import encode
+from drivers.codecs.bluetooth_uuid import shown_uuid
 from drivers.codecs.makers import MAKERS
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ class Payload:
         if config.manufacturer is not None:
             return company_patterns(config.manufacturer)
         return ()
+
+    @property
+    def called(self) -> str:
+        """What its data is called."""
+        if self._service is not None:
+            return f"data of the service {shown_uuid(self._service)}"
+        if self._config.manufacturer is not None:
+            return f"data of the company 0x{self._config.manufacturer:04X}"
+        return "data of any company"
 
     def fits(self, advertisement: Advertisement) -> bool:
         """Whether a sensor is meant."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from collectors.interfaces import IDataSource
-from collectors.metadata_keys import QUALITY, TAGS, UP_NS
+from collectors.metadata_keys import QUALITY, SENSOR, TAGS, UP_NS
 from collectors.models import CollectedData
 from drivers.ble.inbox import Inbox
 from drivers.ble.payload import Payload
 from drivers.ble.repeats import Repeats
 from drivers.ble.station import station
-from drivers.ble.watchdog import Rung, Watchdog
+from drivers.ble.watchdog import Rung, Usual, Watchdog
 from drivers.codecs.advertisement import Advertisement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
     from bleak.backends.device import BLEDevice
@@ -74,6 +75,8 @@ class BleSource(IDataSource):
         self._data_format = data_format
         self._clock = clock
         self._watchdog = Watchdog(clock.monotonic_s(), config.silent_after)
+        self._usual = Usual()
+        self._troubles: Counter[str] = Counter()
         self._without_data = 0
         """Advertisements that came from the sensor and had none of the data, since it was heard."""
         self._radio: Radio | None = None
@@ -151,6 +154,7 @@ class BleSource(IDataSource):
         metadata: dict[str, Any] = {UP_NS: heard.up_ns, QUALITY: heard.quality}
         if not self.payload.one_sensor:
             metadata[TAGS] = {"address": heard.address}
+            metadata[SENSOR] = heard.address
         return CollectedData(
             source_id=self._source_id,
             timestamp=heard.timestamp,
@@ -177,6 +181,7 @@ class BleSource(IDataSource):
         measured = self.payload.measured(advertisement)
         if measured is None:
             self._without_data += 1
+            self._troubles["without_data"] += 1
             return
         now_s = self._clock.monotonic_s()
         self._without_data = 0
@@ -191,8 +196,11 @@ class BleSource(IDataSource):
             quality["tx_power_dbm"] = float(data.tx_power)
         raw = self.payload.raw(advertisement, measured)
         heard = Heard(raw, advertisement.address, quality, self._clock.now(), self._clock.boottime_ns())
-        if not self._inbox.put(heard) and self._inbox.lost == 1:
-            logger.warning("%s: the pipeline is too slow: readings are lost", self._source_id)
+        self._usual.heard(advertisement.address, now_s)
+        if not self._inbox.put(heard):
+            self._troubles["lost"] += 1
+            if self._inbox.lost == 1:
+                logger.warning("%s: the pipeline is too slow: readings are lost", self._source_id)
 
     def lost(self, error: ConnectionError) -> None:
         """Nothing can be heard any more."""
@@ -200,8 +208,54 @@ class BleSource(IDataSource):
 
     # Silence
 
+    def usual_silence_s(self) -> float | None:
+        """How long no reading may come. While the sensor is heard, however often it repeats itself, that is no silence."""
+        if not self.payload.one_sensor:
+            return self._usual.silence_s()
+        silent = self._watchdog.is_silent(self._clock.monotonic_s())
+        return self._watchdog.explained_s if silent else None
+
+    def explain_silence(self) -> str:
+        """What may be behind it."""
+        radio = self._radio
+        if radio is None:
+            return ""
+        if self._without_data:
+            return (
+                f"it is heard, but {self._without_data} advertisements had no {self.payload.called} in them: "
+                "is that what it sends?"
+            )
+        if not radio.is_deaf(self._watchdog.heard_s):
+            return f"{radio.name} hears others: it is out of range or off, or its battery is empty"
+        return self._deaf(radio) or f"{radio.name} hears nothing at all"
+
+    def _deaf(self, radio: Radio) -> str | None:
+        """What to do about an adapter for which the ladder could do nothing; None when it could, or has not yet."""
+        if self._watchdog.rung is not Rung.ALARMED or not radio.is_deaf(self._watchdog.heard_s):
+            return None
+        cycled = " and it was switched off and on" if self._config.manage_adapter else ""
+        return (
+            f"{radio.name} hears nothing at all, though the scan was started anew{cycled}: "
+            "`systemctl restart bluetooth`, or plug the adapter anew"
+        )
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What people should know beside the state of the connection."""
+        deaf = None if self._radio is None else self._deaf(self._radio)
+        return [] if deaf is None else [deaf]
+
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """How often each kind of trouble was met since this source was made."""
+        return self._troubles
+
     async def _look_after(self, radio: Radio) -> None:
-        """Take the next rung of the ladder, when it is due."""
+        """Take the next rung of the ladder, when it is due.
+
+        Raises:
+            ConnectionError: The scan cannot be started again, or the adapter not switched on.
+        """
         now_s = self._clock.monotonic_s()
         if now_s < self._watchdog.due_s:
             return
@@ -209,8 +263,12 @@ class BleSource(IDataSource):
         recently_s = now_s - self._watchdog.patience_s
         rung = self._watchdog.climb(now_s)
         if rung is Rung.RESCANNED:
+            self._troubles["scanned_anew"] += 1
             await radio.rescan(recently_s)
         elif rung is Rung.CYCLED and radio.is_deaf(silent_since_s):
             was_passive = await radio.distrust_passive()
             if self._config.manage_adapter and not was_passive:
+                self._troubles["switched_off_and_on"] += 1
                 await radio.power_cycle(recently_s)
+        elif (deaf := self._deaf(radio)) is not None:
+            logger.error("%s: %s", self._source_id, deaf)

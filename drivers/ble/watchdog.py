@@ -14,7 +14,7 @@ That bluetoothd is gone or the adapter is away or switched off, is no silence: i
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from enum import IntEnum
 from statistics import median
 from typing import Final
@@ -26,6 +26,8 @@ PATIENCE_LEAST_S: Final = 10.0
 PATIENCE_MOST_S: Final = 90.0
 PAUSE_MOST_S: Final = 3600.0
 """The longest time between two turns of the ladder."""
+SENSORS_MAX: Final = 1024
+"""Addresses that are remembered at a time."""
 _TURNS_MAX: Final = 16
 """Doublings beyond this only make huge numbers."""
 
@@ -74,6 +76,11 @@ class Watchdog:
         self._turns = 0
 
     @property
+    def knows(self) -> bool:
+        """Whether it is known how long silence is normal."""
+        return self._silent_after_s is not None or len(self._gaps_s) >= GAPS_ENOUGH
+
+    @property
     def explained_s(self) -> float:
         """How much silence the sensor's rate explains."""
         if self._silent_after_s is not None:
@@ -113,3 +120,24 @@ class Watchdog:
         if self.rung is Rung.ALARMED:
             self._turns = min(self._turns + 1, _TURNS_MAX)
         return self.rung
+
+
+class Usual:
+    """How long each of several sensors usually says nothing between its readings."""
+
+    def __init__(self) -> None:
+        self._watchdogs: OrderedDict[str, Watchdog] = OrderedDict()
+
+    def heard(self, sensor: str, now_s: float) -> None:
+        """A reading came."""
+        watchdog = self._watchdogs.get(sensor)
+        if watchdog is None:
+            watchdog = self._watchdogs[sensor] = Watchdog(now_s)
+            if len(self._watchdogs) > SENSORS_MAX:
+                self._watchdogs.popitem(last=False)
+        watchdog.heard(now_s)
+
+    def silence_s(self) -> float | None:
+        """How much of it is normal for all of them; None while that is not known of any."""
+        known = [watchdog.explained_s for watchdog in self._watchdogs.values() if watchdog.knows]
+        return max(known) if known else None

@@ -44,6 +44,7 @@ readings = st.builds(
     quality=st.dictionaries(
         names, st.builds(Quality, flag=st.sampled_from(QualityFlag), reason=short), max_size=2
     ),
+    indicators=st.dictionaries(names, st.floats(allow_nan=False, allow_infinity=False), max_size=2),
     clock=st.sampled_from(ClockQuality),
     t_error=st.none() | st.floats(0, 1e9),
     t_sensor=st.none() | st.floats(-1e12, 1e12),

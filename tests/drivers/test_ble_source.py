@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from collectors.clock import SystemClock
-from collectors.metadata_keys import QUALITY, TAGS, UP_NS
+from collectors.interfaces import Listening
+from collectors.metadata_keys import QUALITY, SENSOR, TAGS, UP_NS
 from drivers.ble import source as source_module
 from drivers.ble import station as station_module
 from drivers.ble import watchdog
@@ -433,6 +434,50 @@ async def test_a_bluetoothd_that_hangs_while_it_is_looked_after_is_a_lost_link(b
             await collect(source)
         bluez.hanging.clear()
         await source.connect()
+
+
+async def test_silence_is_explained(bluez, impatient):
+    sensor, other = await bluez.sensor(FIRST), await bluez.sensor(SECOND)
+    async with connected(bluez, address=FIRST, scan="active") as source:
+        assert isinstance(source, Listening)
+        sensor.say(temperature(1))
+        await collect(source)
+        assert source.usual_silence_s() is None  # it was heard just now
+        await soon(source.usual_silence_s)
+        assert source.explain_silence() == "hci0 hears nothing at all"
+        assert source.remarks == []
+        source._watchdog.rung = watchdog.Rung.ALARMED
+        assert source.explain_silence().startswith(
+            "hci0 hears nothing at all, though the scan was started anew and it was switched off and on: "
+        )
+        assert source.remarks == [source.explain_silence()]
+        other.say(Advertisement(name="other"))
+        await soon(lambda: "hci0 hears others: it is out of range or off" in source.explain_silence())
+        assert source.remarks == []
+    assert source.explain_silence() == ""
+    async with connected(bluez, address=SECOND, scan="active") as source:
+        other.say(Advertisement(manufacturer_data={RUUVI: b"\x05"}))
+        told = "it is heard, but 1 advertisements had no data of the service 0xFCD2 in them"
+        await soon(lambda: told in source.explain_silence())
+        assert source.troubles == {"without_data": 1}
+
+
+async def test_several_sensors_are_told_apart_and_their_rates_learned(bluez, impatient):
+    first, second = await bluez.sensor(FIRST), await bluez.sensor(SECOND)
+    async with connected(bluez, service=BTHOME, scan="active") as source:
+        for number in range(6):
+            first.say(temperature(number))
+            second.say(temperature(number))
+            assert {(await collect(source)).metadata[SENSOR] for _ in range(2)} == {FIRST, SECOND}
+        assert source.usual_silence_s() == pytest.approx(0.1, abs=0.2)
+
+
+async def test_a_deaf_adapter_is_said_loudly_once_the_ladder_has_ended(bluez, impatient, caplog):
+    async with connected(bluez, address=FIRST, scan="active") as source:
+        waiting = asyncio.create_task(source.collect())
+        await soon(lambda: "hci0 hears nothing at all, though the scan was started anew" in caplog.text)
+        waiting.cancel()
+    assert source.troubles == {"scanned_anew": 1, "switched_off_and_on": 1}
 
 
 async def test_disconnecting_ends_a_source_that_waits(bluez):

@@ -5,7 +5,10 @@ Bluetooth-Devices organisation), and the examples of the BTHome specification (b
 """
 
 import logging
+import re
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -208,6 +211,26 @@ def test_a_govee_thermometer():
     )
     (decoded,) = decode("govee", raw)
     assert decoded.values == {"temperature": 21.3, "humidity": 44.2, "battery": 100}
+
+
+def test_a_ruuvi_tag_by_the_layout_in_the_documentation():
+    # The valid data of Ruuvi's own description of its data format 5.
+    page = (Path(__file__).parents[2] / "docs/bluetooth.md").read_text()
+    (block,) = [text for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "0x0499" in text]
+    (source,) = tomllib.loads(block)["source"]
+    raw = bytes.fromhex("0512FC5394C37C0004FFFC040CAC364200CDCBB8334C884F")
+    (decoded,) = CODECS.choose(source["codec"]).codec()(raw)
+    assert decoded.values == {
+        "temperature": 24.3,
+        "humidity": 53.49,
+        "pressure": 100044,
+        "acceleration_x": 0.004,
+        "acceleration_y": -0.004,
+        "acceleration_z": 1.036,
+        "power": 0xAC36,
+        "movements": 66,
+        "sequence": 205,
+    }
 
 
 def test_the_libraries_say_nothing_of_their_own(caplog):

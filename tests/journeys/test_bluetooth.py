@@ -157,6 +157,47 @@ async def collects(agent: AgentProgram, frames: dict[str, int], what: str) -> No
     )
 
 
+async def test_silence_garbage_and_a_link_that_is_down_are_three_things(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = device(
+        bluetooth_source("ble", "hall", address=BEACON, codec="bthome", silent_after="1 s", scan="active")
+    )
+    async with FakeBluez() as world:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", world.bus_address)
+        sensor, other = await world.sensor(BEACON), await world.sensor(THERMOMETER)
+        await other.advertise(Advertisement(name="somebody else"))
+
+        async def condition(agent: AgentProgram, wanted: str) -> str:
+            report = await agent.until(lambda r: r.sources[0].condition == wanted, wanted)
+            return report.summary()
+
+        with AgentProgram(tmp_path, config) as agent:
+            agent.start()
+            await sensor.advertise(Advertisement(service_data={BTHOME: bthome(0, 2150)}, tx_power=4))
+            await condition(agent, "ok")
+            assert "source hall: silent: nothing comes" in await condition(agent, "silent")
+            for number in range(10):  # encrypted, each another, and there is no key
+                data = b"\x41" + bytes([number]) * 14
+                await sensor.advertise(Advertisement(service_data={BTHOME: data}))
+                await asyncio.sleep(0.05)
+            assert "source hall: nothing but garbage: it is encrypted" in await condition(agent, "garbage")
+            await sensor.advertise(Advertisement(service_data={BTHOME: bthome(1, 2160)}))
+            await condition(agent, "ok")
+            await world.kill_bluetoothd()
+            assert "source hall: link down: bluetoothd does not run" in await condition(agent, "link_down")
+            assert (await agent.stop())[0] == 0
+    for words in (
+        "listen hall: silent: nothing came for 1 s, though the link is up: hci0 hears others: it is out of range or off",
+        "decode hall: nothing but garbage: 8 samples in a row, the newest: it is encrypted, and there is no key",
+        "collect hall: bluetoothd does not run",
+    ):
+        assert words in agent.log, words
+    first = next(iter(stored.documents(agent.buffer).values()))
+    assert first["indicators"] == {"rssi_dbm": -60.0, "tx_power_dbm": 4.0}
+    assert len(stored.documents(agent.buffer, "dead_letters")) == 10
+
+
 async def test_an_agent_on_a_fake_bluetoothd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async with FakeBluez() as world:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", world.bus_address)

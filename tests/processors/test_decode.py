@@ -28,7 +28,13 @@ def sample(raw_data=b'{"temperature": 21.5}', data_format="json", **metadata):
 async def test_frame_becomes_a_reading():
     origin = Origin(client="device", packet=7, payload_hash="ab")
     decode = Decode(without_options, boot=3, clock_quality=lambda: ClockQuality.ESTIMATED)
-    data = sample(b'{"temperature": 21.5, "wet": true}', up_ns=99, tags={"topic": "a/b"}, origin=origin)
+    data = sample(
+        b'{"temperature": 21.5, "wet": true}',
+        up_ns=99,
+        tags={"topic": "a/b"},
+        origin=origin,
+        quality={"rssi_dbm": -71.0},
+    )
     result = await decode.process(data)
     [reading] = result.processed_data
     assert result.success
@@ -38,6 +44,7 @@ async def test_frame_becomes_a_reading():
     assert reading.values == {"temperature": 21.5, "wet": True}
     assert (reading.boot, reading.up, reading.clock) == (3, 99, ClockQuality.ESTIMATED)
     assert (reading.tags, reading.origin, reading.lane) == ({"topic": "a/b"}, origin, Lane.NORMAL)
+    assert (reading.quality, reading.indicators) == ({}, {"rssi_dbm": -71.0})
 
 
 SENSOR_T = WHEN.timestamp() - 5.0

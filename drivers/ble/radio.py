@@ -219,6 +219,8 @@ class Radio:
 
     def _lose(self, error: ConnectionError) -> None:
         self._broken = True
+        # What comes back may be another bluetoothd, or the same with other options.
+        self._passive_works = True
         for listener in tuple(self._listeners):
             listener.lost(error)
 

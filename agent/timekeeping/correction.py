@@ -87,10 +87,10 @@ class Correction:
             async with asyncio.timeout(self._wait_until_s - self._clock.monotonic_s()):
                 await self._watch.synchronised.wait()
         except TimeoutError:
-            self._wait_until_s = 0.0  # the network does not bring the time: nothing waits for it again
+            self._watch.may_come = False  # this network does not bring the time: nothing waits for it again
 
     def _may_wait(self) -> bool:
-        return self._clock.monotonic_s() < self._wait_until_s
+        return self._watch.may_come and self._clock.monotonic_s() < self._wait_until_s
 
     def _gains_by_waiting(self, record: Any) -> bool:
         document = record.document

@@ -15,9 +15,16 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TIMESYNCD_FLAG: Final = Path("/run/systemd/timesync/synchronized")
+KEEPERS: Final = tuple(
+    map(Path, ("/run/systemd/timesync", "/run/chrony", "/run/ntpd.pid", "/run/ntpd", "/run/ntpsec"))
+)
+"""What timesyncd, chrony, ntpd and ntpsec leave there while they run."""
 _TIMEDATECTL: Final = "/usr/bin/timedatectl"
 _RTC_CLASS: Final = Path("/sys/class/rtc")
 
@@ -103,6 +110,11 @@ def ask_timedated() -> Synchronisation:
     except (OSError, subprocess.TimeoutExpired):
         return Synchronisation("nobody", None)
     return Synchronisation("systemd-timedated", _TIMEDATED_ERROR_S if answer == "yes" else None)
+
+
+def time_is_kept(keepers: Iterable[Path] = KEEPERS) -> bool:
+    """Whether somebody on this machine would synchronise the clock, given a network."""
+    return any(keeper.exists() for keeper in keepers)
 
 
 def clock_ran_on_battery(rtc_class: Path = _RTC_CLASS) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agent.timekeeping.synchronisation import probe as _probe
+from agent.timekeeping.synchronisation import time_is_kept
 from agent.timekeeping.timeline import Anchor
 from collectors.enums import ClockQuality
 
@@ -49,22 +50,31 @@ class ClockWatch:
         clock: The clocks.
         chronicle: Keeps anchors.
         probe: Asks about the synchronisation; may block, so it is called in a thread.
+        kept: Whether somebody would synchronise the clock, given a network; asked in a thread, too.
 
     Attributes:
+        may_come: Whether the clock can be expected to become synchronised once there is a network. No longer, when
+            a network was there and it did not.
         synchronised: Set while the wall clock is synchronised.
         said: What the last answer was.
         steps: The latest steps, oldest first.
     """
 
     def __init__(
-        self, clock: Clock, chronicle: Chronicle, probe: Callable[[], Synchronisation] = _probe
+        self,
+        clock: Clock,
+        chronicle: Chronicle,
+        probe: Callable[[], Synchronisation] = _probe,
+        kept: Callable[[], bool] = time_is_kept,
     ) -> None:
         self.synchronised = asyncio.Event()
         self.said: Synchronisation | None = None
         self.steps: deque[Step] = deque(maxlen=STEPS_MAX)
         self._clock = clock
         self._chronicle = chronicle
+        self.may_come = True
         self._probe = probe
+        self._kept = kept
         self._difference_s: float | None = None
         self._continues = False
         self._probe_due_s = 0.0
@@ -112,6 +122,8 @@ class ClockWatch:
 
     async def _ask(self) -> None:
         said = await asyncio.to_thread(self._probe)
+        if self.may_come and not said.good:
+            self.may_come = await asyncio.to_thread(self._kept)
         was_good = self.said is not None and self.said.good and self.synchronised.is_set()
         self.said = said
         if not said.good:
@@ -121,6 +133,7 @@ class ClockWatch:
         assert said.error_s is not None
         self._chronicle.anchor(self._anchor(said.error_s), continues=self._continues and was_good)
         self._continues = True
+        self.may_come = True
         if not self.synchronised.is_set():
             self.synchronised.set()
             self._anchor_due_s = 0.0  # the first anchor is worth a write of its own

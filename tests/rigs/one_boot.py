@@ -47,6 +47,7 @@ def run(folder: Path, boot_id: str, arguments: list[str]) -> int:
     synchronisation.ask_kernel = lambda: None
     synchronisation.ask_flag = lambda _: ask_flag(folder / "synchronized")
     synchronisation.ask_timedated = lambda: Synchronisation("nobody", None)
+    synchronisation.time_is_kept.__defaults__ = ((folder,),)
     return main(arguments)
 
 

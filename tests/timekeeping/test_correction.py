@@ -28,6 +28,7 @@ class Device:
     def __init__(self) -> None:
         self.tables = MemoryTables()
         self.boot_count = 0
+        self.kept = True
         self.true_t = NOON
         self.seq = 0
 
@@ -38,7 +39,7 @@ class Device:
 
     def start(self) -> None:
         self.chronicle = Chronicle(self.tables, self.boot_count)
-        self.watch = ClockWatch(self.clock, self.chronicle, self.clock.probe)
+        self.watch = ClockWatch(self.clock, self.chronicle, self.clock.probe, lambda: self.kept)
         self.correction = Correction(self.chronicle, self.watch, self.clock)
 
     async def measure(self, after_s: float) -> Record:
@@ -174,6 +175,29 @@ async def test_but_not_for_ever(device, monkeypatch):
     device.correction.linked()
     async with asyncio.timeout(5):
         assert (await device.correction.apply([backlog]))[0].document["clock"] == "estimated"
+
+
+async def test_where_nobody_keeps_the_time_nothing_waits_for_it(device):
+    device.kept = False
+    backlog = await device.measure(100)
+    await device.measure(50)
+    device.correction.linked()
+    async with asyncio.timeout(5):
+        assert (await device.correction.apply([backlog]))[0].document["clock"] == "estimated"
+
+
+async def test_a_network_that_did_not_bring_the_time_is_not_waited_for_again(device, monkeypatch):
+    monkeypatch.setattr("agent.timekeeping.correction.SYNC_WAIT_S", 0.05)
+    device.correction.linked()
+    await device.correction.apply([await device.measure(100)])
+    monkeypatch.setattr("agent.timekeeping.correction.SYNC_WAIT_S", 60.0)
+    again = Correction(device.chronicle, device.watch, device.clock)
+    again.linked()
+    async with asyncio.timeout(5):
+        await again.apply([await device.measure(1000)])
+    device.clock.synchronise()
+    await device.measure(10)
+    assert device.watch.may_come
 
 
 async def test_live_readings_of_a_boot_that_has_known_the_time_do_not_wait(device):

@@ -11,6 +11,7 @@ from agent.timekeeping.synchronisation import (
     ask_kernel,
     ask_timedated,
     clock_ran_on_battery,
+    time_is_kept,
 )
 
 
@@ -79,3 +80,9 @@ def test_a_bound_that_grew_too_large_is_no_synchronisation():
     assert Synchronisation("kernel", ERROR_MAX_S).good
     assert not Synchronisation("kernel", ERROR_MAX_S + 0.001).good
     assert not Synchronisation("kernel", None).good
+
+
+def test_who_keeps_the_time_is_seen_by_what_it_leaves(tmp_path):
+    assert not time_is_kept((tmp_path / "chrony", tmp_path / "timesync"))
+    (tmp_path / "timesync").mkdir()
+    assert time_is_kept((tmp_path / "chrony", tmp_path / "timesync"))

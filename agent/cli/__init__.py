@@ -79,6 +79,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     drivers.add_argument("name", nargs="?", metavar="NAME", help="only those with this name")
 
+    record = commands.add_parser("record", help="write down what a port says, with its timing, until Ctrl-C")
+    record.add_argument(
+        "source",
+        metavar="SOURCE|PORT",
+        help="the id of a source, or a port: /dev/ttyUSB0, socket://HOST:PORT",
+    )
+    record.add_argument("--output", "-o", type=Path, required=True, metavar="FILE", help="a new file")
+    _config_argument(record)
+    record.add_argument("--baudrate", type=int, metavar="N", help="of a PORT (default: 115200)")
+    record.add_argument("--bytesize", type=int, metavar="N", help="of a PORT (default: 8)")
+    record.add_argument("--parity", help="of a PORT (default: none)")
+    record.add_argument("--stopbits", type=int, metavar="N", help="of a PORT (default: 1)")
+    record.add_argument("--duration", metavar="TIME", help='end by itself, such as after "10 min"')
+
+    play = commands.add_parser("play", help="be the port of a capture: a pseudo-terminal that says the same")
+    play.add_argument("capture", type=Path, metavar="FILE", help="what `record` has written")
+    play.add_argument(
+        "--speed", default="1", metavar="N", help="so many times as fast, or max: as fast as it is read"
+    )
+    play.add_argument("--link", type=Path, metavar="PATH", help="a name for the port: a symbolic link")
+
     receive = commands.add_parser("receive", help="be the cloud end: take batches, keep each reading once")
     receive.add_argument(
         "--from",

@@ -23,6 +23,7 @@ import serial_asyncio_fast
 from drivers.serial.diagnosis import advice, line_errors, shared_with, why_not
 from drivers.serial.trouble import PortError, TroubleKind
 from drivers.serial.usb import find_port
+from drivers.transport.apart import run_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,10 +169,19 @@ class Opener:
         ).start()
 
 
-async def attach_device(port: Port, protocol: asyncio.Protocol) -> None:
-    """Let the event loop read an open device; `protocol` gets the transport."""
+async def attach_device(config: SerialConfig, port: Port, protocol: asyncio.Protocol) -> None:
+    """Let the event loop read an open device; `protocol` gets the transport.
+
+    Raises:
+        PortError: It has gone meanwhile, or does not take its settings a second time; it is closed.
+    """
     loop = asyncio.get_running_loop()
-    transport, _ = await serial_asyncio_fast.connection_for_serial(loop, lambda: protocol, port)
+    try:
+        transport, _ = await serial_asyncio_fast.connection_for_serial(loop, lambda: protocol, port)
+    except (OSError, ValueError, termios.error) as error:
+        path = str(port.port)
+        await run_apart(f"close {path}", port.close)
+        raise why_not(config, path, error) from error
     # The library says so one turn of the loop later; a close() before that must already know the transport.
     protocol.connection_made(transport)
 

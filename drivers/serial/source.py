@@ -130,7 +130,7 @@ class SerialSource(IDataSource):
         )
         if config.is_device:
             port = await self._opener.open(config.open_timeout)
-            await serial_port.attach_device(port, link)
+            await serial_port.attach_device(config, port, link)
             self._observer.connected(link, port)
         else:
             await serial_port.connect_socket(config, link)

@@ -392,6 +392,14 @@ async def test_what_is_no_serial_port_is_called_so(path):
         await make(path).connect()
 
 
+async def test_a_port_that_takes_its_settings_only_once_is_reported_and_closed(pty):
+    """A pseudo-terminal takes a parity at the first setting, and refuses every one after that."""
+    before = descriptor_count()
+    with pytest.raises(ConnectionError, match="cannot be set to 115200 baud, 8 bits, parity even"):
+        await make(pty.port, parity="even").connect()
+    assert descriptor_count() == before
+
+
 async def test_a_regular_file_is_no_serial_port(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConnectionError, match="not a serial port"):

@@ -15,42 +15,24 @@ import pytest
 from tests.rigs import cloud, synchronised
 from tests.rigs.configuration import device, serial_source, upstream
 from tests.rigs.programs import AgentProgram, free_port, receiver_program, seed_of, until
-from tests.rigs.simulated_uno import SimulatedUno, build_firmware
+from tests.rigs.simulated_uno import BINARY, SimulatedUno, build_firmware
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PERIOD_MS = 50
 DEPTH = 160
-STRUCT = {
-    "type": "struct",
-    "byteorder": "little",
-    "ignore": ["{"],
-    "layout": [
-        {
-            "prefix": "D",
-            "fields": [
-                {"name": "boot", "type": "u16"},
-                {"name": "seq", "type": "u32"},
-                {"name": "ms", "type": "u32"},
-                {"name": "celsius", "type": "i16", "scale": 0.1, "unit": "Cel"},
-                {"name": "millivolts", "type": "u16"},
-            ],
-        }
-    ],
-}
-OPTIONS = {"json": {}, "cobs": {"framing": "cobs", "codec": STRUCT}}
 
 
 class Journey:
     """A board, the agent, and a receiver."""
 
-    def __init__(self, folder: Path, board: SimulatedUno, mode: str) -> None:
+    def __init__(self, folder: Path, board: SimulatedUno) -> None:
         url = f"http://127.0.0.1:{free_port()}"
         self.board = board
         self.database = folder / "cloud.sqlite"
         self.receiver = receiver_program(folder, url)
-        self.agent = AgentProgram(folder, configuration(board.port, f"{url}/readings", mode))
+        self.agent = AgentProgram(folder, configuration(board.port, f"{url}/readings"))
         self.began = time.monotonic()
 
     def start(self) -> None:
@@ -75,10 +57,10 @@ class Journey:
 
 
 @asynccontextmanager
-async def journey(folder: Path, simulator: Path, firmware: Path, mode: str) -> AsyncIterator[Journey]:
+async def journey(folder: Path, simulator: Path, firmware: Path) -> AsyncIterator[Journey]:
     """Everything runs, and the board is plugged in."""
     async with SimulatedUno(folder, simulator, firmware) as board:
-        made = Journey(folder, board, mode)
+        made = Journey(folder, board)
         with made.receiver, made.agent:
             made.receiver.start()
             made.start()
@@ -87,8 +69,8 @@ async def journey(folder: Path, simulator: Path, firmware: Path, mode: str) -> A
             yield made
 
 
-def configuration(port: str, url: str, mode: str) -> str:
-    source = serial_source(port, "board", resend={"depth": DEPTH}, **OPTIONS[mode])
+def configuration(port: str, url: str) -> str:
+    source = serial_source(port, "board", resend={"depth": DEPTH}, **BINARY)
     return device(source, upstream(url))
 
 
@@ -118,7 +100,7 @@ def check(rows, *, least: int) -> None:
 
 async def test_a_cable_is_pulled_and_the_agent_killed(tmp_path, simulator, firmware_folder):
     firmware = build_firmware(firmware_folder, PERIOD_MS=PERIOD_MS)
-    async with journey(tmp_path, simulator, firmware, "cobs") as made:
+    async with journey(tmp_path, simulator, firmware) as made:
         await asyncio.sleep(0.5)
         await made.unplug(0.5)
         made.agent.kill()
@@ -133,7 +115,7 @@ async def test_a_minute_of_pulled_cables_noise_and_a_kill(tmp_path, simulator, f
     """60 s: the cable is pulled five times, the agent killed once, and every 300th byte is changed on the way."""
     rng = random.Random(seed_of("test_a_minute"))
     firmware = build_firmware(firmware_folder, PERIOD_MS=PERIOD_MS)
-    async with journey(tmp_path, simulator, firmware, "cobs") as made:
+    async with journey(tmp_path, simulator, firmware) as made:
         assert await made.board.tell("noise 300") == "done"
         killed_in = rng.randrange(5)
         for cycle in range(5):

@@ -17,6 +17,27 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRMWARE = ROOT / "firmware-notes" / "atmega328p"
+BINARY = {
+    "framing": "cobs",
+    "codec": {
+        "type": "struct",
+        "byteorder": "little",
+        "ignore": ["{"],
+        "layout": [
+            {
+                "prefix": "D",
+                "fields": [
+                    {"name": "boot", "type": "u16"},
+                    {"name": "seq", "type": "u32"},
+                    {"name": "ms", "type": "u32"},
+                    {"name": "celsius", "type": "i16", "scale": 0.1, "unit": "Cel"},
+                    {"name": "millivolts", "type": "u16"},
+                ],
+            }
+        ],
+    },
+}
+"""How a source reads its binary frames."""
 _SIMULATOR = Path(__file__).with_suffix(".c")
 _END_TIMEOUT_S = 5.0
 

@@ -2,6 +2,7 @@
 
 import json
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -69,3 +70,9 @@ def test_other_versions_are_refused():
 
 def test_the_header_says_what_the_port_was():
     assert CaptureReader(BytesIO(HEADER)).header == {"capture": 1, "port": "/dev/ttyUSB0", "baudrate": 9600}
+
+
+def test_the_documented_capture_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "captures.md").read_text()
+    capture = page.partition("```json\n")[2].partition("```")[0].encode()
+    assert read(capture) == ([Piece(0.104211, b'{"n": 1}\r\n'), Piece(0.204307, b"\x03D\x07")], 0)

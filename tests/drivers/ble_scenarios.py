@@ -155,7 +155,7 @@ async def a_repeated_advertisement_is_one_reading(world: World) -> None:
             await measure(7)
             assert await _number(source) == 7
             with pytest.raises(TimeoutError):
-                await collect(source, 1)
+                await collect(source, 0.6)
             assert source.repeats.repeated >= 3
 
 
@@ -163,7 +163,7 @@ async def read(world: World) -> None:
     async with (
         _thermometer(world) as sensor,
         connected(
-            connection(address=sensor.address, read=["temperature", "humidity"], interval=0.5)
+            connection(address=sensor.address, read=["temperature", "humidity"], interval=0.2)
         ) as source,
     ):
         assert [await _temperature(source) for _ in range(3)] == [0, 1, 2]
@@ -193,7 +193,7 @@ async def out_of_range_and_back(world: World) -> None:
         await sensor.leave()
         await _lost(source)
         returning = asyncio.create_task(_again(source))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
         assert not returning.done()
         await sensor.come_back()
         began = time.monotonic()
@@ -218,7 +218,7 @@ async def _fault(
             await _lost(linked)
             await measure(2)
             returning = [asyncio.create_task(_again(source)) for source in (heard, linked)]
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.3)
             assert not any(task.done() for task in returning)
             await end()
             began = time.monotonic()
@@ -231,6 +231,18 @@ async def _fault(
 
 async def adapter_off_and_on(world: World) -> None:
     await _fault(world, lambda: world.power(on=False), lambda: world.power(on=True))
+
+
+async def a_deaf_adapter_is_switched_off_and_on(world: World) -> None:
+    async with _beacon(world) as (sensor, measure):
+        await measure(1)
+        source = advertisements(address=sensor.address, silent_after=0.5, scan="active")
+        async with connected(source):
+            assert await _number(source) == 1
+            world.deafen()
+            await measure(2)
+            assert await _number(source) == 2
+    assert source.troubles["switched_off_and_on"] == 1
 
 
 async def bluetoothd_killed_and_back(world: World) -> None:
@@ -269,7 +281,7 @@ async def ten_sensors_at_once(world: World) -> None:
                 source_id=f"asked-{number}",
                 address=sensor.address,
                 read=["temperature"],
-                interval=1,
+                interval=0.5,
                 connections_max=2,
             )
             await _again(source)
@@ -295,6 +307,7 @@ SCENARIOS = (
     out_of_range_and_back,
     adapter_off_and_on,
     an_adapter_that_is_off_is_switched_on,
+    a_deaf_adapter_is_switched_off_and_on,
     bluetoothd_killed_and_back,
     ten_sensors_at_once,
 )

@@ -3,6 +3,7 @@
 import pytest
 import pytest_asyncio
 
+from drivers.ble import station
 from tests.drivers.ble_scenarios import SCENARIOS
 from tests.rigs.ble.fake_bluez import FakeBluez
 from tests.rigs.ble.virtual_world import VirtualWorld
@@ -12,6 +13,7 @@ every_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scena
 
 @every_scenario
 async def test_on_a_fake_bluetoothd(scenario, monkeypatch):
+    monkeypatch.setattr(station, "BY_ITSELF_S", 0.1)
     async with FakeBluez() as world:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", world.bus_address)
         await scenario(world)

@@ -452,3 +452,14 @@ async def test_closing_stops_everything():
             await collection.start_collection(source_id)
         await collection.close()
         assert [collection.link(each).state for each in ("soil", "hall")] == ["stopped", "stopped"]
+
+
+async def test_a_source_that_waits_by_itself_is_tried_again_sooner():
+    source = Scripted(*[ConnectionError("no adapter")] * 6)
+    async with manager() as collection:
+        await collection.register_source(source, {"retry_cap_s": 3.0})
+        await collection.start_collection("soil")
+        async with asyncio.timeout(5):
+            while source.connects < 7:
+                await asyncio.sleep(0)
+        assert collection.clock.waits == [1, 2, 3, 3, 3, 3]

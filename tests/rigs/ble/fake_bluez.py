@@ -165,6 +165,10 @@ class FakeBluez:
         properties = {"Powered": Variant("b", on), "Discovering": Variant("b", False)}  # noqa: FBT003 (a D-Bus value)
         self.tree.change(self.adapter, ADAPTER, properties)
 
+    def deafen(self) -> None:
+        """The controller reports nothing any more, until it is switched off and on."""
+        self.deaf = True
+
     def _drop_connections(self) -> None:
         for sensor in self._sensors.values():
             sensor.go_down()

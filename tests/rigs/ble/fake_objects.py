@@ -90,4 +90,5 @@ class ObjectTree:
             await asyncio.sleep(0.001)
 
     def _signal(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
-        self._bus.send(Message.new_signal(path, interface, member, signature, body))
+        if self._bus.connected:
+            self._bus.send(Message.new_signal(path, interface, member, signature, body))

@@ -63,10 +63,16 @@ class MachineController(Controller):
         self.scan_responses: dict[hci.Address, bytes] = {}
         self.only_advertising: set[hci.Address] = set()
         self.out_of_range: set[hci.Address] = set()
+        self.deaf = False
+
+    def on_hci_reset_command(self, command: Any) -> Any:
+        """What Linux begins with when it switches a controller on."""
+        self.deaf = False
+        return super().on_hci_reset_command(command)
 
     def on_advertising_pdu(self, pdu: Any) -> None:
         sender = pdu.advertiser_address
-        if sender in self.out_of_range:
+        if self.deaf or sender in self.out_of_range:
             return
         kinds = hci.HCI_LE_Advertising_Report_Event.EventType
         if self.le_scan_enable:

@@ -136,6 +136,10 @@ class VirtualWorld:
         body = ["org.bluez.Adapter1", "Powered", Variant("b", on)]
         await self._call(ADAPTER_PATH, _PROPERTIES, "Set", "ssv", body)
 
+    def deafen(self) -> None:
+        """The controller reports nothing any more, until it is switched off and on."""
+        self._controller.deaf = True
+
     async def kill_bluetoothd(self) -> None:
         """SIGKILL; it stays away."""
         await self.shell("touch /run/hold; kill -9 $(pidof bluetoothd)")

@@ -99,6 +99,9 @@ class World(Protocol):
     async def power(self, *, on: bool) -> None:
         """Switch the adapter, as `bluetoothctl power off` does."""
 
+    def deafen(self) -> None:
+        """The controller says that it scans and reports nothing any more, until it is switched off and on."""
+
     async def kill_bluetoothd(self) -> None:
         """SIGKILL; it stays away."""
 

@@ -239,6 +239,19 @@ class Held:
                 self.fault = str(error)
                 await asyncio.sleep(RETRY_S)
 
+    async def change(self, holders: Iterable[Holder]) -> None:
+        """Go on with other steps; what those hold that are not among them comes out. Nothing is absorbed meanwhile."""
+        holders = list(holders)
+        stay = {holder.key for holder in holders}
+        for holder in self._holders:
+            if holder.key in stay:
+                continue
+            names = holder.step.row_names()
+            self._out += [to_json(reading.to_document()) for reading in holder.step.let_go()]
+            self._unwritten |= {f"{holder.key}|{name}": None for name in names | holder.step.row_names()}
+        self._holders = holders
+        self._want(hurry=True)
+
     async def look(self, monotonic_s: float) -> None:
         """Let go what need not wait any longer."""
         for holder in self._holders:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,7 +34,7 @@ from collectors import metadata_keys
 from collectors.models import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
 
     from agent.held import Held
     from agent.redelivery import StateTable
@@ -52,6 +52,7 @@ _ORIGINS_SOUGHT = REMEMBERED
 _PIECE_RECORDS = 1000
 """A message may hold more readings than may wait for the disk: so many are handed over at a time."""
 
+_PAUSE_TIMEOUT_S = 5.0
 _TURN_READINGS = 500
 """So many are encoded before others have their turn on the event loop: 1.5 ms."""
 
@@ -151,6 +152,11 @@ class Intake:
         self._wanted = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._busy = 0
         self._last_id = {READINGS: 0, DEAD_LETTERS: 0, HELD: 0}
         self.redeliveries = RedeliveryIndex()
         self.dead_letters: Counter[str] = Counter()
@@ -181,8 +187,35 @@ class Intake:
         """Tell this source when what it delivered is safe."""
         self._sources[source_id] = source
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is in process while the block runs; what comes in waits.
+
+        Raises:
+            TimeoutError: What is in process takes too long, on a disk that hangs.
+        """
+        self._open.clear()
+        try:
+            async with asyncio.timeout(_PAUSE_TIMEOUT_S):
+                await self._idle.wait()
+            yield
+        finally:
+            self._open.set()
+
     async def __call__(self, data: CollectedData) -> str | None:
         """Take one frame or message; why it was garbage, None when it was not."""
+        while not self._open.is_set():
+            await self._open.wait()
+        self._busy += 1
+        self._idle.clear()
+        try:
+            return await self._take(data)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    async def _take(self, data: CollectedData) -> str | None:
         metadata = data.metadata
         token = metadata.get(metadata_keys.ACK_TOKEN)
         origin = metadata.get(metadata_keys.ORIGIN)
@@ -252,7 +285,10 @@ class Intake:
         return self._set_aside(data, result.failed_step or "pipeline", _reason(result))
 
     async def take_late(self, pipeline_id: str, step_id: str, readings: list[Reading]) -> None:
-        """Bring what a step gives later than it took it through the rest of its pipeline."""
+        """Bring what a step gives later than it took it through the rest of its pipeline.
+
+        It is never paused: what a step has given is nowhere else until this is done.
+        """
         result = await self._processing.resume(pipeline_id, step_id, readings)
         if result.success:
             documents = await self._encoded(result.final_data or [])

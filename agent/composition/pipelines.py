@@ -16,6 +16,7 @@ from agent.held import Holder
 from agent.processors.holding import HoldingStep
 from agent.processors.registry import create_processor
 from agent.processors.route import Route
+from agent.spine.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from agent.config import AgentConfig, PipelineConfig, StepConfig
     from agent.processors.decode import Decode
     from agent.processors.reading_step import ReadingStep
-    from agent.spine.processing import ProcessingManager
+    from agent.spine.spine import Spine
     from collectors.models import Reading
 
     TakeLate: TypeAlias = Callable[[str, str, list[Reading]], Awaitable[None]]
@@ -43,21 +44,28 @@ class Pipelines:
 
     Args:
         config: The whole configuration.
-        processing: Gets them.
+        spine: Where their events and errors go.
         decode: Their first step.
+        before: Those that are in use: a [[pipeline]] that did not change keeps its steps, and what they remember.
 
     Attributes:
+        made: The pipelines by their ids.
         after_holding: The pipelines with steps that hold readings back, and in each the steps that come after the
             first of those.
     """
 
-    def __init__(self, config: AgentConfig, processing: ProcessingManager, decode: Decode) -> None:
+    def __init__(
+        self, config: AgentConfig, spine: Spine, decode: Decode, before: Pipelines | None = None
+    ) -> None:
         self._config = config
-        self._processing = processing
+        self._spine = spine
         self._decode = decode
+        kept = {} if before is None else before.unchanged(config)
         self._steps = {
-            pipeline.name: [_step(pipeline, step) for step in pipeline.step] for pipeline in config.pipeline
+            pipeline.name: kept.get(pipeline.name) or [_step(pipeline, step) for step in pipeline.step]
+            for pipeline in config.pipeline
         }
+        self.made: dict[str, Pipeline] = {}
         self._holding: dict[str, tuple[HoldingStep, dict[str, str]]] = {}
         """Steps that hold readings back, by key: and by which id each pipeline has them."""
         self.after_holding: dict[str, frozenset[str]] = {}
@@ -69,8 +77,17 @@ class Pipelines:
         }.items():
             await self._make(pipeline_id, self._config.pipelines_of(source.id))
 
+    def unchanged(self, config: AgentConfig) -> dict[str, list[ReadingStep]]:
+        """The steps of each [[pipeline]] that is the same in another configuration, by its name."""
+        others = {pipeline.name: pipeline for pipeline in config.pipeline}
+        return {
+            pipeline.name: self._steps[pipeline.name]
+            for pipeline in self._config.pipeline
+            if others.get(pipeline.name) == pipeline
+        }
+
     async def _make(self, pipeline_id: str, parts: Sequence[PipelineConfig]) -> None:
-        pipeline = await self._processing.create_pipeline(pipeline_id)
+        pipeline = self.made[pipeline_id] = Pipeline(pipeline_id, self._spine)
         await pipeline.add_step(self._decode, 0)
         placed = [(part, place, step) for part in parts for place, step in enumerate(self._steps[part.name])]
         after: set[str] | None = None

@@ -9,7 +9,7 @@ A clock that is set far back (by ten windows and more) closes all windows, and b
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -259,6 +259,10 @@ class Aggregate(HoldingStep):
             if upto >= min(series.windows):
                 given += self._close(key, series, upto)
         return given
+
+    def series(self) -> Iterable[SeriesKey]:
+        """The series that have windows."""
+        return [key for key, _ in self._series.items()]
 
     def row(self, series: SeriesKey) -> dict[str, Any] | None:
         """The open windows of a series."""

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.processors.reading_step import ReadingStep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent.processors.series import SeriesKey
     from collectors.models import Reading
 
+_FOR_EVER_S: Final = 1e12
 READINGS: Final = "readings"
 """The key of a row under which the documents of the readings are that it stands for."""
 
@@ -40,6 +41,18 @@ class HoldingStep(ReadingStep):
     @abstractmethod
     def due(self, monotonic_s: float) -> Sequence[Reading]:
         """What need not wait for another reading any longer."""
+
+    @abstractmethod
+    def series(self) -> Iterable[SeriesKey]:
+        """The series of which something is held."""
+
+    def let_go(self) -> Sequence[Reading]:
+        """Everything that is held, full or not: the step is not to be used again."""
+        return self.due(_FOR_EVER_S)
+
+    def row_names(self) -> set[str]:
+        """The names of all rows that there may be."""
+        return {_name(series) for series in (*self.series(), *self._changed)}
 
     def changed_rows(self) -> dict[str, dict[str, Any] | None]:
         """The rows that changed since the last call, by name; None: nothing is held of that series any more."""

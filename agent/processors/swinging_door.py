@@ -6,7 +6,7 @@ last corner within the width. The bound holds for each value that was left out, 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -143,6 +143,10 @@ class SwingingDoor(HoldingStep):
                 self._doors.put(series, _Door((moment(door.held), float(value or 0))))
                 self._note(series)
         return given
+
+    def series(self) -> Iterable[SeriesKey]:
+        """The series that have a door."""
+        return [key for key, _ in self._doors.items()]
 
     def row(self, series: SeriesKey) -> dict[str, Any] | None:
         """The door of a series."""

@@ -1,5 +1,6 @@
 """The processing manager: knows the processors and the pipelines."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from agent.spine.errors import CONFIGURATION, PROCESSING
@@ -69,6 +70,10 @@ class ProcessingManager(IProcessingManager):
             raise
         pipeline = self._pipelines[pipeline_id] = Pipeline(pipeline_id, self._spine)
         return pipeline
+
+    def adopt(self, pipelines: Mapping[str, Pipeline]) -> None:
+        """Put these pipelines in the place of all there are, at once: nothing is executed between the two."""
+        self._pipelines = dict(pipelines)
 
     async def get_pipeline(self, pipeline_id: str) -> Pipeline:
         """The pipeline of that id.

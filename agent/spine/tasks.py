@@ -68,6 +68,19 @@ class TaskTracker(ITaskTracker):
         """
         return self._info(task_id).model_copy()
 
+    async def end_task(self, task_id: str, timeout_s: float) -> bool:
+        """Cancel a task and wait for its end; False when it outlived the time. Harmless for one that has ended.
+
+        Raises:
+            KeyError: There is no such task.
+        """
+        running = self._running.get(task_id)
+        await self.cancel_task(task_id)
+        if running is None:
+            return True
+        _, pending = await asyncio.wait({running}, timeout=timeout_s)
+        return not pending
+
     async def cancel_task(self, task_id: str) -> None:
         """Cancel a task: what runs it is told to stop. Harmless for one that has ended.
 

@@ -1,0 +1,142 @@
+"""The upstreams of a running agent: each has a sender, and a consumer of the buffer under its name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent.spine.errors import STORAGE, SYNC
+from agent.status.report import UpstreamStatus
+from agent.supervisor import supervise
+from agent.sync.dead_letters import BufferDeadLetters
+from agent.sync.registry import create_sender
+from buffer import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.composition.timekeeping import Timekeeping
+    from agent.config import UpstreamConfig
+    from agent.spine.spine import Spine
+    from agent.sync.sender import Sender
+    from buffer import Batch, TinyDBBuffer
+
+_log = logging.getLogger(__name__)
+
+_END_TIMEOUT_S = 5.0
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """Delivery to one upstream."""
+
+    config: UpstreamConfig
+    task_id: str
+    sender: Sender[Batch] | None = None
+    """None until its consumer is durable."""
+
+
+class Deliveries:
+    """Delivers to all upstreams of the configuration.
+
+    Args:
+        device_id: The device's.
+        buffer: Where readings are taken from.
+        time: Gives readings their final time.
+        spine: Errors, tasks, clocks.
+    """
+
+    def __init__(self, device_id: str, buffer: TinyDBBuffer, time: Timekeeping, spine: Spine) -> None:
+        self._device_id = device_id
+        self._buffer = buffer
+        self._time = time
+        self._spine = spine
+        self._order: list[str] = []
+        self._running: dict[str, _Delivery] = {}
+
+    async def apply(self, upstreams: Sequence[UpstreamConfig]) -> None:
+        """Deliver to these upstreams and no others; one whose configuration is the same goes on undisturbed."""
+        wanted = {upstream.name: upstream for upstream in upstreams}
+        self._order = list(wanted)
+        for name, delivery in list(self._running.items()):
+            if wanted.get(name) != delivery.config:
+                await self._spine.tasks.end_task(delivery.task_id, _END_TIMEOUT_S)
+                del self._running[name]
+        await self._forget_removed(set(wanted))
+        for name, upstream in wanted.items():
+            if name not in self._running:
+                run = partial(self._deliver, upstream)
+                task_id = supervise(self._spine, "sync", name, run, layer=SYNC)
+                self._running[name] = _Delivery(upstream, task_id)
+
+    async def _deliver(self, config: UpstreamConfig) -> None:
+        """Deliver to one upstream, until cancelled.
+
+        Raises:
+            DiskFault: The disk does not take the name of a new upstream.
+        """
+        consumer = await asyncio.to_thread(self._buffer.consumer, config.name)
+        sender = create_sender(
+            config.name,
+            config.options,
+            self._device_id,
+            consumer,
+            BufferDeadLetters(self._buffer),
+            self._spine,
+            self._time.correction(),
+        )
+        self._running[config.name].sender = sender
+        await sender.run()
+
+    async def _forget_removed(self, wanted: set[str]) -> None:
+        """Keep nothing for an upstream that is configured no more: else its readings would stay for ever.
+
+        One that comes back is sent everything that is still here; what it had is recognised by its keys.
+        """
+        database = self._buffer.database
+        for name in set(database.consumers()) - wanted:
+            _log.warning("upstream %s is not configured any more: nothing is kept for it", name)
+            try:
+                await asyncio.to_thread(database.forget_consumer, name)
+            except StoreError as error:
+                await self._spine.errors.report(error, layer=STORAGE, operation="forget_upstream")
+
+    async def drain(self, deadline_s: float) -> None:
+        """Deliver what can be delivered in that time."""
+        async with asyncio.TaskGroup() as group:
+            for sender in self._senders():
+                group.create_task(sender.drain(deadline_s), name=f"drain:{sender.name}")
+
+    def backlog(self) -> int:
+        """Readings that some upstream has not acknowledged."""
+        return max((sender.status.backlog for sender in self._senders()), default=0)
+
+    def _senders(self) -> list[Sender[Batch]]:
+        return [delivery.sender for delivery in self._running.values() if delivery.sender is not None]
+
+    def status(self) -> list[UpstreamStatus]:
+        """How each that is configured does, in the order of the file."""
+        return [_status(self._running[name]) for name in self._order if name in self._running]
+
+
+def _status(delivery: _Delivery) -> UpstreamStatus:
+    config, sender = delivery.config, delivery.sender
+    if sender is None:
+        return UpstreamStatus(name=config.name, driver=config.driver, state="starting")
+    status = sender.status
+    return UpstreamStatus(
+        name=config.name,
+        driver=config.driver,
+        state=status.state,
+        backlog=status.backlog,
+        in_flight=status.in_flight,
+        delivered=status.delivered,
+        set_aside=status.dead_letters,
+        last_delivery=status.last_delivery,
+        oldest=status.oldest,
+        last_error=status.last_error,
+        holding_back=status.holding_back,
+    )

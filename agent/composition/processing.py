@@ -1,0 +1,153 @@
+"""The way from a source to the buffer in a running agent: the intake, the pipelines, and what these hold back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent.composition.parts import BACKEND_ID, find_codec
+from agent.composition.pipelines import Pipelines, pipeline_id_of
+from agent.held import TABLE as HELD
+from agent.held import Held
+from agent.intake import Intake
+from agent.processors.decode import Decode
+from agent.spine.errors import STORAGE
+from agent.supervisor import supervise
+from buffer import StoreError
+
+if TYPE_CHECKING:
+    from agent.composition.timekeeping import Timekeeping
+    from agent.config import AgentConfig
+    from agent.spine.processing import ProcessingManager
+    from agent.spine.spine import Spine
+    from agent.spine.storage import StorageManager
+    from buffer import TinyDBBuffer
+    from collectors.interfaces import IMetadataParser
+    from collectors.models import CollectedData
+
+_LET_GO_S = 1.0
+
+
+class Processing:
+    """Takes in what sources deliver.
+
+    Args:
+        parser: Reads metadata.
+        manager: Has the pipelines.
+        storage: Takes readings.
+        buffer: The buffer.
+        time: Which boot this is, and how good the clock.
+        spine: Errors, tasks, clocks.
+
+    Attributes:
+        intake: The sink of every source.
+    """
+
+    def __init__(
+        self,
+        parser: IMetadataParser,
+        manager: ProcessingManager,
+        storage: StorageManager,
+        buffer: TinyDBBuffer,
+        time: Timekeeping,
+        spine: Spine,
+    ) -> None:
+        self._manager = manager
+        self._storage = storage
+        self._buffer = buffer
+        self._time = time
+        self._spine = spine
+        self._held = Held(buffer, self._submit_held)
+        self._pipelines: Pipelines | None = None
+        self._pipeline_of: dict[str, str] = {}
+        self._holding: dict[str, frozenset[str]] = {}
+        self.intake = Intake(
+            parser=parser,
+            processing=manager,
+            storage=storage,
+            buffer=buffer,
+            backend_id=BACKEND_ID,
+            pipeline_of=self._pipeline_of.__getitem__,
+            held=self._held,
+            holding=self._holding,
+            clock=spine.clock,
+        )
+
+    async def take_in(self, data: CollectedData) -> str | None:
+        """Take one frame or message; why it was garbage, if it was."""
+        return await self.intake(data)
+
+    async def _submit_held(self, documents: list[bytes]) -> range:
+        return await self._storage.submit(BACKEND_ID, documents, source="pipelines", vouched=True)
+
+    async def begin(self, config: AgentConfig) -> None:
+        """Make the pipelines, and go on with what they held when the program ended."""
+        pipelines = await self._make(config)
+        self._put(config, pipelines)
+        try:
+            await self._held.restore(self._buffer.state(HELD), pipelines.holders(self.intake.take_late))
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="restore_held", critical=True)
+
+    def run(self) -> None:
+        """Acknowledge, and let go what is held, in the background."""
+        supervise(self._spine, "acknowledge", BACKEND_ID, self.intake.run, layer=STORAGE)
+        supervise(self._spine, "hold", BACKEND_ID, self._held.run, layer=STORAGE)
+        supervise(self._spine, "let_go", BACKEND_ID, self._let_go, layer=STORAGE)
+
+    async def load_redeliveries(self) -> None:
+        """Learn what may be delivered again. A disk that cannot be read costs duplicates, no start."""
+        try:
+            await self.intake.load()
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="load_origins", critical=True)
+
+    async def apply(self, config: AgentConfig) -> None:
+        """Go on with the pipelines of another configuration.
+
+        Steps of pipelines that did not change go on with what they remember. What other steps hold is let go.
+
+        Raises:
+            TimeoutError: Something is in process for too long, on a disk that hangs: all is as it was.
+        """
+        pipelines = await self._make(config)
+        async with self.intake.paused():
+            await self._held.change(pipelines.holders(self.intake.take_late))
+            self._put(config, pipelines)
+
+    async def _make(self, config: AgentConfig) -> Pipelines:
+        tags = {source.id: source.tags for source in config.source if source.tags}
+        own_time = frozenset(source.id for source in config.source if source.time == "arrival")
+        decode = Decode(
+            find_codec(config),
+            boot=self._time.boot,
+            clock_quality=self._time.watch.quality,
+            source_tags=tags,
+            own_time=own_time,
+        )
+        # In a thread, since it imports the steps.
+        pipelines = await asyncio.to_thread(Pipelines, config, self._spine, decode, self._pipelines)
+        await pipelines.make()
+        return pipelines
+
+    def _put(self, config: AgentConfig, pipelines: Pipelines) -> None:
+        """From here on these count: at once, so that nothing is taken in between."""
+        self._pipelines = pipelines
+        self._manager.adopt(pipelines.made)
+        self._pipeline_of.clear()
+        self._pipeline_of.update({source.id: pipeline_id_of(config, source.id) for source in config.source})
+        self._holding.clear()
+        self._holding.update(pipelines.after_holding)
+
+    async def _let_go(self) -> None:
+        """Let steps give what need not wait any longer, for ever."""
+        while True:
+            await self._held.look(self._spine.clock.monotonic_s())
+            await asyncio.sleep(_LET_GO_S)
+
+    async def settle(self) -> None:
+        """Commit what has come in, and acknowledge it to its sources."""
+        if self._holding:
+            await self._held.snapshot()
+        await self._buffer.flush()
+        await self.intake.settled()

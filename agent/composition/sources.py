@@ -1,0 +1,140 @@
+"""The sources of a running agent, collected from as the configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.composition.parts import create_source, read_values, registration_of
+from agent.composition.source_memory import SourceMemory
+from agent.intake import READINGS
+from agent.resumption import newest_readings
+from agent.spine.errors import COLLECTION, STORAGE
+from agent.status.report import SourceStatus
+from agent.status.sources import source_status
+from agent.supervisor import supervise
+from buffer import StoreError
+from collectors.interfaces import Acknowledging, Remembering, Resuming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.composition.processing import Processing
+    from agent.composition.timekeeping import Timekeeping
+    from agent.config import AgentConfig, SourceConfig
+    from agent.spine.collection import CollectionManager
+    from agent.spine.spine import Spine
+    from buffer import TinyDBBuffer
+    from collectors.interfaces import IDataSource
+    from collectors.models import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A source that is collected from."""
+
+    config: SourceConfig
+    source: IDataSource
+
+
+class Sources:
+    """Collects from all sources of the configuration.
+
+    Args:
+        manager: Collects.
+        processing: Takes what is collected, and acknowledges it.
+        buffer: Knows what is stored of a source.
+        time: Which boot this is.
+        spine: Errors, tasks, clocks.
+    """
+
+    def __init__(
+        self,
+        manager: CollectionManager,
+        processing: Processing,
+        buffer: TinyDBBuffer,
+        time: Timekeeping,
+        spine: Spine,
+    ) -> None:
+        self._manager = manager
+        self._processing = processing
+        self._buffer = buffer
+        self._time = time
+        self._spine = spine
+        self._configured: tuple[SourceConfig, ...] = ()
+        self._running: dict[str, _Running] = {}
+        self._redeliveries_known = False
+
+    def run(self) -> None:
+        """Watch for silence in the background."""
+        supervise(self._spine, "watch", "silence", self._manager.watch, layer=COLLECTION)
+
+    async def end_others(self, config: AgentConfig) -> None:
+        """End what is collected and is not, or not so, in a configuration."""
+        self._configured = config.source
+        wanted = {source.id: source for source in config.source}
+        for source_id, running in list(self._running.items()):
+            if wanted.get(source_id) != running.config:
+                await self._manager.unregister_source(source_id)
+                del self._running[source_id]
+
+    async def begin_new(self, config: AgentConfig) -> None:
+        """Begin to collect from each source of a configuration that is not collected from yet."""
+        self._configured = config.source
+        new = [source for source in config.source if source.id not in self._running]
+        made = await asyncio.to_thread(
+            lambda: [_Running(source, create_source(config, source, self._spine.clock)) for source in new]
+        )
+        if not self._redeliveries_known and any(isinstance(one.source, Acknowledging) for one in made):
+            self._redeliveries_known = True
+            await self._processing.load_redeliveries()
+        for one in made:
+            if isinstance(one.source, Remembering):
+                one.source.use_memory(SourceMemory(self._buffer.state("device_state"), one.config.id))
+        await self._resume(made)
+        for one in made:
+            await self._begin(one)
+
+    async def _begin(self, one: _Running) -> None:
+        if isinstance(one.source, Acknowledging):
+            self._processing.intake.acknowledge_to(one.config.id, one.source)
+        await self._manager.register_source(one.source, registration_of(one.config))
+        self._running[one.config.id] = one
+        await self._manager.start_collection(one.config.id)
+
+    async def _resume(self, made: Iterable[_Running]) -> None:
+        """Let sources whose device can send readings again know what is stored.
+
+        A disk that cannot be read costs duplicates, no start.
+        """
+        resuming = [
+            (one.config, one.source)
+            for one in made
+            if isinstance(one.source, Resuming) and one.source.resume_readings
+        ]
+        if not resuming:
+            return
+        kept: dict[str, list[Reading]] = {}
+        try:
+            wanted = {config.id: source.resume_readings for config, source in resuming}
+            kept = await newest_readings(self._buffer, wanted, table=READINGS, boot=self._time.boot)
+        except (StoreError, OSError) as error:
+            await self._spine.errors.report(error, layer=STORAGE, operation="resume_sources", critical=True)
+        for config, source in resuming:
+            source.resume(kept.get(config.id, []), read_values(config.codec.codec()))
+
+    async def close(self) -> None:
+        """Stop collecting."""
+        await self._manager.close()
+
+    def status(self) -> list[SourceStatus]:
+        """How each that is configured does, in the order of the file."""
+        return [self._status(config) for config in self._configured]
+
+    def _status(self, config: SourceConfig) -> SourceStatus:
+        running = self._running.get(config.id)
+        if running is None:
+            return SourceStatus(source_id=config.id, driver=config.driver, state="starting")
+        link, hearing = self._manager.link(config.id), self._manager.hearing(config.id)
+        return source_status(running.config, running.source, link, hearing, self._processing.intake)

@@ -120,3 +120,8 @@ def against(value: float, floor: float, aim: float | None = None) -> str:
 def told_within(value: float, most: float) -> str:
     """Whether a figure is within its limit."""
     return f"(at most {most:,g})" if value <= most else f"(at most {most:,g}) ABOVE"
+
+
+def told_at_least(value: float, least: float) -> str:
+    """Whether a figure reaches what it is to reach."""
+    return f"(at least {least:,g})" if value >= least else f"(at least {least:,g}) BELOW"

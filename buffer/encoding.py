@@ -43,7 +43,7 @@ def trusted(documents: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
     """
     size = 0
     for at in range(0, len(documents), _CHUNK_RECORDS):
-        joined = b"".join(documents[at : at + _CHUNK_RECORDS])
+        joined = b"".join(documents[at : at + _CHUNK_RECORDS]) if len(documents) > 1 else documents[0]
         if b"\n" in joined or b"\r" in joined or b"\t" in joined:
             return checked(documents)
         size += len(joined)

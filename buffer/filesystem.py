@@ -111,7 +111,7 @@ class SystemFileSystem:
     """The file system of this machine."""
 
     def __init__(self) -> None:
-        self._aligned: dict[int, mmap] = {}
+        self._aligned: dict[int, memoryview] = {}
         """For each file written past the cache, memory that the disk can take data from."""
         self._inodes: dict[int, tuple[int, int]] = {}
         """Which file an open one is, once that was asked for."""
@@ -158,28 +158,33 @@ class SystemFileSystem:
 
     def write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int) -> None:
         """Write all pieces, one behind the other, as one."""
-        aligned = self._aligned.get(handle)
-        if aligned is None:
+        memory = self._aligned.get(handle)
+        if memory is None:
             self.write(handle, b"".join(pieces), offset)
             return
         filled = 0
-        with memoryview(aligned) as memory:
-            for piece in pieces:
-                taken = 0
-                while taken < len(piece):
-                    part = piece[taken : taken + _ALIGNED_BYTES - filled]
-                    memory[filled : filled + len(part)] = part
-                    filled += len(part)
-                    taken += len(part)
-                    if filled == _ALIGNED_BYTES:
-                        self._write_aligned(handle, memory, offset)
-                        offset, filled = offset + filled, 0
-            if filled:
-                self._write_aligned(handle, memory[:filled], offset)
+        for piece in pieces:
+            end = filled + len(piece)
+            if end < _ALIGNED_BYTES:
+                memory[filled:end] = piece
+                filled = end
+                continue
+            taken = 0
+            while taken < len(piece):
+                part = piece[taken : taken + _ALIGNED_BYTES - filled]
+                memory[filled : filled + len(part)] = part
+                filled += len(part)
+                taken += len(part)
+                if filled == _ALIGNED_BYTES:
+                    self._write_aligned(handle, memory, offset)
+                    offset, filled = offset + filled, 0
+        if filled:
+            self._write_aligned(handle, memory[:filled], offset)
 
     def _write_aligned(self, handle: int, memory: memoryview, offset: int) -> None:
         written = 0
         try:
+            written = os.pwrite(handle, memory, offset)
             while written < len(memory):
                 written += os.pwrite(handle, memory[written:], offset + written)
         except OSError as error:
@@ -204,7 +209,7 @@ class SystemFileSystem:
             fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_DIRECT)
         except OSError:  # there is no disk below it, or the file system wants to see the data
             return 1
-        self._aligned[handle] = mmap(-1, _ALIGNED_BYTES)
+        self._aligned[handle] = memoryview(mmap(-1, _ALIGNED_BYTES))
         device = os.fstat(handle).st_dev
         if device not in self._block_bytes:
             self._block_bytes[device] = _block_bytes(device)

@@ -129,8 +129,10 @@ class Bluez:
         """Notice when the bus itself ends."""
         try:
             await bus.wait_for_disconnect()  # type: ignore[no-untyped-call] # it says no types
-        except (OSError, EOFError) as error:
-            logger.warning("the D-Bus system bus ended the connection: %s", error)
+        except Exception as error:  # noqa: BLE001 (of whatever it ended, it has: it is logged, and all sources are told)
+            logger.warning(
+                "the connection to the D-Bus system bus ended: %s", str(error) or type(error).__name__
+            )
         if self._bus is bus:
             self._forget()
             self._tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -47,6 +48,17 @@ class RadioConfig(BaseModel):
     """Switch the adapter on when it is off; off and on again when it has gone deaf."""
     silent_after: Annotated[DurationS, Field(le=30 * DAY_S)] | None = None
     """How long the sensor may say nothing. Unset, four times what is usual for it."""
+
+    @model_validator(mode="after")
+    def _has_its_library(self) -> Self:
+        """An extra that is not installed is a problem of the configuration.
+
+        Raises:
+            ValueError: It is not.
+        """
+        if find_spec("bleak") is None:
+            raise ValueError("Bluetooth needs a package that is not installed: pip install 'outstation[ble]'")
+        return self
 
 
 class BleConfig(RadioConfig):

@@ -267,7 +267,7 @@ class GattSource(IDataSource):
             items = [Value(value, shown_uuid(uuid), None, now, up_ns) for uuid, value in values]
         for item in items:
             if not self._inbox.put(item):
-                self._troubles["lost"] += 1
+                self._troubles["no_room"] += 1
                 if self._inbox.lost == 1:
                     logger.warning("%s: the pipeline is too slow: values are lost", self._source_id)
 

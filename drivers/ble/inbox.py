@@ -31,12 +31,17 @@ class Inbox(Generic[T]):
         """Whether nothing comes any more."""
         return self._error is not None
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room."""
+        return len(self._items) >= self._capacity
+
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, item: T) -> bool:
         """Add an item; False when there is no room for it."""
-        if len(self._items) >= self._capacity:
+        if self.full:
             self.lost += 1
             return False
         self._items.append(item)

@@ -270,7 +270,7 @@ class Radio:
             self._cycled_s = self._clock.monotonic_s()
             adapter = self.bluez.adapter(self.name)
             if adapter is None:
-                raise ConnectionError(self.bluez.trouble(self.name))
+                raise ConnectionError(self.bluez.trouble(self.name) or f"{self.name} is away")
             self._cycling = True
             try:
                 await self._stop()

@@ -77,6 +77,7 @@ class BleSource(IDataSource):
         self._watchdog = Watchdog(clock.monotonic_s(), config.silent_after)
         self._usual = Usual()
         self._troubles: Counter[str] = Counter()
+        self._told_of_loss = False
         self._without_data = 0
         """Advertisements that came from the sensor and had none of the data, since it was heard."""
         self._radio: Radio | None = None
@@ -189,6 +190,9 @@ class BleSource(IDataSource):
         numbered = self.payload.is_numbered(measured)
         if not numbered:
             self.payload.needs_repetitions()
+        if self._inbox.full:
+            self._lose_one()  # and not take it for known: it may be said again when there is room
+            return
         if not self.repeats.is_new(advertisement.address, measured, now_s, numbered=numbered):
             return
         quality = {"rssi_dbm": float(data.rssi)}
@@ -197,10 +201,13 @@ class BleSource(IDataSource):
         raw = self.payload.raw(advertisement, measured)
         heard = Heard(raw, advertisement.address, quality, self._clock.now(), self._clock.boottime_ns())
         self._usual.heard(advertisement.address, now_s)
-        if not self._inbox.put(heard):
-            self._troubles["lost"] += 1
-            if self._inbox.lost == 1:
-                logger.warning("%s: the pipeline is too slow: readings are lost", self._source_id)
+        self._inbox.put(heard)
+
+    def _lose_one(self) -> None:
+        self._troubles["no_room"] += 1
+        if not self._told_of_loss:
+            self._told_of_loss = True
+            logger.warning("%s: the pipeline is too slow: what is heard finds no room", self._source_id)
 
     def lost(self, error: ConnectionError) -> None:
         """Nothing can be heard any more."""

@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+
+from pydantic import model_validator
 
 from collectors.models import INT_MAX, INT_MIN
 from drivers.codecs.advertisement import parse
@@ -134,6 +137,18 @@ def _key(text: str) -> bytes | None:
     return key if len(key) in KEY_BYTES else None
 
 
+def check_installed(maker: Maker) -> None:
+    """Whether there is the library for a maker's sensors.
+
+    Raises:
+        ValueError: There is not; says how to get it.
+    """
+    if find_spec(maker.library.partition(":")[0]) is None:
+        raise ValueError(
+            f"{maker.name} needs a package that is not installed: pip install 'outstation[{maker.extra}]'"
+        )
+
+
 class AdvertisementCodec:
     """Decodes the advertisements of one maker.
 
@@ -146,13 +161,9 @@ class AdvertisementCodec:
     """
 
     def __init__(self, maker: Maker, keys: Keys) -> None:
+        check_installed(maker)
         module, _, name = maker.library.partition(":")
-        try:
-            self._parser = getattr(import_module(module), name)
-        except ImportError as error:
-            raise ValueError(
-                f"{maker.name} needs a package that is not installed: pip install 'outstation[{maker.extra}]'"
-            ) from error
+        self._parser = getattr(import_module(module), name)
         # What it has to say comes with each packet, and is said here.
         logging.getLogger(module).setLevel(logging.CRITICAL)
         self._maker = maker
@@ -262,7 +273,21 @@ def _unit(metric: str, unit: object) -> str:
 
 
 class _MakerConfig(CodecConfig):
-    """What all of them take."""
+    """What all of them need."""
+
+    @model_validator(mode="after")
+    def _has_its_library(self) -> Self:
+        """An extra that is not installed is a problem of the configuration.
+
+        Raises:
+            ValueError: It is not.
+        """
+        check_installed(MAKERS[self.type])
+        return self
+
+
+class _KeyedConfig(_MakerConfig):
+    """What those take whose sensors encrypt."""
 
     key_file: ConfiguredFile | None = None
     """Holds the sensor's key in hexadecimal; or, for several sensors, an address and its key on each line."""
@@ -278,7 +303,7 @@ class _MakerConfig(CodecConfig):
         )
 
 
-class BTHomeConfig(_MakerConfig):
+class BTHomeConfig(_KeyedConfig):
     """BTHome, version 2, encrypted or not (bthome.io/format)."""
 
     summary: ClassVar[str] = "BTHome v2, encrypted or not (Bluetooth advertisements)"
@@ -287,7 +312,7 @@ class BTHomeConfig(_MakerConfig):
     type: Literal["bthome"] = "bthome"
 
 
-class XiaomiConfig(_MakerConfig):
+class XiaomiConfig(_KeyedConfig):
     """Xiaomi's MiBeacon."""
 
     summary: ClassVar[str] = "Xiaomi sensors: MiBeacon, encrypted or not (Bluetooth advertisements)"
@@ -296,7 +321,7 @@ class XiaomiConfig(_MakerConfig):
     type: Literal["xiaomi"] = "xiaomi"
 
 
-class GoveeConfig(CodecConfig):
+class GoveeConfig(_MakerConfig):
     """Govee's thermometers and hygrometers."""
 
     summary: ClassVar[str] = "Govee sensors (Bluetooth advertisements)"

@@ -1,5 +1,7 @@
 """What is checked of Bluetooth sources before anything starts."""
 
+import sys
+
 import pytest
 
 from agent.composition import catalogue
@@ -50,3 +52,11 @@ def test_what_waits_by_itself_is_tried_again_soon(tmp_path):
     hall, green = map(registration_of, config.source)
     assert hall["retry_cap_s"] == green["retry_cap_s"] == 5.0
     assert green["connect_timeout_s"] == 90.0
+
+
+def test_an_extra_that_is_missing_is_named_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bleak", None)
+    monkeypatch.setitem(sys.modules, "bthome_ble", None)
+    told = problems(tmp_path, HALL + 'codec = "bthome"\n')
+    assert "pip install 'outstation[ble]'" in told
+    assert "pip install 'outstation[bthome]'" in told

@@ -489,15 +489,18 @@ async def test_disconnecting_ends_a_source_that_waits(bluez):
             await waiting
 
 
-async def test_more_than_may_wait_is_lost_and_told(bluez, monkeypatch, caplog):
+async def test_what_finds_no_room_is_told_and_taken_when_it_is_said_again(bluez, monkeypatch, caplog):
     monkeypatch.setattr(source_module, "WAITING_MAX", 5)
     sensor = await bluez.sensor(FIRST)
-    async with connected(bluez, address=FIRST) as source:
-        await soon(lambda: bluez.monitoring)
+    async with connected(bluez, address=FIRST, scan="active") as source:
         for number in range(20):
             sensor.say(temperature(number))
-        await soon(lambda: source._inbox.lost == 15)
-    assert caplog.text.count("the pipeline is too slow: readings are lost") == 1
+        await soon(lambda: source.troubles["no_room"] == 15)
+        heard = [parse((await collect(source)).raw_data).service_data[uuid(BTHOME)][2] for _ in range(5)]
+        sensor.say(temperature(19))
+        heard.append(parse((await collect(source)).raw_data).service_data[uuid(BTHOME)][2])
+    assert heard == [0, 1, 2, 3, 4, 19]
+    assert caplog.text.count("the pipeline is too slow") == 1
 
 
 async def test_connecting_to_a_sensor_is_no_advertisement_of_it(bluez):

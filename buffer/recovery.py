@@ -77,10 +77,24 @@ class Recovered:
 class Salvage:
     """What is intact in a damaged file."""
 
-    records: list[tuple[int, bytes]]
+    ids: list[int]
+    """Of the records, ascending."""
     losses: list[Loss]
     frames: list[Frame]
     cursor: int
+    data: bytes = field(repr=False)
+
+    @property
+    def records(self) -> list[tuple[int, bytes]]:
+        """The records themselves; made when they are asked for, since a sound file needs none of them."""
+        wanted = set(self.ids)
+        return [
+            record
+            for frame in self.frames
+            if frame.intact and frame.start
+            for record in split_lines(self.data[frame.start : frame.end - TRAILER_BYTES])
+            if record[0] in wanted
+        ]
 
 
 class Recovery:
@@ -164,7 +178,7 @@ class Recovery:
             data = self._fs.read(handle, self._fs.size(handle), 0)
         finally:
             self._fs.close(handle)
-        records = len(salvage(data, name.base).records)
+        records = len(salvage(data, name.base).ids)
         return crc32(data) == name.crc and records == name.count and data.endswith(TAIL), records
 
     def _give_up(self, names: list[SealedName]) -> None:
@@ -236,16 +250,16 @@ class Recovery:
         unread = data[good.frames[last].end :] if last >= 0 else data
         unread = unread.rstrip(b" ").removesuffix(TAIL)
         if unread:
-            highest = (good.records[-1][0] if good.records else base - 1) + len(unread) // _RECORD_BYTES_MIN
+            highest = (good.ids[-1] if good.ids else base - 1) + len(unread) // _RECORD_BYTES_MIN
             self._found.highest_possible = max(self._found.highest_possible, highest)
         if last < 0:
             self._found.faults.append(f"{active_name(base)} has nothing that can be read")
 
     def _as_found(self, base: int, good: Salvage) -> Segment:
-        last = good.records[-1][0] if good.records else base - 1
+        last = good.ids[-1] if good.ids else base - 1
         at = _last_intact(good.frames)
         end = good.frames[at].end if at >= 0 else 0
-        return Segment(base, last, len(good.records), end)
+        return Segment(base, last, len(good.ids), end)
 
     def _clipped(self, data: bytes, good: Salvage, last_max: int | None) -> bool:
         if last_max is None:
@@ -308,7 +322,7 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
         base: The lowest id it can hold.
         last_max: Ids above it are in a later file, and are left out here.
     """
-    records: list[tuple[int, bytes]] = []
+    ids: list[int] = []
     losses: list[Loss] = []
     frames = scan(data)
     cursor = 0
@@ -319,27 +333,27 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
         if not frame.intact:
             lost += 1
             continue
-        found = split_lines(data[frame.start : frame.end - TRAILER_BYTES]) if frame.start else []
+        found = record_ids(data[frame.start : frame.end]) if frame.start else []
         cursor = frame.trailer.cursor
         if lost and frame.start:
-            first = records[-1][0] + 1 if records else base
+            first = ids[-1] + 1 if ids else base
             missing = max(0, frame.trailer.records - len(found) - known)
             if missing:
-                losses.append(Loss(first, found[0][0] - 1 if found else first, missing, "damaged"))
+                losses.append(Loss(first, found[0] - 1 if found else first, missing, "damaged"))
         known, lost = frame.trailer.records, 0
-        records += found
+        ids += found
     last_good = _last_intact(frames)
     unread = len(record_ids(data[frames[last_good].end if last_good >= 0 else 0 :]))
     if lost:  # the trailer may know better, unless it was hit itself
         stated = frames[-1].trailer.records - known
         unread = max(unread, stated if stated <= 2 * unread + 1 else 0)
     if unread:  # whether they were ever durable nobody can tell any more
-        first = records[-1][0] + 1 if records else base
+        first = ids[-1] + 1 if ids else base
         losses.append(Loss(first, first + unread - 1, unread, "damaged or torn at the end"))
     if last_max is not None:
-        records = [record for record in records if record[0] <= last_max]
+        ids = [each for each in ids if each <= last_max]
         losses = [loss for loss in losses if loss.first <= last_max]
-    return Salvage(records, losses, frames, cursor)
+    return Salvage(ids, losses, frames, cursor, data)
 
 
 def losses_of(ids: list[int], segment: Segment, found: list[Loss]) -> list[Loss]:

@@ -116,4 +116,5 @@ def make_checkout(folder: Path) -> Checkout:
     checkout.python()
     checkout.user(1000)
     checkout.fake("mosquitto", "mosquitto_pub", "shellcheck", "avr-gcc", "cc", "make", "faketime")
+    checkout.fake("dbus-daemon", "qemu-system-x86_64")
     return checkout

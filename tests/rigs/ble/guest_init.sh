@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The first and only process of the virtual machine: loads the Bluetooth stack, attaches the controller, and keeps
 # bluetoothd running on the host's bus, unless the host says `hold` (/run/hold).
 B=/bin/busybox

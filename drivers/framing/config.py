@@ -78,7 +78,8 @@ class CheckedFramingConfig(FramingConfig, ABC):
     """What framings have in common whose payloads may end with a check sequence, and that can be joined midway."""
 
     crc: CrcName = "none"
-    """`crc16` is CRC-16/CCITT-FALSE, `crc32` that of IEEE 802.3, each appended with its highest byte first."""
+    """`crc16` is CRC-16/CCITT-FALSE, `crc32` that of IEEE 802.3, each appended with its highest byte first; `crc16_modbus` is
+    that of Modbus, with its lowest byte first."""
     max_frame: MaxFrame = FRAME_BYTES_DEFAULT
     """The longest permitted payload, bytes."""
     first_frame: Literal["keep", "discard"] = "keep"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from collectors.units import DurationS
 from drivers.framing.config import parse_bytes
+from drivers.framing.crc import CRCS, CrcName
 
 if TYPE_CHECKING:
     from drivers.framing import FramingConfig
@@ -57,13 +58,17 @@ class PollConfig(BaseModel):
     """How often to ask again when there was no good answer."""
     framed: bool = False
     """Send the request as a frame of the source's framing."""
+    crc: CrcName = "none"
+    """A check sequence to put behind a request that is not framed."""
 
     def check(self, framing: FramingConfig) -> None:
         """See whether a request can be made.
 
         Raises:
-            ValueError: The framing cannot hold it.
+            ValueError: The framing cannot hold it, or has a check sequence of its own.
         """
+        if self.framed and self.crc != "none":
+            raise ValueError("`poll.crc`: a request that is `framed` has the check sequence of the framing")
         try:
             self.render(10**9, datetime.now(UTC), framing)
         except ValueError as error:
@@ -79,4 +84,4 @@ class PollConfig(BaseModel):
         if isinstance(request, str):
             unix_ms = int(now.timestamp() * 1000)
             request = request.format(number=number, unix=unix_ms // 1000, unix_ms=unix_ms).encode("latin-1")
-        return framing.encode(request) if self.framed else request
+        return framing.encode(request) if self.framed else CRCS[self.crc].append(request)

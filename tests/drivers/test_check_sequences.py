@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.framing import FRAMINGS, cobs, slip
-from drivers.framing.crc import CRCS, crc16, crc32
+from drivers.framing.crc import CRCS, crc16, crc16_modbus, crc32
 from tests.drivers.framings import PAUSE, binary, good, run
 
 CHECK = b"123456789"
@@ -32,8 +32,12 @@ def flipped(data: bytes, bits: list[int] | tuple[int, ...]) -> bytes:
 def test_the_check_values_are_those_of_the_standards():
     assert crc16(CHECK) == 0x29B1
     assert crc32(CHECK) == 0xCBF43926
+    assert crc16_modbus(CHECK) == 0x4B37
     assert CRCS["crc16"].append(CHECK) == CHECK + b"\x29\xb1"
     assert CRCS["crc32"].append(CHECK) == CHECK + b"\xcb\xf4\x39\x26"
+    assert CRCS["crc16_modbus"].append(CHECK) == CHECK + b"\x37\x4b"
+    # A request that a power meter's manual prints.
+    assert CRCS["crc16_modbus"].append(bytes.fromhex("010400000002")).hex(" ") == "01 04 00 00 00 02 71 cb"
 
 
 def test_crc16_is_the_polynomial_1021_from_ffff_bit_by_bit():
@@ -52,7 +56,7 @@ def test_the_printed_frame_is_right():
     assert FRAMINGS.choose("cobs").encode(b"\x12\x00\x34").hex(" ") == "02 12 04 34 97 48 00"
 
 
-@pytest.mark.parametrize("crc", ["crc16", "crc32"])
+@pytest.mark.parametrize("crc", ["crc16", "crc16_modbus", "crc32"])
 def test_every_flip_of_one_or_two_bits_and_many_of_three_are_found(crc):
     checked = CRCS[crc].append(b"outstation")
     bits = range(8 * len(checked))
@@ -71,7 +75,7 @@ ON_THE_LINE = {
 OPTIONS = {"fixed": {"length": 20, "sync": [0xAA, 0x55]}, "length_prefixed": {"sync": [0xAA, 0x55]}}
 
 
-@pytest.mark.parametrize("crc", ["crc16", "crc32"])
+@pytest.mark.parametrize("crc", ["crc16", "crc16_modbus", "crc32"])
 @pytest.mark.parametrize("framing", ON_THE_LINE)
 @given(payload=st.binary(min_size=20, max_size=20), data=st.data())
 def test_up_to_three_flipped_bits_in_what_is_carried_never_come_out_as_good(framing, crc, payload, data):

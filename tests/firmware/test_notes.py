@@ -2,7 +2,10 @@
 
 A block `frame SOURCE` is a conversation with the source of that name on the same page:
 
-    > 00 44 'text\\n'    what the sensor sends: bytes in hexadecimal, and texts
+    ? 01 04             what the agent asks, of a sensor that is polled
+    > 00 44 'text\\n'    what the sensor sends: bytes in hexadecimal, and texts; on Bluetooth 0xFCD2 and the like before it,
+                        the service or characteristic whose data it is
+    ~ 50 ms             the line pauses
     = {"seq": 1}        the next thing that comes of it: the values of a reading
     ! check sequence    or why it is none
     < 'R7:1-2\\n'        what the agent sends then
@@ -15,19 +18,31 @@ import json
 import os
 import re
 import shutil
+import struct
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from agent.composition import catalogue
 from agent.config import load_config
-from collectors.metadata_keys import UP_NS
+from collectors.clock import SystemClock
+from collectors.metadata_keys import FRAME_ERROR, UP_NS
 from collectors.models import CollectedData
+from collectors.units import parse_duration
+from drivers.codecs import advertisement, gatt
+from drivers.codecs.advertisement import Advertisement
+from drivers.codecs.bluetooth_uuid import full_uuid
 from drivers.framing import FrameError
+from drivers.framing.crc import CRCS
+from drivers.serial.config import SerialConfig
 from drivers.serial.resender import Resender
+from drivers.serial.source import SerialSource
+from tests.rigs.polled_sensor import PolledSensor
 from tests.rigs.programs import free_port
+from tests.rigs.pty import PtySensor
 
 NOTES = Path(__file__).parents[2] / "firmware-notes"
 PAGES = sorted(NOTES.glob("*.md"))
@@ -78,6 +93,7 @@ class Conversation:
 
     def __init__(self, source) -> None:
         self._driver = source.driver
+        self._options = source.options
         self._decode = source.codec.codec()
         self._outcomes: deque = deque()
         self._request = b""
@@ -89,8 +105,14 @@ class Conversation:
     def _values(self, raw: bytes) -> list:
         return [item.values for item in self._decode(raw)]
 
-    def send(self, data: bytes) -> None:
-        frames = self._framer.feed(data) if self._driver == "serial" else [data]
+    def send(self, said: str) -> None:
+        self._take(self._frames(said))
+
+    def pause(self, pause_s: float) -> None:
+        assert pause_s >= self._options.framing.gap_s
+        self._take(self._framer.finish())
+
+    def _take(self, frames: list) -> None:
         for frame in frames:
             if isinstance(frame, FrameError):
                 self._outcomes.append(frame.reason)
@@ -102,6 +124,18 @@ class Conversation:
                 continue
             if self._driver == "serial" and self._resender:
                 self._count(frame)
+
+    def _frames(self, said: str) -> list:
+        uuid, _, rest = said.partition(" ")
+        match self._driver:
+            case "serial":
+                return self._framer.feed(octets(said))
+            case "ble":
+                data = {full_uuid(uuid): octets(rest)}
+                return [advertisement.encode(Advertisement("A4:C1:38:12:34:56", service_data=data))]
+            case "gatt":
+                return [gatt.encode([(full_uuid(uuid), octets(rest))])]
+        return [octets(said)]
 
     def _count(self, frame: bytes) -> None:
         self._resender.take(
@@ -115,6 +149,10 @@ class Conversation:
             )
         )
         self._request += self._resender.request()
+
+    def asks(self) -> bytes:
+        self._take(self._framer.finish())  # what is not complete by then is part of no answer
+        return self._options.poll.render(1, Now().now(), self._options.framing)
 
     def outcome(self):
         assert self._outcomes, "nothing comes of it"
@@ -153,7 +191,11 @@ def test_frames_say_what_the_page_says(page, info, text, tmp_path):
         what, said = line[:2], line[2:].strip()
         match what:
             case "> ":
-                talk.send(octets(said))
+                talk.send(said)
+            case "~ ":
+                talk.pause(parse_duration(said))
+            case "? ":
+                assert talk.asks() == octets(said)
             case "= ":
                 assert talk.outcome() == json.loads(said)
             case "! ":
@@ -193,3 +235,35 @@ async def test_mosquitto_takes_its_settings(page, info, text, tmp_path):
 @pytest.mark.parametrize(("page", "info", "text"), all_blocks("c"))
 def test_excerpts_are_of_the_firmware(page, info, text):
     assert any(text in file.read_text() for file in NOTES.glob("*/*.[ch]")), text
+
+
+async def test_the_meter_on_the_modbus_page_is_polled(tmp_path):
+    source = await asyncio.to_thread(source_of, NOTES / "modbus.md", "meter", tmp_path)
+    answer = CRCS["crc16_modbus"].append(bytes([1, 4, 4]) + struct.pack(">f", 230.2))
+    refusal = CRCS["crc16_modbus"].append(bytes([1, 0x84, 2]))
+    async with PtySensor(tmp_path) as port:
+        options = source.options.model_copy(update={"port": port.port})
+        meter = SerialSource("meter", options, data_format="struct", clock=SystemClock())
+        answers = [answer, refusal, answer[:4], answer]
+        request_end = b"\x71\xcb"
+        async with PolledSensor(port, lambda _, number: answers[number - 1], ends_with=request_end) as asked:
+            await meter.connect()
+            readings = [source.codec.codec()((await meter.collect()).raw_data)]
+            async with asyncio.timeout(10):
+                async for data in meter.collect_stream():
+                    if FRAME_ERROR not in data.metadata:
+                        readings.append(source.codec.codec()(data.raw_data))
+                        break
+            await meter.disconnect()
+        assert asked.requests == [bytes([1, 4, 0, 0, 0, 2])] * 4
+    assert [reading.values for (reading,) in readings] == [{"voltage": 230.2}] * 2
+
+
+@pytest.mark.parametrize("framed", [False, True])
+def test_a_request_has_one_check_sequence(framed):
+    framing = {"type": "fixed", "length": 2, "crc": "crc16_modbus"}
+    poll = {"request": [1, 2], "interval": 1, "framed": framed, "crc": "none" if framed else "crc16_modbus"}
+    config = SerialConfig(port="/dev/ttyS0", framing=framing, poll=poll)
+    assert config.poll.render(1, Now().now(), config.framing) == CRCS["crc16_modbus"].append(b"\1\2")
+    with pytest.raises(ValidationError, match="has the check sequence of the framing"):
+        SerialConfig(port="/dev/ttyS0", framing=framing, poll=poll | {"framed": True, "crc": "crc16_modbus"})

@@ -3,11 +3,18 @@
 from itertools import pairwise
 
 import pytest
+from bleak.exc import (
+    BleakBluetoothNotAvailableError,
+    BleakBluetoothNotAvailableReason,
+    BleakDBusError,
+    BleakDeviceNotFoundError,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from drivers.ble.config import BleConfig
+from drivers.ble.errors import explain
 from drivers.ble.identifiers import parse_adapter, parse_address
 from drivers.ble.repeats import REMEMBERED, SENSORS_MAX, WINDOW_UNKNOWN_S, Repeats
 from drivers.ble.scan import Scan, Want, combined, company_patterns, service_patterns
@@ -184,6 +191,40 @@ def test_more_patterns_than_bluetoothd_survives_are_never_asked_for():
     assert len(combined(wants[:7], passive_works=True).patterns) == 7
     assert combined(wants, passive_works=True) == Scan()
     assert combined([Want("passive", want.patterns) for want in wants], passive_works=True) == Scan()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BleakDBusError("org.bluez.Error.NotReady", ["Resource Not Ready"]), "the adapter is switched off"),
+        (BleakDBusError("org.freedesktop.DBus.Error.ServiceUnknown", ["?"]), "bluetoothd does not run"),
+        (BleakDBusError("org.freedesktop.DBus.Error.AccessDenied", ["?"]), "must be in the group bluetooth"),
+        (BleakDBusError("org.bluez.Error.Failed", ["Blocked through rfkill"]), "`rfkill unblock bluetooth`"),
+        (
+            BleakDBusError("org.bluez.Error.Failed", ["br-connection-unknown"]),
+            "br-connection-unknown (org.bluez.Error.Failed)",
+        ),
+        (
+            BleakBluetoothNotAvailableError("denied", BleakBluetoothNotAvailableReason.DENIED_BY_SYSTEM),
+            "must be in the group bluetooth",
+        ),
+        (
+            BleakBluetoothNotAvailableError(
+                "No powered Bluetooth adapters found.", BleakBluetoothNotAvailableReason.POWERED_OFF
+            ),
+            "No powered Bluetooth adapters found.",
+        ),
+        (BleakDeviceNotFoundError(HERE), "bluetoothd does not know it any more"),
+        (TimeoutError(), "bluetoothd does not answer"),
+        (FileNotFoundError(2, "No such file"), "there is no D-Bus system bus"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_what_bluez_means_is_said_in_words(error, told):
+    assert told in explain(error)
 
 
 # Configuration

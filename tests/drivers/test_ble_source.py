@@ -360,6 +360,16 @@ async def test_a_bluetoothd_that_hangs_is_said(bluez, monkeypatch):
     await source.disconnect()
 
 
+async def test_a_bluetoothd_that_is_killed_while_a_scan_begins_is_said(bluez):
+    bluez.hanging.add("StartDiscovery")
+    connecting = asyncio.create_task(advertisements(address=FIRST, scan="active").connect())
+    await soon(lambda: "StartDiscovery" in bluez.calls)
+    await bluez.kill_bluetoothd()
+    with pytest.raises(ConnectionError, match="hci0: no active scan: bluetoothd ended or did not answer"):
+        async with asyncio.timeout(5):
+            await connecting
+
+
 async def test_a_scan_that_an_earlier_request_left_is_ended_first(bluez):
     bluez.errors["StartDiscovery"] = [BluezError("InProgress", "Operation already in progress")]
     async with connected(bluez, address=FIRST, scan="active"):

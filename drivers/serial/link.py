@@ -240,9 +240,9 @@ class SerialLink(asyncio.Protocol):
 
     def _pause(self) -> None:
         """The line has paused: what comes next is a new beginning."""
-        self._cut_ns = None
+        came_ns, self._cut_ns = self._cut_ns, None
         now, up_ns = self._clock.now(), self._clock.boottime_ns()
-        self._take(self.framer.finish(), now, up_ns)
+        self._take(self.framer.finish(), now, up_ns, up_ns if came_ns is None else came_ns)
 
     def end_frame(self) -> list[Arrival]:
         """Give up a frame that is not complete by now; what is to be said of it."""
@@ -253,12 +253,12 @@ class SerialLink(asyncio.Protocol):
         self._frames.clear()
         return ended
 
-    def _take(self, found: list[bytes | FrameError], timestamp: datetime, up_ns: int) -> None:
-        """Queue what the framer has found."""
+    def _take(self, found: list[bytes | FrameError], timestamp: datetime, up_ns: int, came_ns: int) -> None:
+        """Queue what the framer has found in bytes, the latest of which came at `came_ns`."""
         for frame in found:
             if not isinstance(frame, FrameError):
                 self._heard_ns = max(self._heard_ns, up_ns)
-            elif up_ns < self.settled_ns:
+            elif came_ns < self.settled_ns:
                 continue  # the device restarts
             self._frames.append(Arrival(frame, timestamp, up_ns))
 
@@ -304,7 +304,7 @@ class SerialLink(asyncio.Protocol):
         if not chunk.late and (pause_ns := self._pause_ns()) is not None and chunk.up_ns > pause_ns:
             self._pause()
         self._cut_ns = chunk.up_ns
-        self._take(self.framer.feed(piece), chunk.timestamp, chunk.up_ns)
+        self._take(self.framer.feed(piece), chunk.timestamp, chunk.up_ns, chunk.up_ns)
         if self._paused and self._queued_bytes <= QUEUE_BYTES_MAX // 2:
             self._paused, self._resumed = False, True
             self._heard_ns = self._clock.boottime_ns()  # it was not the device that was silent

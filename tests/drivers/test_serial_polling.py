@@ -180,7 +180,7 @@ async def test_an_answer_that_comes_late_is_a_reading_all_the_same(pty):
             return None
         return b"%d\n" % number
 
-    async with polled(pty, answer, timeout=0.02, interval=0.2, retries=0) as (source, _):
+    async with polled(pty, answer, timeout=0.02, interval=1.0, retries=0) as (source, _):
         collecting = asyncio.create_task(taken(source, 2))
         await late.wait()
         await pty.write(b"late\n")

@@ -156,9 +156,10 @@ class MqttSource(IDataSource):
     async def _subscribe(self, connection: MqttConnection) -> None:
         """Subscribe, or be about to: what a resumed session brings is taken meanwhile.
 
-        The broker sends it before it answers. On a slow link, or one that is cut often, whoever waited for the answer
-        would acknowledge nothing, and get the same again and again.
+        The broker sends it before it answers, and it may be more than memory holds. On a slow link, or one that is cut
+        often, whoever waited for the answer would acknowledge nothing, and get the same again and again.
         """
+        connection.replies_first = not connection.session_present
         subscribing = asyncio.create_task(self._take_up(connection), name=f"subscribe:{self._source_id}")
         self._subscribing = subscribing
         arriving = asyncio.create_task(connection.arrival(), name=f"arrival:{self._source_id}")
@@ -237,7 +238,7 @@ class MqttSource(IDataSource):
 
     def _explained(self, loss: MqttConnectionLost) -> MqttConnectionLost:
         """A loss, and what may be behind it when it repeats. MQTT 3.1.1 knows no reasons."""
-        if loss.reason_code is not None or self._clock.monotonic_s() - self._connected_s > SHORT_S:
+        if not loss.without_a_word or self._clock.monotonic_s() - self._connected_s > SHORT_S:
             self._short_lives = 0
             return loss
         self._short_lives += 1

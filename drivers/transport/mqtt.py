@@ -15,7 +15,8 @@ Guarantees:
 - A message is acknowledged only by `acknowledge`, and only on the connection that brought it. PUBACKs leave in the order
   in which the messages came, as MQTT demands (4.6.0-2), whatever the order of the calls.
 - Once `pending_max` received messages wait to be taken, the socket is not read, and the broker waits; except while a reply
-  is awaited, which comes on the same stream: then as many may wait as the Receive Maximum lets the broker send.
+  is awaited, which comes on the same stream (`replies_first`): then as many may wait as the broker sends. The Receive Maximum is no
+  bound for that: Mosquitto 2.0 sends all that it has kept when a session is taken up.
 - A new connection is a new object: none can be entered twice.
 
 QoS 2 is refused, because its subscriptions lose messages on a drop between PUBREC and PUBREL.
@@ -103,6 +104,8 @@ class MqttConnection:
             that it knows nothing of us, and that packet ids begin anew.
         receive_maximum: How many publishes the broker takes unacknowledged.
         maximum_packet_size: The largest packet that the broker takes in bytes, None when it does not say.
+        replies_first: Whether to read on, beyond `pending_max`, while a reply is awaited. False is for who takes messages
+            whatever replies it waits for: then the reply comes in its turn.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class MqttConnection:
         self.session_present = False
         self.receive_maximum = 0
         self.maximum_packet_size: int | None = None
+        self.replies_first = True
         self._clock = clock or SystemClock()
         self._pending_max = pending_max
         self._client: PahoClient | None = None
@@ -269,7 +273,7 @@ class MqttConnection:
         while not self._pending:
             if self._ended.done():
                 if self._loss is not None:
-                    raise MqttConnectionLost(str(self._loss), reason_code=self._loss.reason_code)
+                    raise self._loss.again()
                 return None
             await self.arrival()
         message = self._pending.popleft()
@@ -303,7 +307,7 @@ class MqttConnection:
         client, waiting = self._client, len(self._pending)
         if client is None or not self._open:
             return
-        if self._replies or waiting <= self._pending_max // 2:
+        if (self._replies and self.replies_first) or waiting <= self._pending_max // 2:
             client.resume()
         elif waiting >= self._pending_max:
             client.pause()
@@ -398,11 +402,7 @@ class MqttConnection:
 
     def _usable(self) -> PahoClient:
         if not self._open or self._client is None:
-            loss = self._loss
-            raise MqttConnectionLost(
-                str(loss) if loss else "the connection is not open",
-                reason_code=loss.reason_code if loss else None,
-            )
+            raise self._loss.again() if self._loss else MqttConnectionLost("the connection is not open")
         return self._client
 
     # What the plumbing tells
@@ -445,11 +445,11 @@ class MqttConnection:
         self._loss = error
         if not self._ended.done():
             self._ended.set_result(None)
-        text, code = (str(error), error.reason_code) if error else ("the connection was closed", None)
+        loss = error or MqttConnectionLost("the connection was closed")
         for reply in self._replies.values():
             if not reply.done():
-                reply.set_exception(MqttConnectionLost(text, reason_code=code))
-        self._flight.fail(MqttConnectionLost(text, reason_code=code))
+                reply.set_exception(loss.again())
+        self._flight.fail(loss.again())
         self._unacknowledged.clear()
         if error is None:
             self._pending.clear()  # nobody takes them; QoS 1 comes again

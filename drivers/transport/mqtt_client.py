@@ -447,7 +447,8 @@ class PahoClient(aiomqtt.Client):
         elif reason_code.is_failure:
             silent = str(reason_code) == "Keep alive timeout"
             what = self._complaint or ("fell silent" if silent else "closed the connection")
-            self._end(MqttConnectionLost(f"{address} {what}"))
+            unsaid = self._complaint is None and not silent
+            self._end(MqttConnectionLost(f"{address} {what}", without_a_word=unsaid))
         elif not self._disconnected.done():
             self._disconnected.set_result(None)
 

@@ -80,8 +80,14 @@ class MqttConnectionLost(MqttError):
 
     Attributes:
         reason_code: What the broker said when it ended the connection, None when it said nothing.
+        without_a_word: The broker closed the connection and said nothing.
     """
 
-    def __init__(self, message: str, *, reason_code: int | None = None) -> None:
+    def __init__(self, message: str, *, reason_code: int | None = None, without_a_word: bool = False) -> None:
         super().__init__(message)
         self.reason_code = reason_code
+        self.without_a_word = without_a_word
+
+    def again(self) -> MqttConnectionLost:
+        """The same, to be raised once more."""
+        return MqttConnectionLost(str(self), reason_code=self.reason_code, without_a_word=self.without_a_word)

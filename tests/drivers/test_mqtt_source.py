@@ -362,6 +362,30 @@ async def test_a_link_that_is_cut_before_the_answer_to_subscribe_makes_progress(
         await source.disconnect()
 
 
+@PROTOCOLS
+async def test_a_backlog_larger_than_memory_is_taken_piece_by_piece(protocol, monkeypatch):
+    """Mosquitto sends all that it has kept at once when a session is taken up, whatever the Receive Maximum."""
+    monkeypatch.setattr("drivers.transport.mqtt.FLOOD_MAX", 400)
+    monkeypatch.setattr("drivers.transport.mqtt_client.READ_BYTES", 4096)
+    total, most = 3000, 0
+    with Mosquitto(BrokerSettings(max_inflight_messages=0)) as broker:
+        source = make(broker, protocol=protocol, pending_max=100)
+        await source.connect()
+        await leave(source, broker)
+        async with MqttConnection(options_from_url(broker.url)) as publisher:
+            await asyncio.gather(*(publisher.publish("sensors/a", b"%d" % number) for number in range(total)))
+        await source.connect()
+        for number in range(total):
+            item = await source.collect()
+            assert item.raw_data == b"%d" % number
+            most = max(most, len(source._connection._pending))
+            acknowledge(source, [item])
+            if number % 100 == 0:
+                await asyncio.sleep(0.002)  # as long as a commit takes
+        assert most < 500, "one block of the socket more than may wait"
+        await source.disconnect()
+
+
 async def test_a_slow_answer_to_subscribe_keeps_nothing_of_a_session_waiting():
     async def answer_late(reader, writer):
         await read_packet(reader)

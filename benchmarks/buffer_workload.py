@@ -124,4 +124,4 @@ def told_within(value: float, most: float) -> str:
 
 def told_at_least(value: float, least: float) -> str:
     """Whether a figure reaches what it is to reach."""
-    return f"(at least {least:,g})" if value >= least else f"(at least {least:,g}) BELOW"
+    return f"(at least {least:,.0f})" if value >= least else f"(at least {least:,.0f}) BELOW"

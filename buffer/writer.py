@@ -104,7 +104,8 @@ class ActiveFile:
         spaces = _spaces(write_end - tail_end)
         self._fs.write_pieces(self._handle, [*pieces, TAIL, *spaces], first_block)
         self._fs.sync(self._handle)
-        self.require_in_place()  # a file that was removed keeps nothing
+        if self._fs.removed(self._handle):  # it keeps nothing then
+            raise self._removed()
         self._file_end = max(self._file_end, write_end)
         self._last_block = _ending(pieces, end % self._block_bytes)
         self.end, self._crc, self.alarms = end, crc, alarms
@@ -133,7 +134,10 @@ class ActiveFile:
     def require_in_place(self) -> None:
         """Raises FileNotFoundError when somebody removed the file."""
         if not self._fs.in_place(self._handle, self._path):
-            raise FileNotFoundError(ENOENT, "the file was removed by somebody else", self._path)
+            raise self._removed()
+
+    def _removed(self) -> FileNotFoundError:
+        return FileNotFoundError(ENOENT, "the file was removed by somebody else", self._path)
 
     def abandon(self) -> None:
         """Let go of a file that failed; it is never written or synced again."""

@@ -1,7 +1,7 @@
 """The life of the agent: start, run until it is told to stop, drain, end.
 
 Start: the buffer is recovered first, since nothing can be accepted without it; then everything else at once.
-Stop (SIGTERM, SIGINT, SIGHUP): what the sources have handed over is committed and acknowledged, the sources are
+Stop (SIGTERM, SIGINT, or the terminal goes away): what the sources have handed over is committed and acknowledged, the sources are
 disconnected, what can be delivered is delivered, and the buffer is closed: within five seconds, since
 whoever stops the agent may be about to cut the power. What is not delivered by then waits in the buffer.
 """
@@ -17,10 +17,12 @@ from agent.composition import Agent
 from agent.memory import spare_what_is_loaded
 from agent.spine.errors import LogErrorHandler
 from agent.spine.spine import open_spine
+from agent.terminal import Terminal
 from buffer import BufferLocked, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
     from agent.config import AgentConfig
     from agent.last_resort import LastResort
@@ -49,12 +51,18 @@ class StartError(RuntimeError):
     """The agent cannot start, and trying again by itself would not help."""
 
 
-async def run_agent(config: AgentConfig, last_resort: LastResort) -> None:
-    """Run until SIGTERM, SIGINT or, unless it is ignored, SIGHUP: the terminal has gone.
+async def run_agent(
+    config: AgentConfig, last_resort: LastResort, load: Callable[[], AgentConfig], path: Path
+) -> None:
+    """Run until SIGTERM, SIGINT or, when the terminal that it was started from has gone, SIGHUP.
+
+    Any other SIGHUP lets it read its configuration again.
 
     Args:
         config: What to run.
         last_resort: Armed by the first signal.
+        load: Reads the configuration again.
+        path: Its file.
 
     Raises:
         StartError: Another agent uses the buffer.
@@ -67,12 +75,13 @@ async def run_agent(config: AgentConfig, last_resort: LastResort) -> None:
             last_resort.arm(_LAST_RESORT_S)
             stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, told_to_stop)
     async with open_spine(close_timeout_s=_CLOSE_SPINE_S) as spine:
         spine.errors.add_handler(LogErrorHandler(spine.clock))
-        agent = await asyncio.to_thread(Agent, config, spine)  # asks the machine who it is
+        agent = await asyncio.to_thread(Agent, config, spine, load, path)  # asks the machine who it is
+        _at_hang_up(loop, told_to_stop, agent.reload.request)
         last_resort.buffer_closed = False
         if not await _open_buffer(agent, stop):
             last_resort.buffer_closed = True
@@ -84,6 +93,16 @@ async def run_agent(config: AgentConfig, last_resort: LastResort) -> None:
             await stop.wait()
         finally:
             last_resort.buffer_closed = await _shut_down(agent)
+
+
+def _at_hang_up(
+    loop: asyncio.AbstractEventLoop, told_to_stop: Callable[[], None], reload: Callable[[], None]
+) -> None:
+    """Stop when the terminal has gone, unless that is to be ignored (nohup); else read the configuration again."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return
+    terminal = Terminal()
+    loop.add_signal_handler(signal.SIGHUP, lambda: told_to_stop() if terminal.has_gone else reload())
 
 
 async def _open_buffer(agent: Agent, stop: asyncio.Event) -> bool:

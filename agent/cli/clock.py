@@ -7,8 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
-from agent.cli.loading import load
-from agent.composition import socket_path
+from agent.cli.loading import find_socket
 from agent.status.clock import clock_lines
 from agent.status.socket import AgentNotRunningError, ask_status
 
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print it."""
-    config = load(arguments.config)
-    if config is None:
+    socket = find_socket(arguments.config)
+    if socket is None:
         return WRONG_CONFIGURATION
     try:
-        report = asyncio.run(ask_status(socket_path(config)))
+        report = asyncio.run(ask_status(socket))
     except AgentNotRunningError as error:
         print(error, file=sys.stderr)
         return FAILED

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from agent.composition import catalogue
-from agent.config import ConfigurationError, load_config
+from agent.composition import catalogue, socket_path
+from agent.config import ConfigurationError, load_config, socket_named_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,3 +26,18 @@ def load(path: Path, *, check_files: bool = False) -> AgentConfig | None:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return None
+
+
+def find_socket(path: Path) -> Path | None:
+    """Where the agent that runs with this file can be asked; None after its problems were printed.
+
+    The agent goes on with the last good configuration when the file was spoilt, so it must still be found then.
+    """
+    try:
+        return socket_path(load_config(path, catalogue()))
+    except ConfigurationError as error:
+        socket = socket_named_in(path)
+        if socket is None or not socket.exists():
+            print(error, file=sys.stderr)
+            return None
+        return socket

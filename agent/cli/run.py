@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from agent import logs
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
+from agent.composition import catalogue
+from agent.config import load_config
 from agent.event_loop import EventLoop
 from agent.last_resort import LastResort
 from agent.memory import share_one_arena
@@ -16,6 +18,7 @@ from agent.runtime import StartError, run_agent
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from agent.config import AgentConfig
 
@@ -26,7 +29,7 @@ Python's 5 ms each time, delivery falls behind while readings come in at full sp
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run until SIGTERM, SIGINT or SIGHUP."""
+    """Run until SIGTERM or SIGINT, or until the terminal has gone."""
     share_one_arena()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     config = load(arguments.config)
@@ -35,16 +38,16 @@ def main(arguments: argparse.Namespace) -> int:
     logs.configure(arguments.log_level or config.agent.log_level)
     try:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
-            runner.run(_run(config))
+            runner.run(_run(config, arguments.config))
     except StartError as error:
         print(error, file=sys.stderr)
         return FAILED
     return DONE
 
 
-async def _run(config: AgentConfig) -> None:
+async def _run(config: AgentConfig, path: Path) -> None:
     last_resort = LastResort()
-    await run_agent(config, last_resort)
+    await run_agent(config, last_resort, lambda: load_config(path, catalogue()), path)
     # The buffer is closed; what may be left is a thread stuck in a driver's close(), which asyncio would
     # wait for without end. Nobody needs it any more.
     last_resort.arm(_STUCK_THREAD_S)

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
-from agent.cli.loading import load
-from agent.composition import socket_path
+from agent.cli.loading import find_socket
 from agent.status.socket import AgentNotRunningError, ask_status
 from agent.status.text import lines
 
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the report."""
-    config = load(arguments.config)
-    if config is None:
+    socket = find_socket(arguments.config)
+    if socket is None:
         return WRONG_CONFIGURATION
     try:
-        report = asyncio.run(ask_status(socket_path(config)))
+        report = asyncio.run(ask_status(socket))
     except AgentNotRunningError as error:
         print(error, file=sys.stderr)
         return FAILED

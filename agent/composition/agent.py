@@ -13,25 +13,25 @@ from agent.composition.processing import Processing
 from agent.composition.sources import Sources
 from agent.composition.timekeeping import Timekeeping
 from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.reload import NeedsRestart, Reload
 from agent.spine.backoff import LOCAL, Backoff
-from agent.spine.errors import COLLECTION, STORAGE
+from agent.spine.errors import COLLECTION, CONFIGURATION, STORAGE
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
 from agent.status.clock import clock_status
-from agent.status.report import BufferStatus, StatusReport
+from agent.status.report import BufferStatus, ConfigurationStatus, StatusReport
 from agent.status.socket import serve_status
 from agent.supervisor import supervise
 from agent.version import version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from agent.config import AgentConfig
     from agent.spine.spine import Spine
     from collectors.models import CollectedData
 
 _STOP_TIMEOUT_S = 0.4
-
-
-class NeedsRestart(ValueError):
-    """A configuration that the running agent cannot change over to; the text says what it is about."""
 
 
 class Agent:
@@ -40,11 +40,16 @@ class Agent:
     Args:
         config: What to run.
         spine: Events, errors, tasks, time.
+        load: Reads the configuration again.
+        path: Its file.
     """
 
-    def __init__(self, config: AgentConfig, spine: Spine) -> None:
+    def __init__(
+        self, config: AgentConfig, spine: Spine, load: Callable[[], AgentConfig], path: Path
+    ) -> None:
         self._config = config
         self._spine = spine
+        self.reload = Reload(self, load, spine, watched=path if config.agent.watch else None)
         self._buffer_backoff = Backoff(LOCAL, spine.rng)
         self._started_at = spine.clock.now()
         self._version = version()
@@ -91,6 +96,9 @@ class Agent:
         await self._deliveries.apply(self._config.upstream)
         self._sources.run()
         await self._sources.begin_new(self._config)
+        supervise(self._spine, "reload", "configuration", self.reload.run, layer=CONFIGURATION)
+        if self._config.agent.watch:
+            supervise(self._spine, "watch", "configuration", self.reload.watch, layer=CONFIGURATION)
 
     async def _serve_status(self) -> None:
         await serve_status(socket_path(self._config), self.report)
@@ -115,7 +123,7 @@ class Agent:
         fixed = {
             "device.id": (self.device_id, device_id_of(config)),
             "buffer": (self._config.buffer, config.buffer),
-            "agent.socket": (socket_path(self._config), socket_path(config)),
+            "agent": (self._config.agent, config.agent),
         }
         changed = [name for name, (now, then) in fixed.items() if now != then]
         if changed:
@@ -157,6 +165,9 @@ class Agent:
             sources=self._sources.status(),
             buffer=await self._buffer_status(),
             upstreams=self._deliveries.status(),
+            configuration=ConfigurationStatus(
+                loaded_at=self.reload.loaded.at, refused=self.reload.loaded.refused
+            ),
             errors=self._spine.errors.reported,
         )
 

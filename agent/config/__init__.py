@@ -12,6 +12,7 @@ from agent.config.model import (
     StepConfig,
     UpstreamConfig,
 )
+from agent.config.spoilt import socket_named_in
 
 __all__ = [
     "AgentConfig",
@@ -27,4 +28,5 @@ __all__ = [
     "StepConfig",
     "UpstreamConfig",
     "load_config",
+    "socket_named_in",
 ]

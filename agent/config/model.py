@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.config.spoilt import SOCKET_NAME
 from collectors.units import DurationS, SizeBytes
 from drivers.codecs import CODECS, CodecChoice
 
@@ -100,6 +101,8 @@ class AgentSection(Section):
     socket: Annotated[Path, AfterValidator(_a_path)] | None = None
     """Where `outstation status` asks; unset, it lies in the buffer's folder."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    watch: bool = False
+    """Read the file again when it has changed, not only at SIGHUP."""
 
 
 class UpstreamConfig(Section):
@@ -123,7 +126,7 @@ class AgentConfig(Section):
     @property
     def socket(self) -> Path:
         """Where `outstation status` asks."""
-        return self.agent.socket or self.buffer.path / "agent.sock"
+        return self.agent.socket or self.buffer.path / SOCKET_NAME
 
     def pipelines_of(self, source_id: str) -> tuple[PipelineConfig, ...]:
         """The pipelines that readings of a source may go through, in the order of the file."""

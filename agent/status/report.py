@@ -98,6 +98,14 @@ class BufferStatus(BaseModel):
     fault: str | None = None
 
 
+class ConfigurationStatus(BaseModel):
+    """The configuration that the agent runs with."""
+
+    loaded_at: datetime
+    refused: str | None = None
+    """Why a later one was not taken."""
+
+
 class StatusReport(BaseModel):
     """How the agent does."""
 
@@ -109,6 +117,7 @@ class StatusReport(BaseModel):
     sources: Sequence[SourceStatus]
     buffer: BufferStatus
     upstreams: Sequence[UpstreamStatus]
+    configuration: ConfigurationStatus
     errors: int = 0
 
     def summary(self) -> str:
@@ -125,6 +134,8 @@ class StatusReport(BaseModel):
             for source in self.sources
             for complaint in source.complaints()
         ]
+        if self.configuration.refused:
+            complaints.append("the changed configuration was refused: the last good one is in use")
         if not self.upstreams:
             held.append("no upstream is configured: readings are kept here")
         if len(complaints) > _COMPLAINTS_SHOWN:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from agent.status.report import StatusReport
+    from agent.status.report import SourceStatus, StatusReport, UpstreamStatus
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
@@ -45,6 +45,10 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
         f"device    {report.device_id}  (outstation {report.version}, pid {report.pid}, started"
         f" {ago(report.started_at, now)}, boot {report.clock.boot}, clock {report.clock.quality})"
     )
+    if report.configuration.refused:
+        yield f"config    as of {ago(report.configuration.loaded_at, now)}; what came later was refused:"
+        for problem in report.configuration.refused.splitlines():
+            yield f"          {problem}"
     yield (
         f"buffer    {report.buffer.stored} readings, {size(report.buffer.usage_bytes)}"
         f" in {report.buffer.path}, dead letters {report.buffer.dead_letters}"
@@ -52,29 +56,37 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
     if report.buffer.fault:
         yield f"          FAULT: {report.buffer.fault}"
     for source in report.sources:
-        garbage = f", {source.dead_letters} dead letters" if source.dead_letters else ""
-        failures = f", {source.failures} failures" if source.failures else ""
-        state = source.state if source.condition == "ok" else source.condition.replace("_", " ")
-        yield (
-            f"source    {source.source_id:<16} {source.driver:<10} {state:<10}"
-            f" {source.frames} frames, last {ago(source.last_data, now)}{garbage}{failures}"
-        )
-        for complaint in source.complaints():
-            yield f"          {complaint}"
-        if source.last_error and source.condition != "link_down":
-            yield f"          last error: {source.last_error}"
-        if source.troubles:
-            counts = ", ".join(f"{kind} {count}" for kind, count in sorted(source.troubles.items()))
-            yield f"          since the start: {counts}"
+        yield from _source_lines(source, now)
     for upstream in report.upstreams:
-        oldest = f" (oldest measured {ago(upstream.oldest, now)})" if upstream.oldest else ""
-        set_aside = f", {upstream.set_aside} set aside" if upstream.set_aside else ""
-        yield (
-            f"upstream  {upstream.name:<16} {upstream.driver:<10} {upstream.state:<10}"
-            f" {upstream.delivered} delivered, {upstream.backlog} waiting{oldest}, {upstream.in_flight} in flight"
-            f"{set_aside}"
-        )
-        if upstream.holding_back:
-            yield f"          {upstream.holding_back}"
-        elif upstream.set_aside and upstream.last_error:
-            yield f"          last error: {upstream.last_error}"
+        yield from _upstream_lines(upstream, now)
+
+
+def _source_lines(source: SourceStatus, now: datetime) -> Iterator[str]:
+    garbage = f", {source.dead_letters} dead letters" if source.dead_letters else ""
+    failures = f", {source.failures} failures" if source.failures else ""
+    state = source.state if source.condition == "ok" else source.condition.replace("_", " ")
+    yield (
+        f"source    {source.source_id:<16} {source.driver:<10} {state:<10}"
+        f" {source.frames} frames, last {ago(source.last_data, now)}{garbage}{failures}"
+    )
+    for complaint in source.complaints():
+        yield f"          {complaint}"
+    if source.last_error and source.condition != "link_down":
+        yield f"          last error: {source.last_error}"
+    if source.troubles:
+        counts = ", ".join(f"{kind} {count}" for kind, count in sorted(source.troubles.items()))
+        yield f"          since the start: {counts}"
+
+
+def _upstream_lines(upstream: UpstreamStatus, now: datetime) -> Iterator[str]:
+    oldest = f" (oldest measured {ago(upstream.oldest, now)})" if upstream.oldest else ""
+    set_aside = f", {upstream.set_aside} set aside" if upstream.set_aside else ""
+    yield (
+        f"upstream  {upstream.name:<16} {upstream.driver:<10} {upstream.state:<10}"
+        f" {upstream.delivered} delivered, {upstream.backlog} waiting{oldest}, {upstream.in_flight} in flight"
+        f"{set_aside}"
+    )
+    if upstream.holding_back:
+        yield f"          {upstream.holding_back}"
+    elif upstream.set_aside and upstream.last_error:
+        yield f"          last error: {upstream.last_error}"

@@ -19,6 +19,7 @@ def report(**changes) -> StatusReport:
         "device_id": "pi",
         "pid": 1,
         "started_at": NOW - timedelta(hours=3),
+        "configuration": {"loaded_at": "2026-11-26T00:00:00Z"},
         "clock": {
             "quality": "synced",
             "by": "kernel",

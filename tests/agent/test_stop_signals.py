@@ -1,10 +1,12 @@
 """Signals end a run in order, at whatever moment they come."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +22,11 @@ path = "buffer"
 """
 
 
-def start(folder: Path, *before: str) -> subprocess.Popen[str]:
+def start(folder: Path, *before: str, **options: Any) -> subprocess.Popen[str]:
     config = folder / "agent.toml"
     config.write_text(CONFIG)
     command = [*before, sys.executable, "-m", "agent", "run", "--config", str(config)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **options)
 
 
 def wait_until_it_collects(agent: subprocess.Popen[str]) -> None:
@@ -40,11 +42,21 @@ def end(agent: subprocess.Popen[str]) -> int:
         agent.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_in_order(tmp_path, number):
     agent = start(tmp_path)
     wait_until_it_collects(agent)
     agent.send_signal(number)
+    assert end(agent) == 0
+
+
+def test_a_terminal_that_goes_away_ends_it_in_order(tmp_path):
+    master, slave = os.openpty()
+    take_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    agent = start(tmp_path, sys.executable, "-c", take_terminal, stdin=slave, start_new_session=True)
+    os.close(slave)
+    wait_until_it_collects(agent)
+    os.close(master)
     assert end(agent) == 0
 
 

@@ -44,8 +44,12 @@ url = "mqtt://127.0.0.1:1"
 async def running(folder: Path, *upstreams: str):
     path = folder / "agent.toml"
     path.write_text(SOURCE + "".join(UPSTREAM.format(name=name) for name in upstreams))
+
+    def load():
+        return load_config(path, catalogue())
+
     async with open_spine(close_timeout_s=1) as spine:
-        agent = await asyncio.to_thread(lambda: Agent(load_config(path, catalogue()), spine))
+        agent = await asyncio.to_thread(lambda: Agent(load(), spine, load, path))
         await agent.buffer.connect()
         try:
             await agent.start()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import aiomqtt
 
 from agent.version import version
 from tests.rigs import stored
-from tests.rigs.configuration import DEVICE_ID, device, mqtt_source, serial_source
+from tests.rigs.configuration import DEVICE_ID, counting_source, device, mqtt_source, serial_source
 from tests.rigs.mosquitto import Mosquitto
 from tests.rigs.mqtt_sensors import MqttSensor, speaking
 from tests.rigs.programs import AgentProgram, run_command
@@ -141,3 +142,26 @@ async def test_a_device_without_a_configured_id_is_named_by_its_machine(tmp_path
             assert (await agent.stop())[0] == 0
     (device_id,) = ids
     assert re.fullmatch(r"outstation-[0-9a-f]{12}", device_id)
+
+
+async def test_sighup_lets_it_read_its_configuration_again(tmp_path: Path):
+    with AgentProgram(tmp_path, device(counting_source(20))) as agent:
+        agent.start()
+        await agent.until(lambda r: r.buffer.stored > 0, "readings")
+        agent.config_file.write_text(
+            device(counting_source(20), counting_source(20).replace('id = "counter"', 'id = "two"'))
+        )
+        agent.signal(signal.SIGHUP)
+        report = await agent.until(lambda r: len(r.sources) == 2, "the second source")
+        assert report.configuration.refused is None
+        agent.config_file.write_text("nonsense")
+        agent.signal(signal.SIGHUP)
+        report = await agent.until(lambda r: r.configuration.refused, "the refusal")
+        assert "is not TOML" in report.configuration.refused
+        text = device(counting_source(20)).replace('driver = "simulated"', 'driver = "simulate')
+        agent.config_file.write_text(text)
+        said = run_command("status", "--config", agent.config_file)
+        assert "the changed configuration was refused: the last good one is in use" in said.stdout
+        agent.config_file.write_text("nonsense")
+        assert run_command("status", "--config", agent.config_file).returncode == 2, "it names no agent"
+        assert (await agent.stop())[0] == 0

@@ -86,8 +86,8 @@ class BufferDB(TinyDB):
         self._logs_lock = threading.RLock()
         self._place_lock = threading.Lock()
         self._recording = threading.Lock()
-        self._journal = Journal(options.fs, f"{self.path}/.state")
-        self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine")
+        self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine", options.quarantine_files_max)
+        self._journal = Journal(options.fs, f"{self.path}/.state", set_aside=self._quarantine.take)
         self.notes: list[str] = []
         self._unrecorded: list[tuple[str, Loss]] = []
         self._state_fault: str | None = None
@@ -319,6 +319,15 @@ class BufferDB(TinyDB):
     def _all_logs(self) -> list[Log]:
         with self._logs_lock:
             return list(self._logs.values())
+
+    def renew_state(self) -> None:
+        """Write all small tables to a new file; damaged ones go to the quarantine.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        self.require_open()
+        self._journal.renew()
 
     def small_table(self, name: str) -> SmallTable:
         """A small durable table: keys to JSON objects."""

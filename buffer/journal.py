@@ -15,7 +15,7 @@ make every delivered reading a new one to the receiver.
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -42,6 +42,17 @@ def _name(generation: int) -> str:
     return f"j.{generation:010d}.json"
 
 
+def is_journal(name: str) -> bool:
+    """Whether it is the name of a generation of the journal."""
+    return _NAME.fullmatch(name) is not None
+
+
+def twin_checksum(name: str) -> int | None:
+    """The checksum in the name of a second copy of the identity; None when it is none."""
+    match = _TWIN.fullmatch(name)
+    return int(match.group(2), 16) if match else None
+
+
 @dataclass(slots=True)
 class _Change:
     """What one caller wants written, and what became of it."""
@@ -54,14 +65,28 @@ class _Change:
 class Journal:
     """The rows of all small tables, in memory as JSON, and the file that keeps them. Thread-safe."""
 
-    def __init__(self, fs: FileSystem, directory: str) -> None:
+    def __init__(
+        self,
+        fs: FileSystem,
+        directory: str,
+        *,
+        set_aside: Callable[[str, str], object] = lambda _path, _name: None,
+    ) -> None:
         """Read what is there. Never fails for what is in the files.
+
+        Args:
+            fs: The file system.
+            directory: Where its files are.
+            set_aside: Takes a damaged file, by its path, and the name to keep it under.
 
         Raises:
             OSError: The directory cannot be made or listed.
         """
         self._fs = fs
         self._directory = directory
+        self._set_aside = set_aside
+        self._unsound: set[str] = set()
+        """Files that were found damaged."""
         self._rows: dict[str, dict[str, bytes]] = {}
         self._queue: list[_Change] = []
         self._queue_lock = threading.Lock()
@@ -207,6 +232,20 @@ class Journal:
         self.bytes_written += len(data) + len(TAIL)
         self._sweep(old)
 
+    def renew(self) -> None:
+        """Write everything to a new generation; damaged files are set aside.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        with self._file_lock:
+            try:
+                self._checkpoint([])
+                self._write_twin()
+            except OSError as error:
+                self._abandon()
+                raise DiskFault(f"{self._directory}: {error}") from error
+
     def check_place(self) -> None:
         """Write everything anew when somebody removed the file.
 
@@ -233,7 +272,15 @@ class Journal:
             for name in self._fs.list_directory(self._directory):
                 match = _NAME.fullmatch(name)
                 if name.startswith("t.") or (match and int(match.group(1)) <= up_to):
-                    self._fs.unlink(f"{self._directory}/{name}")
+                    self._discard(name)
+
+    def _discard(self, name: str) -> None:
+        path = f"{self._directory}/{name}"
+        if name in self._unsound:
+            self._set_aside(path, f"state.{name}")
+            self._unsound.remove(name)
+        else:
+            self._fs.unlink(path)
 
     # -- the second copy of what must not be lost
 
@@ -244,8 +291,12 @@ class Journal:
         with suppress(OSError):  # the journal has it; the next change writes the twin again
             self._fs.close(create_durably(self._fs, self._directory, name, data))
             for other in self._fs.list_directory(self._directory):
-                if _TWIN.fullmatch(other) and other != name:
-                    self._fs.unlink(f"{self._directory}/{other}")
+                stated = twin_checksum(other)
+                if stated is None or other == name:
+                    continue
+                if crc32(self._read(other)) != stated:
+                    self._unsound.add(other)
+                self._discard(other)
 
     def _load_twin(self, names: list[str]) -> None:
         for name in sorted(names, reverse=True):
@@ -289,7 +340,13 @@ class Journal:
             # and replaying both gives the same, unless the newer one is damaged.
             data = self._read(_name(generation))
             good = salvage(data, 1)
-            self.damaged |= any(not frame.intact for frame in good.frames) or not good.frames
+            if (
+                not good.frames
+                or any(not f.intact for f in good.frames)
+                or data[good.frames[-1].end :] != TAIL
+            ):
+                self.damaged = True
+                self._unsound.add(_name(generation))
             if generation == generations[-1] and not any(not frame.intact for frame in good.frames):
                 self._rows.clear()
             for _, raw in good.records:

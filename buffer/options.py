@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from buffer.filesystem import FileSystem, SystemFileSystem
+from buffer.quarantine import FILES_MAX
 from collectors.clock import Clock, SystemClock
 
 _SEGMENT_BYTES_MIN = 4 << 10
@@ -48,6 +49,8 @@ class BufferOptions:
     """
     dead_letter_bytes_max: int = 16 << 20
     """How much the table `dead_letters` may take; its oldest segment goes first, and is counted."""
+    quarantine_files_max: int | None = FILES_MAX
+    """How many damaged files are kept, the oldest making room for a new one; None keeps them all."""
     fs: FileSystem = field(default_factory=SystemFileSystem)
     clock: Clock = field(default_factory=SystemClock)
     threaded: bool = True
@@ -75,6 +78,11 @@ class BufferOptions:
             "'drop_oldest', 'drop_newest' or 'block'",
         )
         self._require(self.dead_letter_bytes_max > 0, "dead_letter_bytes_max", "more than 0")
+        self._require(
+            self.quarantine_files_max is None or self.quarantine_files_max > 0,
+            "quarantine_files_max",
+            "more than 0, or None",
+        )
 
     def _require(self, holds: bool, name: str, right: str) -> None:  # noqa: FBT001 (a condition)
         if not holds:

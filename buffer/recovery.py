@@ -87,14 +87,12 @@ class Salvage:
     @property
     def records(self) -> list[tuple[int, bytes]]:
         """The records themselves; made when they are asked for, since a sound file needs none of them."""
-        wanted = set(self.ids)
-        return [
-            record
-            for frame in self.frames
-            if frame.intact and frame.start
-            for record in split_lines(self.data[frame.start : frame.end - TRAILER_BYTES])
-            if record[0] in wanted
-        ]
+        found: dict[int, bytes] = {}
+        for frame in self.frames:
+            if frame.intact and frame.start:
+                for record_id, raw in split_lines(self.data[frame.start : frame.end - TRAILER_BYTES]):
+                    found.setdefault(record_id, raw)
+        return [(each, found[each]) for each in self.ids]
 
 
 class Recovery:
@@ -228,7 +226,7 @@ class Recovery:
             return
         good = salvage(data, base, last_max)
         self._note_cursor(base, good)
-        tidy = all(frame.intact for frame in good.frames[: _last_intact(good.frames) + 1])
+        tidy = as_written(data, good.frames)
         clipped = self._clipped(data, good, last_max)
         self._found.losses += good.losses
         self._note_unreadable(base, data, good)
@@ -314,8 +312,22 @@ def _last_intact(frames: list[Frame]) -> int:
     return max((at for at, frame in enumerate(frames) if frame.intact), default=-1)
 
 
+def as_written(data: bytes, frames: list[Frame]) -> bool:
+    """Whether the bytes up to the end of the last good frame are those that were written.
+
+    A frame of which only the checksum was hit is intact, but not as it was written.
+    """
+    last = _last_intact(frames)
+    if last < 0 or not all(frame.intact for frame in frames[:last]):
+        return False
+    return crc32(memoryview(data)[: frames[last].end]) == frames[last].running_crc
+
+
 def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
     """The records of all intact frames of a file, and what its damaged ones cost.
+
+    A disk may write a sector where another one belongs, and so a frame a second time: a record of an id is
+    the same wherever it stands, and counts once; none can have an id below the base.
 
     Args:
         data: The whole file.
@@ -329,6 +341,7 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
     known = 0
     """How many records the file had up to here."""
     lost = 0
+    highest = base - 1
     for frame in frames:
         if not frame.intact:
             lost += 1
@@ -336,20 +349,23 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
         found = record_ids(data[frame.start : frame.end]) if frame.start else []
         cursor = frame.trailer.cursor
         if lost and frame.start:
-            first = ids[-1] + 1 if ids else base
             missing = max(0, frame.trailer.records - len(found) - known)
             if missing:
-                losses.append(Loss(first, found[0] - 1 if found else first, missing, "damaged"))
-        known, lost = frame.trailer.records, 0
+                before = found[0] - 1 if found else highest + 1
+                losses.append(Loss(highest + 1, max(before, highest + missing), missing, "damaged"))
+        known, lost = max(known, frame.trailer.records), 0
         ids += found
+        highest = max([highest, *found[-1:]])
+    if any(one >= other for one, other in pairwise([base - 1, *ids])):
+        ids = sorted({each for each in ids if each >= base})
     last_good = _last_intact(frames)
-    unread = len(record_ids(data[frames[last_good].end if last_good >= 0 else 0 :]))
+    tail = record_ids(data[frames[last_good].end if last_good >= 0 else 0 :])
+    unread = len(set(tail).difference(ids)) if tail else 0
     if lost:  # the trailer may know better, unless it was hit itself
         stated = frames[-1].trailer.records - known
         unread = max(unread, stated if stated <= 2 * unread + 1 else 0)
     if unread:  # whether they were ever durable nobody can tell any more
-        first = ids[-1] + 1 if ids else base
-        losses.append(Loss(first, first + unread - 1, unread, "damaged or torn at the end"))
+        losses.append(Loss(highest + 1, highest + unread, unread, "damaged or torn at the end"))
     if last_max is not None:
         ids = [each for each in ids if each <= last_max]
         losses = [loss for loss in losses if loss.first <= last_max]

@@ -453,9 +453,9 @@ class StoredRecords:
             if segment not in self.segments:
                 return
             old = segment.name
-            good = salvage(self._read_tolerant(old, segment), segment.base, segment.last)
-            ours = [record for record in good.records if record[0] >= segment.base]
-            records = [record for record in ours if is_object(record[1])]
+            good = salvage(self.read_tolerant(old, segment), segment.base, segment.last)
+            intact = good.records
+            records = [record for record in intact if is_object(record[1])]
             name, data = build_segment(
                 self.table,
                 segment.base,
@@ -469,9 +469,9 @@ class StoredRecords:
             # A new object, since readers may be at work with the old one.
             self.replace(segment, Segment(name.base, name.last, name.count, -1, name.rev, name))
             self.set_aside(old)
-        losses = losses_of([record_id for record_id, _ in ours], segment, good.losses)
+        losses = losses_of(good.ids, segment, good.losses)
         kept = {record_id for record_id, _ in records}
-        losses += [Loss(each, each, 1, "not JSON") for each, _ in ours if each not in kept]
+        losses += [Loss(each, each, 1, "not JSON") for each, _ in intact if each not in kept]
         for loss in losses:
             self._on_loss(self.table, loss)
 
@@ -482,7 +482,7 @@ class StoredRecords:
             self._sealed_bytes = None
             self.version += 1
 
-    def _read_tolerant(self, name: str, segment: Segment) -> bytes:
+    def read_tolerant(self, name: str, segment: Segment) -> bytes:
         """A whole file; sectors that cannot be read come as zeros."""
         sector = 4096
         handle = self._fs.open(f"{self.directory}/{name}")

@@ -1,13 +1,14 @@
 """What a damaged segment costs is told exactly: as much as its name counts more than is left."""
 
 import random
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buffer import BufferDB
-from tests.rigs.faulty_disk import FaultyDisk
+from tests.rigs.faulty_disk import FaultyDisk, File
 
 
 def stored(disk, frames):
@@ -106,3 +107,28 @@ def test_what_everybody_has_is_no_loss(acknowledged, expected):
     assert db.all() == []
     db.flush()
     assert [(entry["first"], entry["last"], entry["count"]) for _, entry in db.ledger.items()] == expected
+
+
+def test_a_file_with_a_damaged_checksum_is_not_sealed_as_it_is():
+    disk = FaultyDisk(random.Random(0))
+    db = BufferDB("/s", fs=disk, threaded=False)
+    db.insert_json([b'{"n":1}'])
+    db.flush()
+    db.insert_json([b'{"n":2}'])
+    db.flush()
+    name = "/s/readings/a.0000000000000001.json"
+    content = bytes(disk.files[name].cache)
+    first_end = content.index(b"\n,")
+    for at in (first_end - 1, first_end - 32, content.index(b"\n") - 1):
+        disk.kill()
+        disk.files[name] = File(bytearray(content))
+        disk.files[name].cache[at] ^= ord("\t") ^ ord("\r")
+        db = BufferDB("/s", fs=disk, threaded=False)
+        assert db.all() == [{"n": 1}, {"n": 2}]
+        assert db.ledger.dropped == 0
+        assert [each for each in disk.files if each.endswith(f".readings.{name.rsplit('/', 1)[1]}")]
+        (sealed,) = (each for each in db.log("readings").segments if each.sealed)
+        assert crc32(disk.files[f"/s/readings/{sealed.name}"].cache) == sealed.sealed.crc
+        db.close()
+        for each in [each for each in disk.files if "/readings/" in each or "quarantine" in each]:
+            del disk.files[each]

@@ -354,6 +354,13 @@ def _lanes(lane: str | None) -> tuple[str, ...]:
     return (lane,)
 
 
+def raise_marks(rows: dict[str, dict[str, Any]], found: Recovered) -> None:
+    """Bring what is stored of consumers up to the newest trailer."""
+    for row in rows.values():
+        if found.cursor_at > (row["floor"][0], row["floor"][1]):
+            row["mark"] = max(row["mark"], found.cursor)
+
+
 class Consumers:
     """All consumers of one log, and their state on disk."""
 
@@ -369,9 +376,7 @@ class Consumers:
 
     def recovered(self, found: Recovered) -> None:
         """Take in what the newest trailer says: all consumers it knew have acknowledged up to there."""
-        for row in self._rows.values():
-            if found.cursor_at > (row["floor"][0], row["floor"][1]):
-                row["mark"] = max(row["mark"], found.cursor)
+        raise_marks(self._rows, found)
         self._closed = {name: Progress(row) for name, row in self._rows.items()}
 
     def get(self, name: str) -> Consumer:

@@ -13,6 +13,10 @@ class BufferLocked(StoreError, ConnectionError):
     """Another process has this directory open."""
 
 
+class NoBuffer(StoreError, FileNotFoundError):
+    """There is no buffer in this directory."""
+
+
 class BufferFull(StoreError, RuntimeError):
     """No room: the readings that wait in memory for the disk have reached their bound. Try again later."""
 

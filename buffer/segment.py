@@ -227,16 +227,25 @@ def parse_json(text: bytes) -> Any:
         return json.loads(text)
 
 
-def parse_lines(text: bytes) -> list[tuple[int, dict[str, Any]]]:
-    """Ids and documents of whole lines of a segment, in one pass of the JSON parser.
+def parse_documents(text: bytes) -> dict[str, dict[str, Any]]:
+    """The documents of whole lines of a segment by their ids' texts, in one pass of the JSON parser.
 
     Raises:
         ValueError: Somebody vouched for what is no JSON object.
     """
-    records = parse_json(b"{" + text.strip(b",\t\r\n ") + b"}")
-    if not {*map(type, records.values())} <= {dict}:
+    documents: dict[str, dict[str, Any]] = parse_json(b"{" + text.strip(b",\t\r\n ") + b"}")
+    if not {*map(type, documents.values())} <= {dict}:
         raise ValueError("there is something else than an object")
-    return [(int(record_id), document) for record_id, document in records.items()]
+    return documents
+
+
+def parse_lines(text: bytes) -> list[tuple[int, dict[str, Any]]]:
+    """Ids and documents of whole lines of a segment.
+
+    Raises:
+        ValueError: As `parse_documents`.
+    """
+    return [(int(record_id), document) for record_id, document in parse_documents(text).items()]
 
 
 def is_object(raw: bytes) -> bool:

@@ -6,15 +6,36 @@ other can have any of them.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from buffer.log import Log
+from buffer.ranges import RangeSet
 from buffer.segment import Segment, parse_json
 from buffer.summary import SOURCE, TIME, Pruning, Summary
 from collectors.criteria import Selection, sort_key
 from collectors.models import QueryCriteria
 
 Found = tuple[int, dict[str, Any]]
+Skip = Callable[[Segment], bool]
+
+
+class Searchable(Protocol):
+    """What can be queried: a log, or one that is only looked at."""
+
+    table: str
+    deleted: RangeSet
+
+    def stream(self, low: int = 1, *, skip: Skip | None = None) -> Iterator[Found]:
+        """All records from an id up."""
+        ...
+
+    def stream_stored(self, low: int, high: int, *, skip: Skip | None = None) -> Iterator[Found]:
+        """Durable records from `low` to `high`."""
+        ...
+
+    def snapshot(self) -> tuple[list[tuple[Segment, int]], list[tuple[int, bytes]]]:
+        """At one moment: the segments, each with its highest durable id, and what waits in memory."""
+        ...
+
 
 _ALL: Final = QueryCriteria()
 
@@ -46,7 +67,7 @@ class Query:
     """One `QueryCriteria`, asked of a log."""
 
     def __init__(
-        self, log: Log, criteria: QueryCriteria, *, check: Callable[[], object] = lambda: None
+        self, log: Searchable, criteria: QueryCriteria, *, check: Callable[[], object] = lambda: None
     ) -> None:
         """Prepare it.
 
@@ -63,13 +84,16 @@ class Query:
         self._selection: Selection[int] = Selection(criteria, location=lambda each: location(log.table, each))
         self._pruning = Pruning(self._selection.conditions, location_prefix=location(log.table, 0)[:-1])
 
-    def stream(self) -> Iterator[Found]:
+    def stream(self, low: int = 1) -> Iterator[Found]:
         """The records that match, ascending by id, a few in memory at a time; order, limit and offset are left aside.
+
+        Args:
+            low: From this id on.
 
         Raises:
             DiskFault: The disk cannot be read.
         """
-        return filter(self._selection.matches, self._log.stream(skip=self._skip))
+        return filter(self._selection.matches, self._log.stream(low, skip=self._skip))
 
     def run(self) -> list[Found]:
         """The records that match, sorted, without the first `offset`, at most `limit`.

@@ -43,6 +43,41 @@ def _config_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _buffer_commands(buffer: argparse.ArgumentParser) -> None:
+    """`outstation buffer ...`."""
+    actions = buffer.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    texts = {
+        "ls": "list the segments, and what was set aside",
+        "verify": "check every byte; say what is damaged, what it costs and what to do",
+        "repair": "keep every intact record of damaged files; the agent must be stopped",
+        "export": "write readings out, as JSON lines or CSV",
+        "stats": "say how much there is, since when, how fast it comes, and who still waits for it",
+    }
+    for name, text in texts.items():
+        action = actions.add_parser(name, help=text)
+        action.add_argument(
+            "path",
+            nargs="?",
+            type=Path,
+            metavar="DIR",
+            help="the buffer's directory (default: as configured)",
+        )
+        _config_argument(action)
+        if name != "export":
+            action.add_argument("--json", action="store_true", help="print the report as JSON")
+            continue
+        action.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="default: jsonl")
+        action.add_argument("--source", metavar="ID", help="of this source only")
+        action.add_argument(
+            "--since", metavar="TIME", help="measured then or later: 2026-07-01T12:00:00Z, or '2 days' ago"
+        )
+        action.add_argument("--until", metavar="TIME", help="measured before")
+        action.add_argument(
+            "--undelivered", action="store_true", help="only what not every upstream has acknowledged"
+        )
+        action.add_argument("--output", "-o", type=Path, metavar="FILE", help="a new file (default: stdout)")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -78,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         "drivers", help="list the drivers, framings and codecs, each with an example"
     )
     drivers.add_argument("name", nargs="?", metavar="NAME", help="only those with this name")
+    _buffer_commands(commands.add_parser("buffer", help="look into the buffer, check, repair and export it"))
 
     record = commands.add_parser("record", help="write down what a port says, with its timing, until Ctrl-C")
     record.add_argument(

@@ -114,11 +114,11 @@ class Resender:
 
     def _timed(self, data: CollectedData, mark: _Mark, place: Place) -> CollectedData:
         arrived_ns = data.metadata[UP_NS]
-        sensor = self._sensor_clock
-        if place is Place.NEW and not sensor.was_delayed(*mark[::2], arrived_ns):
-            sensor.heard(mark.boot, mark.uptime_ms, arrived_ns)
+        boot, uptime_ms = mark.boot, mark.uptime_ms
+        if place is Place.NEW and not self._sensor_clock.was_delayed(boot, uptime_ms, arrived_ns):
+            self._sensor_clock.heard(boot, uptime_ms, arrived_ns)
             return data
-        measured_ns = sensor.measured_ns(mark.boot, mark.uptime_ms, arrived_ns)
+        measured_ns = self._sensor_clock.measured_ns(boot, uptime_ms, arrived_ns)
         if place is Place.UNSURE or measured_ns is None:
             return data
         late = timedelta(microseconds=(arrived_ns - measured_ns) / 1000)

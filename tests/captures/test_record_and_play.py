@@ -66,12 +66,14 @@ async def test_a_source_is_recorded_by_its_settings_and_polled_as_it_is_configur
             'poll = { request = "READ\\r\\n", interval = "100 ms" }\n'
             '[[source]]\nid = "hall"\ndriver = "simulated"\nsignals = [{ name = "n", kind = "counter" }]\n'
         )
-        program, capture = recording(tmp_path, "meter", "--config", str(config), "--duration", "1 s")
+        program, capture = recording(tmp_path, "meter", "--config", str(config))
         with program:
             program.start()
             for number in range(3):
                 await until(lambda: b"READ\r\n" in sensor.read_available(), "it asks")
                 await sensor.write(b"%d;\xb0\r\n" % number)
+            await until(lambda: b"2;" in said(capture), "it records")
+            program.signal(signal.SIGTERM)
             assert await program.ended() == 0
         assert lines(capture)[0]["baudrate"] == 19200
         assert said(capture) == b"0;\xb0\r\n1;\xb0\r\n2;\xb0\r\n"
@@ -101,12 +103,11 @@ async def test_a_cable_that_is_pulled_is_noted_and_recording_goes_on(tmp_path):
 
 async def test_a_serial_server_is_recorded_too(tmp_path):
     async with SocketSensor() as sensor:
-        program, capture = recording(tmp_path, sensor.port)
+        program, capture = recording(tmp_path, sensor.port, "--duration", "1 s")
         with program:
             program.start()
             await sensor.write(b"hello")
             await until(lambda: said(capture) == b"hello", "it records")
-            program.signal(signal.SIGTERM)
             assert await program.ended() == 0
     assert lines(capture)[0]["port"] == sensor.port
     assert "baudrate" not in lines(capture)[0]

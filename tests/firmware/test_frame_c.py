@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drivers.framing.cobs import CobsConfig
 from tests.rigs.simulated_uno import build_frame_library
 
 PAYLOAD_BYTES_MAX = 252
@@ -65,6 +66,9 @@ def test_a_frame_is_cobs_of_payload_and_crc(frame, payload):
     assert coded[-1:] == b"\0"
     assert b"\0" not in coded[:-1]
     assert plain(coded[:-1]) == payload + binascii.crc_hqx(payload, 0xFFFF).to_bytes(2, "big")
+    if payload:
+        assert CobsConfig().encode(payload) == coded
+        assert CobsConfig().framer().feed(b"\0" + coded) == [payload]
 
 
 def test_the_longest_payload_fits_and_a_longer_one_is_refused(frame):

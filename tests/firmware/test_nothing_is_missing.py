@@ -47,9 +47,9 @@ class Journey:
         await self.board.plug()
         await self.connected()
 
-    async def end(self) -> None:
+    async def end(self, *, quiet_s: float = 0.6) -> None:
         """A quiet moment, then everything that was made by then has arrived."""
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(quiet_s)
         least = int((time.monotonic() - self.began) * 1000 / PERIOD_MS) - 10
         await until(lambda: cloud.count(self.database) >= least, "the readings arrive")
         assert (await self.agent.stop())[0] == 0
@@ -129,4 +129,4 @@ async def test_a_minute_of_pulled_cables_noise_and_a_kill(tmp_path, simulator, f
                 await made.connected()
         await asyncio.sleep(max(0.0, made.began + 58 - time.monotonic()))
         assert await made.board.tell("noise 0") == "done"
-        await made.end()
+        await made.end(quiet_s=1.5)

@@ -64,7 +64,10 @@ class SerialSource(IDataSource):
     @property
     def troubles(self) -> Mapping[str, int]:
         """How often each kind of trouble was met since this source was made (`drivers.serial.trouble`)."""
-        return self._observer.troubles()
+        troubles = self._observer.troubles()
+        if self._resender is not None and self._resender.lost:
+            return {**troubles, TroubleKind.MISSING: self._resender.lost}
+        return troubles
 
     @property
     def resume_readings(self) -> int:

@@ -27,6 +27,8 @@ class TroubleKind(StrEnum):
     """The connection was lost: unplugged, or closed by the other side."""
     SILENT = "silent"
     """Nothing, or no good frame, for longer than expected."""
+    MISSING = "missing"
+    """Readings that the device has counted and that did not come, not even when asked for."""
     NO_ANSWER = "no_answer"
     """Requests in a row without an answer in time, all repetitions included."""
     FLOOD = "flood"

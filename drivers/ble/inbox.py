@@ -54,6 +54,12 @@ class Inbox(Generic[T]):
             self._error = error
         self._news.set()
 
+    def take_all(self) -> list[T]:
+        """What nobody has taken."""
+        left = list(self._items)
+        self._items.clear()
+        return left
+
     async def get(self) -> T:
         """The next item; waits for it. What came before a failure is given out first.
 

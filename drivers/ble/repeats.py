@@ -11,11 +11,16 @@ repetition as long as it is the sensor's latest, and younger than the window: th
 Where nobody says what that is, it is learned: each change of the data is a new measurement, so the time between changes is a
 multiple of it, and the shorter ones of the latest times are about the time itself. Until it is known, a minute. A wrong window
 costs or adds readings that say the same as the one before, never a changed value.
+
+What was heard can be written down and taken up again, so that a sensor that repeats a numbered measurement while the agent is
+restarted has said it once.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
+from hashlib import blake2b
 from typing import Final
 
 REMEMBERED: Final = 32
@@ -28,6 +33,20 @@ CHANGES_ENOUGH: Final = 4
 SENSORS_MAX: Final = 1024
 """Addresses that are remembered at a time: some senders take a new one every quarter of an hour."""
 
+NOTED_MAX: Final = 4
+NOTED_SENSORS_MAX: Final = 64
+"""What is written down: of so many sensors so much."""
+DIGEST_BYTES: Final = 8
+_DIGEST: Final = re.compile(r"[0-9a-f]{16}")
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def _is_digest(text: object) -> bool:
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
 
 class _Sensor:
     """What is remembered of one address."""
@@ -36,6 +55,7 @@ class _Sensor:
 
     def __init__(self) -> None:
         self.recent: deque[bytes] = deque(maxlen=REMEMBERED)
+        """Digests of the data."""
         self.latest: bytes | None = None
         self.kept_s = 0.0
         self.changed_s: float | None = None
@@ -67,11 +87,12 @@ class Repeats:
     def is_new(self, address: str, data: bytes, now_s: float, *, numbered: bool) -> bool:
         """Whether this is a reading of its own, at this monotonic time."""
         sensor = self._sensor(address)
-        new = data not in sensor.recent if numbered else self._is_new_by_time(sensor, data, now_s)
+        digest = _digest(data)
+        new = digest not in sensor.recent if numbered else self._is_new_by_time(sensor, data, now_s)
         if not new:
             self.repeated += 1
             return False
-        sensor.recent.append(data)
+        sensor.recent.append(digest)
         sensor.kept_s = now_s
         if data != sensor.latest:
             sensor.latest = data
@@ -79,6 +100,32 @@ class Repeats:
                 sensor.gaps_s.append(now_s - sensor.changed_s)
             sensor.changed_s = now_s
         return True
+
+    def forget(self, address: str, data: bytes) -> None:
+        """A reading did not get to where it is kept: it may come again."""
+        sensor, digest = self._sensor(address), _digest(data)
+        if digest in sensor.recent:
+            sensor.recent.remove(digest)
+        if sensor.latest == data:
+            sensor.latest = None
+
+    def notes(self) -> dict[str, list[str]]:
+        """What to know after a restart: digests of each sensor's newest data, for the sensors heard last."""
+        newest = list(self._sensors.items())[-NOTED_SENSORS_MAX:]
+        return {
+            address: [digest.hex() for digest in list(sensor.recent)[-NOTED_MAX:]]
+            for address, sensor in newest
+            if sensor.recent
+        }
+
+    def take_up(self, notes: object) -> None:
+        """Go on where `notes` were written; anything else is passed over."""
+        if not isinstance(notes, dict):
+            return
+        for address, digests in list(notes.items())[-NOTED_SENSORS_MAX:]:
+            if isinstance(address, str) and isinstance(digests, list):
+                known = [bytes.fromhex(one) for one in digests if _is_digest(one)]
+                self._sensor(address).recent.extend(known)
 
     def _is_new_by_time(self, sensor: _Sensor, data: bytes, now_s: float) -> bool:
         if data != sensor.latest:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bleak.backends.scanner import AdvertisementData
 
     from collectors.clock import Clock
+    from collectors.interfaces import Memory
     from drivers.ble.config import BleConfig
     from drivers.ble.radio import Radio
     from drivers.ble.scan import Want
@@ -42,6 +43,7 @@ class Heard(NamedTuple):
 
     raw: bytes
     address: str
+    measured: bytes
     quality: dict[str, float]
     timestamp: datetime
     up_ns: int
@@ -82,7 +84,16 @@ class BleSource(IDataSource):
         """Advertisements that came from the sensor and had none of the data, since it was heard."""
         self._radio: Radio | None = None
         self._inbox: Inbox[Heard] = Inbox(WAITING_MAX)
+        self._in_hand: Heard | None = None
+        """Given out, and perhaps not kept yet: whoever collects asks for the next one only when it is."""
+        self._memory: Memory | None = None
+        self._noted: dict[str, list[str]] = {}
         self._patient_s = 0.0
+
+    def use_memory(self, memory: Memory) -> None:
+        """Remember over restarts what was heard last, so that it is not taken once more when it is repeated."""
+        self._memory = memory
+        self.repeats.take_up(memory.recall().get("heard"))
 
     def get_source_id(self) -> str:
         """The unique identifier of this source."""
@@ -119,9 +130,23 @@ class BleSource(IDataSource):
         self._inbox.fail(ConnectionError(f"{self._source_id}: disconnected"))
         if radio is not None:
             try:
+                await self._note()
                 await radio.leave(self)
             finally:
                 await station(self._clock).leave(self)
+
+    async def _note(self) -> None:
+        """Write down what was heard and taken; what was not may be taken when it comes again."""
+        left = self._inbox.take_all()
+        if self._in_hand is not None:
+            left.append(self._in_hand)
+            self._in_hand = None
+        for heard in left:
+            self.repeats.forget(heard.address, heard.measured)
+        notes = self.repeats.notes()
+        if self._memory is not None and notes != self._noted:
+            self._noted = notes
+            await self._memory.note({"heard": notes})
 
     async def collect(self) -> CollectedData:
         """The next reading; waits for it, and looks after the adapter when there is silence for too long.
@@ -132,13 +157,15 @@ class BleSource(IDataSource):
         radio = self._radio
         if radio is None:
             raise ConnectionError(f"the BLE source {self._source_id!r} is not connected")
+        self._in_hand = None
         while True:
             if self.want is not self.payload.want:
                 self.want = self.payload.want
                 await radio.retune()
             try:
                 async with asyncio.timeout(max(0.0, self._watchdog.due_s - self._clock.monotonic_s())):
-                    return self._collected(await self._inbox.get())
+                    self._in_hand = await self._inbox.get()
+                    return self._collected(self._in_hand)
             except TimeoutError:
                 await self._look_after(radio)
 
@@ -199,7 +226,8 @@ class BleSource(IDataSource):
         if data.tx_power is not None:
             quality["tx_power_dbm"] = float(data.tx_power)
         raw = self.payload.raw(advertisement, measured)
-        heard = Heard(raw, advertisement.address, quality, self._clock.now(), self._clock.boottime_ns())
+        stamp, up_ns = self._clock.now(), self._clock.boottime_ns()
+        heard = Heard(raw, advertisement.address, measured, quality, stamp, up_ns)
         self._usual.heard(advertisement.address, now_s)
         self._inbox.put(heard)
 

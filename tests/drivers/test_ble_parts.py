@@ -1,5 +1,6 @@
 """The pure parts of the Bluetooth driver: repetitions, silence, scans, names."""
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -84,6 +85,26 @@ def test_sensors_are_told_apart_and_memory_is_bounded():
         assert repeats.is_new(f"{number}", b"a", 0.0, numbered=True)
     assert len(repeats._sensors) == SENSORS_MAX
     assert repeats.repeated == 0
+
+
+@EXAMPLES
+@given(st.lists(st.binary(min_size=1, max_size=2), min_size=1, max_size=40))
+def test_what_was_heard_is_taken_up_after_a_restart(said):
+    before = Repeats()
+    for data in said:
+        before.is_new(HERE, data, 0.0, numbered=True)
+    after = Repeats()
+    after.take_up(json.loads(json.dumps(before.notes())))
+    assert not after.is_new(HERE, said[-1], 0.0, numbered=True) or said[-1] in said[:-1]
+    before.forget(HERE, said[-1])
+    assert before.is_new(HERE, said[-1], 0.0, numbered=True)
+
+
+@pytest.mark.parametrize("notes", [None, [], {"a": 1}, {HERE: [1, "x", "0" * 15]}, {1: ["0" * 16]}])
+def test_notes_that_are_none_are_passed_over(notes):
+    repeats = Repeats()
+    repeats.take_up(notes)
+    assert repeats.is_new(HERE, b"1", 0.0, numbered=True)
 
 
 # Silence

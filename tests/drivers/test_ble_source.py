@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from collectors.clock import SystemClock
-from collectors.interfaces import Listening
+from collectors.interfaces import Listening, Remembering
 from collectors.metadata_keys import QUALITY, SENSOR, TAGS, UP_NS
 from drivers.ble import source as source_module
 from drivers.ble import station as station_module
@@ -92,6 +92,42 @@ async def test_an_old_packet_that_comes_again_is_no_new_reading(bluez):
         numbers = [parse((await collect(source)).raw_data).service_data[uuid(BTHOME)][2] for _ in range(3)]
         await nothing_comes(source)
     assert numbers == [1, 2, 3]
+
+
+class Notes:
+    """The memory of a source, in a dictionary."""
+
+    def __init__(self):
+        self.noted = {}
+
+    def recall(self):
+        return self.noted
+
+    async def note(self, notes):
+        self.noted = notes
+
+
+async def test_a_measurement_that_is_repeated_over_a_restart_is_one_reading(bluez):
+    sensor, notes = await bluez.sensor(FIRST), Notes()
+    before, after = advertisements(address=FIRST, scan="active"), advertisements(address=FIRST, scan="active")
+    assert isinstance(before, Remembering)
+    before.use_memory(notes)
+    await before.connect()
+    for number in (1, 2, 3):
+        sensor.say(temperature(number))
+    for _ in (1, 2):
+        await collect(before)
+    waiting = asyncio.create_task(before.collect())  # so that the second is known to be kept
+    await asyncio.wait({waiting})
+    await soon(lambda: not before._inbox)
+    await before.disconnect()  # the third was given out, and perhaps not kept
+    after.use_memory(notes)
+    await after.connect()
+    for number in (1, 2, 3, 4):
+        sensor.say(temperature(number))
+    heard = [parse((await collect(after)).raw_data).service_data[uuid(BTHOME)][2] for _ in range(2)]
+    await after.disconnect()
+    assert heard == [3, 4]
 
 
 async def test_data_of_a_company_goes_to_another_codec_alone(bluez):

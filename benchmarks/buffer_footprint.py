@@ -42,10 +42,11 @@ def footprint(directory: Path | None, _: float, *, repeats: int = _REPEATS) -> N
             "import pydantic_core": "import pydantic_core",
             "import tinydb": "import tinydb",
             "import sqlite3": "import sqlite3",
+            "import collectors (pydantic, the contract)": "import collectors",
             "import buffer": "import buffer",
             "and open an empty buffer": f"import buffer; db = buffer.BufferDB({str(place / 'b')!r})",
         }
-        print(f"\nmedian of {repeats} processes{'':20}{'ms':>8}{'RSS, MB':>10}")
+        print(f"\nmedian of {repeats} processes{'':24}{'ms':>8}{'RSS, MB':>10}")
         for name, code in codes.items():
             ms, mb = _cost(code, repeats)
-            print(f"  {name:40}{ms:>8.1f}{mb:>10.1f}")
+            print(f"  {name:44}{ms:>8.1f}{mb:>10.1f}")

@@ -7,18 +7,18 @@ import random
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rigs import cloud, synchronised
+from tests.rigs import cloud
 from tests.rigs.configuration import device, serial_source, upstream
 from tests.rigs.programs import AgentProgram, free_port, receiver_program, seed_of, until
 from tests.rigs.simulated_uno import BINARY, SimulatedUno, build_firmware
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 PERIOD_MS = 50
 DEPTH = 160
@@ -34,9 +34,6 @@ class Journey:
         self.receiver = receiver_program(folder, url)
         self.agent = AgentProgram(folder, configuration(board.port, f"{url}/readings"))
         self.began = time.monotonic()
-
-    def start(self) -> None:
-        self.agent.start(script=Path(synchronised.__file__))
 
     async def connected(self) -> None:
         await self.agent.until(lambda report: report.sources[0].state == "connected", "the port")
@@ -63,7 +60,7 @@ async def journey(folder: Path, simulator: Path, firmware: Path) -> AsyncIterato
         made = Journey(folder, board)
         with made.receiver, made.agent:
             made.receiver.start()
-            made.start()
+            made.agent.start()
             await board.plug()
             await made.connected()
             yield made
@@ -104,7 +101,7 @@ async def test_a_cable_is_pulled_and_the_agent_killed(tmp_path, simulator, firmw
         await asyncio.sleep(0.5)
         await made.unplug(0.5)
         made.agent.kill()
-        made.start()
+        made.agent.start()
         await made.connected()
         await made.end()
 
@@ -125,7 +122,7 @@ async def test_a_minute_of_pulled_cables_noise_and_a_kill(tmp_path, simulator, f
                 await asyncio.sleep(rng.uniform(0.0, 1.5))
                 made.agent.kill()
                 await asyncio.sleep(rng.uniform(0.0, 1.0))
-                made.start()
+                made.agent.start()
                 await made.connected()
         await asyncio.sleep(max(0.0, made.began + 58 - time.monotonic()))
         assert await made.board.tell("noise 0") == "done"

@@ -39,6 +39,8 @@ class Driver:
     """TOML of a [[source]], which a test loads."""
     registration: Mapping[str, object] = field(default_factory=dict)
     """What its sources are registered with (`collectors.registration.SourceRegistration`)."""
+    scout: str | None = None
+    """The module that looks around for its sensors."""
     presets: str | None = None
     """Where its ready configurations are, by name: `module:mapping`."""
 
@@ -84,10 +86,12 @@ url = "mqtt://localhost:1883"
 topics = ["sensors/#"]
 """,
         presets="drivers.mqtt.presets:PRESETS",
+        scout="drivers.mqtt.discover",
     ),
     "serial": Driver(
         config="drivers.serial.config:SerialConfig",
         source="drivers.serial.source:SerialSource",
+        scout="drivers.serial.discover",
         summary="frames from a serial port, a device or socket://",
         example="""\
 [[source]]
@@ -167,6 +171,18 @@ def load_presets(name: str) -> Mapping[str, Mapping[str, Any]]:
     if found is None or found.presets is None:
         return {}
     return cast("Mapping[str, Mapping[str, Any]]", _load(found.presets, name))
+
+
+def load_scout(name: str, part: str) -> Any:
+    """What looks around for a driver's sensors (`drivers.discovery`), by the name that it has in its module.
+
+    Raises:
+        ValueError: There is no such driver, or none looks around for it.
+    """
+    found = driver(name)
+    if found.scout is None:
+        raise ValueError(f"nothing looks around for the driver {name!r}")
+    return _load(f"{found.scout}:{part}", name)
 
 
 def load_source_class(name: str) -> SourceClass:

@@ -78,6 +78,35 @@ def _buffer_commands(buffer: argparse.ArgumentParser) -> None:
         action.add_argument("--output", "-o", type=Path, metavar="FILE", help="a new file (default: stdout)")
 
 
+def _add_discover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    discover = commands.add_parser(
+        "discover", help="look around for sensors, and propose a configuration that collects them"
+    )
+    discover.add_argument(
+        "--mqtt",
+        action="append",
+        metavar="URL",
+        help="a broker to listen at; may be repeated (default: mqtt://localhost:1883)",
+    )
+    discover.add_argument("--no-mqtt", action="store_true", help="listen at no broker")
+    discover.add_argument("--username", metavar="NAME", help="at the brokers")
+    discover.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
+    discover.add_argument(
+        "--serial",
+        action="append",
+        metavar="PORT",
+        help="a serial port to listen at; may be repeated (default: all that nobody uses)",
+    )
+    discover.add_argument("--no-serial", action="store_true", help="listen at no serial port")
+    discover.add_argument("--time", default="20 s", metavar="TIME", help="for how long (default: 20 s)")
+    discover.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="write the configuration to a new file instead of printing it",
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -103,6 +132,8 @@ def build_parser() -> argparse.ArgumentParser:
     clock = commands.add_parser("clock", help="say what the running agent knows about time, and how well")
     _config_argument(clock)
     clock.add_argument("--json", action="store_true", help="print it as JSON")
+
+    _add_discover(commands)
 
     read = commands.add_parser("read", help="print what one source says, and store nothing")
     read.add_argument("source", metavar="SOURCE", help="the id of the source")

@@ -24,11 +24,23 @@ class Progress:
 
     with Progress("checking") as progress:
         progress(done_bytes, all_bytes)
+
+    Args:
+        what: What is under way.
+        stream: Where it is drawn.
+        clock: Measures how fast.
+        amounts: How amounts are said; None for work that is measured by time alone.
     """
 
     def __init__(
-        self, what: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        amounts: Callable[[int], str] | None = size,
     ) -> None:
+        self._amounts = amounts
         self._what = what
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
@@ -52,7 +64,7 @@ class Progress:
         return self._clock() - self._began_s
 
     def __call__(self, done: int, everything: int) -> None:
-        """So many bytes are done, of so many."""
+        """So many bytes are done, of so many (or milliseconds)."""
         now_s = self._clock()
         if not self._shown or now_s - self._last_s < _EVERY_S or now_s - self._began_s < _QUIET_S:
             return
@@ -64,7 +76,9 @@ class Progress:
     def _line(self, done: int, everything: int) -> str:
         rate = done / self.elapsed_s
         left = f", {round((everything - done) / rate)} s left" if rate else ""
-        numbers = f" {done * 100 // everything:3d} %  {size(done)} of {size(everything)}, {size(round(rate))}/s{left}"
+        amounts = self._amounts
+        told = amounts and f"  {amounts(done)} of {amounts(everything)}, {amounts(round(rate))}/s"
+        numbers = f" {done * 100 // everything:3d} %{told or ''}{left}"
         room = shutil.get_terminal_size().columns - len(self._what) - len(numbers) - 4
         if room < _BAR_MIN:
             return (self._what + numbers)[: shutil.get_terminal_size().columns - 1]

@@ -1,0 +1,72 @@
+"""`outstation discover`: looks around for sensors and proposes a configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
+from agent.cli.progress import Progress
+from agent.composition.discovery import scouts
+from agent.discover.look import look_around
+from agent.discover.text import toml
+from collectors.units import parse_duration
+
+if TYPE_CHECKING:
+    import argparse
+
+    from drivers.discovery import Finding
+
+_SECONDS_MAX = 3600.0
+_LOCAL_BROKER = "mqtt://localhost:1883"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Look for a while, then print what was found, or write it to a file."""
+    if arguments.write is not None and arguments.write.exists():
+        print(
+            f"{arguments.write} exists: name a file that does not, or paste what is printed without --write",
+            file=sys.stderr,
+        )
+        return WRONG_CONFIGURATION
+    try:
+        seconds = _seconds(arguments.time)
+        places = scouts(
+            brokers=[] if arguments.no_mqtt else arguments.mqtt or [_LOCAL_BROKER],
+            ports=[] if arguments.no_serial else arguments.serial,
+            username=arguments.username,
+            password_file=arguments.password_file,
+        )
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return WRONG_CONFIGURATION
+    if not places:
+        print("there is nowhere to look: no broker was named, and there is no serial port", file=sys.stderr)
+        return FAILED
+    with Progress(f"looking at {len(places)} places", amounts=None) as progress:
+        findings = asyncio.run(look_around(places, seconds, progress))
+    return _tell(findings, arguments)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(parse_duration(text))
+    if not 0 < seconds <= _SECONDS_MAX:
+        raise ValueError("--time should be more than nothing, and an hour at most")
+    return seconds
+
+
+def _tell(findings: list[Finding], arguments: argparse.Namespace) -> int:
+    text = toml(findings)
+    proposed = sum(finding.source is not None for finding in findings)
+    if arguments.write is None or not proposed:
+        print(text, end="")
+    else:
+        arguments.write.write_text(text, encoding="utf-8")
+        print(
+            f"{arguments.write}: {proposed} sources; look through it, then: outstation check --config {arguments.write}"
+        )
+    if not proposed:
+        print("nothing was found that could be collected", file=sys.stderr)
+        return FAILED
+    return DONE

@@ -1,0 +1,35 @@
+"""Who looks around for sensors, driver by driver; what is not used is not imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drivers import registry as drivers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from drivers.discovery import Scout
+
+
+def scouts(
+    *, brokers: Sequence[str], ports: Sequence[str] | None, username: str | None, password_file: Path | None
+) -> list[Scout]:
+    """The scouts for these places.
+
+    Args:
+        brokers: URLs of MQTT brokers.
+        ports: Serial ports; None for all that there are.
+        username: Who logs in at the brokers.
+        password_file: Holds the password.
+    """
+    found: list[Scout] = []
+    if brokers:
+        mqtt = drivers.load_scout("mqtt", "MqttScout")
+        found += [mqtt(url, username, password_file) for url in brokers]
+    if ports is None or ports:
+        serial = drivers.load_scout("serial", "SerialScout")
+        every = drivers.load_scout("serial", "ports")
+        found += [serial(port) for port in (every() if ports is None else ports)]
+    return found

@@ -1,0 +1,1 @@
+"""Looks around for sensors, and proposes a configuration that would collect them."""

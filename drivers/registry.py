@@ -57,6 +57,7 @@ driver = "ble"
 address = "A4:C1:38:12:34:56"
 codec = "bthome"
 """,
+        scout="drivers.ble.discover",
         registration={"retry_cap_s": 5.0},  # it waits by itself for what is missing
     ),
     "gatt": Driver(

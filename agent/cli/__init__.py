@@ -98,6 +98,8 @@ def _add_discover(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         help="a serial port to listen at; may be repeated (default: all that nobody uses)",
     )
     discover.add_argument("--no-serial", action="store_true", help="listen at no serial port")
+    discover.add_argument("--adapter", default="hci0", metavar="NAME", help="of Bluetooth (default: hci0)")
+    discover.add_argument("--no-ble", action="store_true", help="do not listen to the air")
     discover.add_argument("--time", default="20 s", metavar="TIME", help="for how long (default: 20 s)")
     discover.add_argument(
         "--write",

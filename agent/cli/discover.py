@@ -35,6 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
         places = scouts(
             brokers=[] if arguments.no_mqtt else arguments.mqtt or [_LOCAL_BROKER],
             ports=[] if arguments.no_serial else arguments.serial,
+            adapter=None if arguments.no_ble else arguments.adapter,
             username=arguments.username,
             password_file=arguments.password_file,
         )

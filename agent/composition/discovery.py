@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from drivers import registry as drivers
@@ -14,13 +15,19 @@ if TYPE_CHECKING:
 
 
 def scouts(
-    *, brokers: Sequence[str], ports: Sequence[str] | None, username: str | None, password_file: Path | None
+    *,
+    brokers: Sequence[str],
+    ports: Sequence[str] | None,
+    adapter: str | None,
+    username: str | None,
+    password_file: Path | None,
 ) -> list[Scout]:
     """The scouts for these places.
 
     Args:
         brokers: URLs of MQTT brokers.
         ports: Serial ports; None for all that there are.
+        adapter: The Bluetooth adapter; None for none. Without the library for it, none is asked.
         username: Who logs in at the brokers.
         password_file: Holds the password.
     """
@@ -32,4 +39,6 @@ def scouts(
         serial = drivers.load_scout("serial", "SerialScout")
         every = drivers.load_scout("serial", "ports")
         found += [serial(port) for port in (every() if ports is None else ports)]
+    if adapter is not None and find_spec("bleak") is not None:
+        found.append(drivers.load_scout("ble", "BleScout")(adapter))
     return found

@@ -20,7 +20,7 @@ async def speak(sensor, stop):
 
 
 def discover(*arguments):
-    return asyncio.to_thread(run_command, "discover", "--time", "2 s", *arguments)
+    return asyncio.to_thread(run_command, "discover", "--time", "2 s", "--no-ble", *arguments)
 
 
 async def test_what_is_there_is_found_and_the_file_is_right(tmp_path):

@@ -40,11 +40,12 @@ What a fault does:
 | a second process | `BufferLocked` |
 
 Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `filesystem` (the seam);
-`segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`, `log` (one
-table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`, `lane_queries`, `progress`, `consumers` (who takes records out);
-`edit`, `retention`; `committer`
+`segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`,
+`log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
+`lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `retention`; `committer`
 (the thread); `summaries`, `selection` (queries); `table`, `database` (TinyDB's face); `waiting`,
-`aio`, `backend` (the asyncio face).
+`aio`, `backend` (the asyncio face); `overlay`, `inspection`, `verification`, `repair`, `export`
+(tools for a buffer that somebody else has open).
 """
 
 from buffer.aio import AsyncConsumer, StateTable

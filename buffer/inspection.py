@@ -228,6 +228,14 @@ class Inspection:
         """A small table, as of the beginning; to be read only."""
         return SmallTable(self.journal, name)
 
+    @property
+    def told(self) -> int:
+        """How many lost records the ledger counts, those of entries that were folded into sums included."""
+        sums = dict(self.journal.items("ledger_totals"))
+        sums.pop("folded", None)  # an id, not a number of records
+        entries = [row["count"] for _, row in self.journal.items("ledger")]
+        return sum(map(int, [*entries, *sums.values()]))
+
     def quarantine(self) -> list[QuarantinedFile]:
         """The damaged files that were set aside, oldest first.
 

@@ -69,7 +69,6 @@ def repair(
     if device_id is None:
         raise IdentityLost(f"{path} does not know any more whose readings it has")
     before = inspection.quarantine()
-    told_before = sum(row["count"] for _, row in inspection.small_table("ledger").items())
     with BufferDB(
         path,
         fs=fs,
@@ -86,9 +85,7 @@ def repair(
         if verdict.state:
             db.renew_state()
         db.flush()
-        entered = db.ledger.dropped - told_before
+    after = Inspection(path, fs=fs, in_use=False)
     known = {file.name for file in before}
-    kept = [
-        file.name for file in Inspection(path, fs=fs, in_use=False).quarantine() if file.name not in known
-    ]
-    return Repaired(verdict, kept, entered)
+    kept = [file.name for file in after.quarantine() if file.name not in known]
+    return Repaired(verdict, kept, after.told - inspection.told)

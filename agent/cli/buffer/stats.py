@@ -48,6 +48,7 @@ def _report(inspection: Inspection, progress: Progress) -> dict[str, Any]:
             }
             for consumer in inspection.consumers
         ],
+        "lost": inspection.told,
         "ledger": ledger,
         "quarantine": {"files": len(quarantine), "size_bytes": sum(file.size_bytes for file in quarantine)},
     }
@@ -116,20 +117,20 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             f"consumer    {consumer['name']}: {consumer['backlog']:,} waiting, everything up to id"
             f" {consumer['acknowledged_up_to']:,} acknowledged"
         )
-    yield from _loss_lines(report["ledger"])
+    yield from _loss_lines(report)
     quarantine = report["quarantine"]
     if quarantine["files"]:
         yield f"quarantine  {quarantine['files']} damaged files, {size(quarantine['size_bytes'])}"
 
 
-def _loss_lines(ledger: list[dict[str, Any]]) -> Iterator[str]:
-    lost = sum(entry["count"] for entry in ledger)
-    alarms = sum(entry["alarms"] for entry in ledger)
-    if not ledger:
+def _loss_lines(report: dict[str, Any]) -> Iterator[str]:
+    if not report["ledger"] and not report["lost"]:
         yield "ledger      nothing was lost"
         return
-    yield f"ledger      {lost:,} records lost" + (f", {alarms:,} of them alarms" if alarms else "")
-    for entry in ledger:
+    yield f"ledger      {report['lost']:,} records lost"
+    for entry in report["ledger"]:
+        lane = f" of the lane {entry['lane']}" if entry.get("lane") else ""
         yield (
-            f"            {entry['table']} {entry['first']:,} to {entry['last']:,}: {entry['count']:,}, {entry['why']}"
+            f"            {entry['table']} {entry['first']:,} to {entry['last']:,}:"
+            f" {entry['count']:,}{lane}, {entry['why']}"
         )

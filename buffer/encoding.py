@@ -23,7 +23,7 @@ def checked(documents: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
     """
     joined = b",".join(documents)
     try:
-        parsed = from_json(b"[" + joined + b"]", allow_inf_nan=False)
+        parsed = from_json(b"[" + joined + b"]", allow_inf_nan=False, cache_strings="none")
     except ValueError:
         parsed = None
     if parsed is None or len(parsed) != len(documents) or not all(type(each) is dict for each in parsed):

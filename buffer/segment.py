@@ -222,7 +222,8 @@ def parse_json(text: bytes) -> Any:
     TinyDB can store.
     """
     try:
-        return from_json(text)
+        # Each document has its own texts and ids: a cache of them costs 2 MB and saves nothing.
+        return from_json(text, cache_strings="none")
     except ValueError:
         return json.loads(text)
 

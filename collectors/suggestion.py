@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,5 +10,7 @@ if TYPE_CHECKING:
 
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """The known name that is most like the given one, None when none is."""
+    from difflib import get_close_matches  # only what is wrong needs it
+
     close = get_close_matches(given, sorted(known), n=1)
     return close[0] if close else None

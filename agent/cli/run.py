@@ -13,7 +13,7 @@ from agent.composition import catalogue
 from agent.config import load_config
 from agent.event_loop import EventLoop
 from agent.last_resort import LastResort
-from agent.memory import share_one_arena
+from agent.memory import hold_little
 from agent.runtime import StartError, run_agent
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Python's 5 ms each time, delivery falls behind while readings come in at full sp
 
 def main(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT, or until the terminal has gone."""
-    share_one_arena()
+    hold_little()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     config = load(arguments.config)
     if config is None:

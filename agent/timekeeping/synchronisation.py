@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +98,8 @@ def ask_flag(flag: Path) -> Synchronisation | None:
 
 def ask_timedated() -> Synchronisation:
     """What timedated says."""
+    import subprocess  # nobody else needs it
+
     try:
         answer = subprocess.run(  # noqa: S603 (a fixed command)
             [_TIMEDATECTL, "show", "--property=NTPSynchronized", "--value"],

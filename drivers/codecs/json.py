@@ -63,7 +63,7 @@ class _Reader:
         if self._ignored and raw.startswith(self._ignored):
             return []
         try:
-            document = from_json(raw, allow_inf_nan=False)
+            document = from_json(raw, allow_inf_nan=False, cache_strings="keys")
         except ValueError as error:
             raise ValueError(f"not JSON: {error}: {excerpt(raw)}") from None
         try:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.spine.errors import STORAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from agent.spine.spine import Spine
 
 _log = logging.getLogger(__name__)
@@ -24,8 +22,8 @@ _REPEAT_S = 3600.0
 class LossLedger(Protocol):
     """What will never be delivered, and why."""
 
-    def items(self) -> Sequence[tuple[int, dict[str, Any]]]:
-        """Entries with `count` and `why` under their numbers."""
+    def lost(self) -> Counter[str]:
+        """How many readings and dead letters are lost, by reason."""
         ...
 
 
@@ -36,15 +34,6 @@ class Watched(Protocol):
     def fault(self) -> str | None:
         """What is wrong with the disk now."""
         ...
-
-
-def lost_by_reason(ledger: LossLedger) -> Counter[str]:
-    """How many readings and dead letters are lost, by reason."""
-    lost: Counter[str] = Counter()
-    for numbered in ledger.items():
-        entry = numbered[1]
-        lost[entry["why"]] += entry["count"]
-    return +lost
 
 
 class BufferWatch:
@@ -92,7 +81,7 @@ class BufferWatch:
 
     async def _look_at_losses(self) -> None:
         now_s = self._spine.clock.monotonic_s()
-        lost = lost_by_reason(self._ledger)
+        lost = self._ledger.lost()
         for why, count in lost.items():
             more = count - self._lost[why]
             told_s = self._told_s.get(why)

@@ -35,17 +35,19 @@ What a fault does:
 | disk full, EIO, read-only | `fault` says so; records wait in bounded memory, `append` raises `BufferFull` after that; it goes on by itself |
 | its directory, or a file in it, removed while it runs | noticed at the next commit, or within 10 s: made anew, what was in it and not delivered entered in the ledger; no record is reported durable in a file that has no name any more |
 | a file whose name or content is not the buffer's | set aside in the quarantine; a higher revision that is no such thing supersedes nothing |
-| quota reached | delivered segments go first; then the policy decides, and the ledger says what went |
+| quota or reserve reached | delivered segments go first; then the policy of the lane decides, and the ledger says what went |
+| a disk without a free byte | as with the quota where there is a limit; what somebody else takes at once is not made free again |
+| a clock that jumps | no id, no order and nothing undelivered depends on it |
 | card moved or cloned | records keep their identity, new ones get a new store id |
 | a second process | `BufferLocked` |
 
 Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `filesystem` (the seam);
 `segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`,
 `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
-`lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `retention`; `committer`
-(the thread); `summaries`, `selection` (queries); `table`, `database` (TinyDB's face); `waiting`,
-`aio`, `backend` (the asyncio face); `overlay`, `inspection`, `verification`, `repair`, `export`
-(tools for a buffer that somebody else has open).
+`lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `thinning`, `limits`, `ages`,
+`retention` (what goes); `committer` (the thread); `summaries`, `selection` (queries); `table`,
+`database` (TinyDB's face); `waiting`, `aio`, `backend` (the asyncio face); `overlay`, `inspection`,
+`verification`, `repair`, `export` (tools for a buffer that somebody else has open).
 """
 
 from buffer.aio import AsyncConsumer, StateTable

@@ -392,7 +392,9 @@ class Consumers:
         with self._gate, log.io:  # no trailer is being written that does not know of it
             row = self._rows.get(name)
             if row is None:
-                row = {"mark": 0, "ranges": [], "floor": list(log.active_at)}
+                # What is in no file by now is nobody's loss that it has to be told of.
+                holes = list(log.holes())
+                row = {"mark": log.lowest_id - 1, "ranges": holes, "floor": list(log.active_at)}
                 # First here: should the disk refuse, the row may be on it all the same, and trailers
                 # from now on must not claim more than this consumer has acknowledged.
                 self._closed[name] = Progress(row)
@@ -421,11 +423,15 @@ class Consumers:
 
     def done(self, lane: str) -> RangeSet:
         """What all have acknowledged of a lane, from the first id on; nothing without consumers."""
-        every = [each.done(lane) for each in self._all().values()]
+        every = list(self.done_by(lane).values())
         found = every[0] if every else RangeSet()
         for other in every[1:]:
             found = found.common(other)
         return found
+
+    def done_by(self, lane: str) -> dict[str, RangeSet]:
+        """What each has acknowledged of a lane, from the first id on."""
+        return {name: each.done(lane) for name, each in self._all().items()}
 
     def _all(self) -> dict[str, "Consumer | Progress"]:
         return {**self._closed, **self._open}
@@ -439,12 +445,24 @@ class Consumers:
         changed = [consumer for consumer in self._open.values() if consumer.dirty]
         if not changed:
             return
+        states = {consumer.name: consumer.state() for consumer in changed}
         try:
-            self._table.put_all({consumer.name: consumer.state() for consumer in changed})
+            self._table.put_all(states)
         except BaseException:
             for consumer in changed:
                 consumer.dirty = True
             raise
+        self._rows |= states
+
+    def remember(self, low: int, high: int) -> None:
+        """Make it durable that all have acknowledged these ids, as they have, before what they stand for goes.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        stored = [Progress(row) for row in self._rows.values()]
+        if not all(each.done(lane).covers(low, high) for each in stored for lane in LANES):
+            self.persist()
 
     def recount(self) -> None:
         """Records went without being acknowledged."""

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -17,13 +17,14 @@ from buffer.encoding import checked, trusted
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
 from buffer.identity import Identities, Identity
 from buffer.journal import Journal, SmallTable
-from buffer.ledger import Ledger
+from buffer.lanes import ALARM, NORMAL, lane_of
+from buffer.ledger import Ledger, Lost
 from buffer.log import Log
 from buffer.naming import directory_name, is_segment, table_of
 from buffer.options import BufferOptions
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss, Recovered
+from buffer.recovery import NEVER_ISSUED, NOT_JSON, Loss, Recovered
 from buffer.retention import Retention
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
@@ -37,6 +38,8 @@ DEAD_LETTERS: Final = "dead_letters"
 CONSUMERS: Final = "consumers"
 FORMAT_VERSION: Final = 1
 _TOMBSTONES_MAX: Final = 1_000
+_REMOVALS_TOLD_APART: Final = 16
+"""A removal of more separate runs of records is one range in the ledger."""
 
 
 class BufferDB(TinyDB):
@@ -87,12 +90,17 @@ class BufferDB(TinyDB):
         self._place_lock = threading.Lock()
         self._recording = threading.Lock()
         self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine", options.quarantine_files_max)
-        self._journal = Journal(options.fs, f"{self.path}/.state", set_aside=self._quarantine.take)
+        self.journal = Journal(options.fs, f"{self.path}/.state", set_aside=self._quarantine.take)
         self.notes: list[str] = []
         self._unrecorded: list[tuple[str, Loss]] = []
         self._state_fault: str | None = None
-        self.ledger = Ledger(self.small_table("ledger"))
         self._identities = Identities(self.small_table("identity"), options.device_id, options.machine_id)
+        self.ledger = Ledger(
+            self.journal,
+            READINGS,
+            lambda: options.clock.now().timestamp(),
+            lambda record_id: epoch.store_id if (epoch := self._identities.of(record_id)) else "",
+        )
         self._consumers = Consumers(
             lambda: self.log(READINGS), self.small_table(CONSUMERS), self._identities.epochs
         )
@@ -102,7 +110,7 @@ class BufferDB(TinyDB):
         self._identities.begin(readings.next_id)
         self._note_lost_state(readings)
         self._summaries = Summaries(options.fs, self.path, readings)
-        self._retention = Retention(self, readings, self._consumers)
+        self._retention = Retention(self, readings, self._consumers, self.journal)
         self._committer = Committer(self, window_s=options.window_s, report=self._report)
         self._opened = True
         self._record_losses()
@@ -112,7 +120,7 @@ class BufferDB(TinyDB):
             self._committer.start()
 
     def _note_lost_state(self, readings: Log) -> None:
-        if self._journal.damaged:
+        if self.journal.damaged:
             self.notes.append("the small tables in .state are damaged or torn: what can be read is used")
         if self._identities.lost and any(segment.count for segment in readings.segments):
             self.notes.append(
@@ -152,16 +160,30 @@ class BufferDB(TinyDB):
         self._identities.write()
         log = self.log(table)
         with self._consumers.paused():
-            Edit(log, self._journal, self.options.fs, partial(self._also, table)).run(change, ids)
+            Edit(log, self.journal, self.options.fs, partial(self._also, table)).run(change, ids)
         self._consumers.recount()
 
-    def _also(self, table: str, changes: Changes) -> list[tuple[str, str, Any]]:
-        """What must become durable together with a change."""
+    @contextmanager
+    def _also(self, table: str, changes: Changes) -> Iterator[list[tuple[str, str, Any]]]:
+        """Gives what must become durable together with a change: what it means to consumers."""
         rows: dict[str, Any] = {}
         for lane, moved in changes.moved.items() if table == READINGS else ():
             if moved:
                 rows = self._consumers.moved(moved, lane)
-        return [(CONSUMERS, name, row) for name, row in rows.items()]
+        losses = [lost for lane, ids in changes.removed.items() for lost in self._removed(table, ids, lane)]
+        with self.ledger.entering(losses) as entries:
+            yield [*((CONSUMERS, name, row) for name, row in rows.items()), *entries]
+
+    def _removed(self, table: str, ids: list[int], lane: str) -> list[Lost]:
+        """What the removal of records costs consumers: those that not all of them have."""
+        if table != READINGS or not self._consumers.names():
+            return []
+        done = self._consumers.done(lane)
+        owed = RangeSet((each, each) for each in ids if each not in done)
+        parts = list(owed)
+        if len(parts) > _REMOVALS_TOLD_APART:
+            parts = [(parts[0][0], parts[-1][1])]
+        return [Lost(table, Loss(*part, owed.count_within(*part), "removed"), lane) for part in parts]
 
     def clear(self, *, table: str = READINGS) -> None:
         """Remove all records of a table, without reading them. Ids go on counting.
@@ -171,8 +193,21 @@ class BufferDB(TinyDB):
         """
         self.require_open()
         self._identities.write()
-        Edit(self.log(table), self._journal, self.options.fs).clear()
+        log = self.log(table)
+        with self._consumers.paused():
+            Edit(log, self.journal, self.options.fs, partial(self._cleared, log)).clear()
         self._consumers.recount()
+
+    @contextmanager
+    def _cleared(self, log: Log, _: Changes) -> Iterator[list[tuple[str, str, Any]]]:
+        losses = []
+        if log.table == READINGS and self._consumers.names():
+            done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
+            for part in done.missing_within(log.lowest_id, log.durable_id):
+                count = log.count(*part)
+                losses += [Lost(log.table, Loss(*part, count, "removed"))] if count else []
+        with self.ledger.entering(losses) as entries:
+            yield entries
 
     def table(self, name: str, **kwargs: Any) -> BufferTable:
         """Access to a table, made when it is first used."""
@@ -238,7 +273,7 @@ class BufferDB(TinyDB):
                 step()
             except DiskFault as fault:
                 failure = fault
-        self._journal.close()
+        self.journal.close()
         self.options.fs.close(self._lock_handle)
         for log in self._all_logs():
             log.tell()
@@ -275,14 +310,19 @@ class BufferDB(TinyDB):
         options = self.options
         needed: set[str] = set()
         try:
-            finish(f"{self.path}/{directory_name(table)}", table, self._journal, options.fs)
+            finish(f"{self.path}/{directory_name(table)}", table, self.journal, options.fs)
         except DiskFault:  # tried again before the next change
-            needed = {temporary for temporary, _, _ in self._journal.get(EDITS, table) or ()}
+            needed = {temporary for temporary, _, _ in self.journal.get(EDITS, table) or ()}
 
         def take_in(found: Recovered) -> None:
             found.superseded = [name for name in found.superseded if name not in needed]
             if table == READINGS:
                 self._consumers.recovered(found)
+            for loss in found.losses:
+                self._lost(table, loss)
+            if table == READINGS:
+                for loss in self._gaps(found):
+                    self._lost(table, loss)
 
         log = Log(
             options.fs,
@@ -294,22 +334,41 @@ class BufferDB(TinyDB):
             quarantine=self._quarantine,
             on_loss=self._lost,
             look=self._is_here,
+            issued=self.ledger.highest(table),
             on_recovered=take_in,
         )
         self.notes += log.recovered.faults
-        tombstones = RangeSet(self._journal.get(DELETED, table) or ())
+        tombstones = RangeSet(self.journal.get(DELETED, table) or ())
         for segment in log.segments:
             for first, last in tombstones.within(segment.base, segment.last):
                 log.deleted.add(first, last)
-        for loss in log.recovered.losses:
-            self._lost(table, loss)
         self._logs[table] = log
         self._keep_dropped(log)
         return log
 
+    def _gaps(self, found: Recovered) -> Iterator[Loss]:
+        """Ids of readings that nothing accounts for: somebody removed files while the buffer was closed.
+
+        Without consumers nobody is owed anything, and records may have been removed without an entry.
+        """
+        if not self._consumers.names():
+            return
+        following = 1
+        for segment in found.segments:
+            yield from self._unexplained(following, segment.base - 1, "file missing")
+            following = segment.last + 1
+        for loss in self._unexplained(following, found.next_id - 1, NEVER_ISSUED):
+            yield Loss(loss.first, loss.last, 0, loss.why)
+
+    def _unexplained(self, first: int, last: int, why: str) -> Iterator[Loss]:
+        done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
+        for low, high in self.ledger.unexplained(READINGS, first, last):
+            for part in done.missing_within(low, high):
+                yield Loss(*part, part[1] - part[0] + 1, why)
+
     def _keep_dropped(self, log: Log) -> None:
         """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""
-        row = self._journal.get("tables", log.table) or {}
+        row = self.journal.get("tables", log.table) or {}
         unused_from = row.get("dropped_at", 1)
         skipped = any(loss.first == unused_from and not loss.count for loss in log.recovered.losses)
         if skipped and not row.get("created") and not any(segment.count for segment in log.segments):
@@ -327,11 +386,11 @@ class BufferDB(TinyDB):
             DiskFault: The disk refused.
         """
         self.require_open()
-        self._journal.renew()
+        self.journal.renew()
 
     def small_table(self, name: str) -> SmallTable:
         """A small durable table: keys to JSON objects."""
-        return SmallTable(self._journal, name)
+        return SmallTable(self.journal, name)
 
     # -- storing
 
@@ -432,13 +491,16 @@ class BufferDB(TinyDB):
         self.require_open()
         log = self.log(table)
         with log.io:
-            if log.find(record_id) is None:
+            found = log.find(record_id)
+            if found is None:
                 raise UnknownRecord(f"no item '{table}/{record_id}'")
             if record_id > log.durable_id:
                 self.flush()
             ranges = RangeSet(log.deleted)
             ranges.add(record_id, record_id)
-            self._journal.put([(DELETED, table, list(ranges))])
+            lane = lane_of(found)
+            with self.ledger.entering(self._removed(table, [record_id], lane)) as entries:
+                self.journal.put([(DELETED, table, list(ranges)), *entries])
             with log.lock:
                 log.deleted.add(record_id, record_id)
                 log.version += 1
@@ -469,7 +531,7 @@ class BufferDB(TinyDB):
             DiskFault: The disk refused.
         """
         self._check_place()
-        self._journal.check_place()
+        self.journal.check_place()
         for log in self._all_logs():
             log.check_place()
             log.tidy()
@@ -494,7 +556,7 @@ class BufferDB(TinyDB):
                 raise DiskFault(f"{self.path} was removed, and cannot be made again: {error}") from error
             fs.close(self._lock_handle)
             self._lock_handle = handle
-        self._journal.check_place()
+        self.journal.check_place()
         for log in self._all_logs():
             log.check_place()
             log.tidy()
@@ -528,19 +590,33 @@ class BufferDB(TinyDB):
             self._state_fault = f"the committer failed: {error!r}"
 
     def _lost(self, table: str, loss: Loss) -> None:
+        """Enter a loss, at once where the disk takes it: what caused it may be the last thing before a crash.
+
+        What is no JSON is found by whoever looks into a batch, perhaps on an event loop, and again after a
+        crash: that is entered with the next commit.
+        """
         if table == READINGS and loss.count:
+            done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
             undelivered = loss.beyond(self._consumers.lowest_mark())
-            if undelivered is None:
+            if undelivered is None or done.covers(loss.first, loss.last):
                 return  # everybody has them: only local history is the poorer
             loss = undelivered
-        self._unrecorded.append((table, loss))
+        try:
+            if loss.why != NOT_JSON:
+                self.ledger.add(table, loss, once=True)
+                self._consumers.recount()
+                return
+        except DiskFault:
+            pass
+        if (table, loss) not in self._unrecorded:
+            self._unrecorded.append((table, loss))
 
     def _record_losses(self) -> None:
         with self._recording:  # each of them once, though several threads commit
             while self._unrecorded:
                 table, loss = self._unrecorded[0]
                 try:
-                    self.ledger.add(table, loss)
+                    self.ledger.add(table, loss, once=True)
                 except DiskFault:
                     return  # tried again with the next commit
                 del self._unrecorded[0]
@@ -626,4 +702,4 @@ class BufferDB(TinyDB):
     @property
     def bytes_written(self) -> int:
         """What was handed to the file system since it was opened."""
-        return self._journal.bytes_written + sum(log.bytes_written for log in self._all_logs())
+        return self.journal.bytes_written + sum(log.bytes_written for log in self._all_logs())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from bisect import bisect_left
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +49,10 @@ class Changes:
     """Records that went, by lane."""
 
 
+def _nothing_more(_: Changes) -> AbstractContextManager[list[tuple[str, str, Any]]]:
+    return nullcontext([])
+
+
 class Edit:
     """One change of a log."""
 
@@ -57,7 +61,7 @@ class Edit:
         log: Log,
         journal: Journal,
         fs: FileSystem,
-        also: Callable[[Changes], list[tuple[str, str, Any]]] = lambda _: [],
+        also: Callable[[Changes], AbstractContextManager[list[tuple[str, str, Any]]]] = _nothing_more,
     ) -> None:
         """Make it, without doing anything.
 
@@ -65,7 +69,7 @@ class Edit:
             log: What is changed.
             journal: Where it is decided.
             fs: The file system.
-            also: Gives rows of small tables that must become durable together with the decision.
+            also: Gives rows of small tables that become durable together with the decision.
         """
         self._log = log
         self._journal = journal
@@ -100,7 +104,19 @@ class Edit:
         Raises:
             DiskFault: As `run`.
         """
-        self._apply(lambda segment: self._make(segment, []))
+        self._apply(lambda segment: self._make([segment], []))
+
+    def replace(self, segments: list[Segment], records: list[tuple[int, bytes]]) -> None:
+        """Replace adjacent sealed segments by one with some of their records; durable when it returns.
+
+        Raises:
+            DiskFault: As `run`.
+        """
+        with self._log.io:
+            self._carry_out()  # what an earlier change left undone
+            assert all(segment in self._log.segments and segment.sealed for segment in segments)
+            self._make_and_decide(lambda: self._make(segments, records))
+            self._carry_out()
 
     def _apply(self, prepare: Callable[[Segment], None]) -> None:
         """Have the files made that are to replace others, decide, and carry it out."""
@@ -114,17 +130,24 @@ class Edit:
             stored = [each for each in log.segments if each.count]
             if not all(each.sealed for each in stored):
                 raise DiskFault(f"{log.table}: a segment could not be sealed")
-            try:
+
+            def make() -> None:
                 for segment in stored:
                     prepare(segment)
-                self._decide()
-            except OSError as error:
-                self._forget()
-                raise DiskFault(f"{log.table}: the disk refuses a change: {error}") from error
-            except BaseException:
-                self._forget()
-                raise
+
+            self._make_and_decide(make)
             self._carry_out()
+
+    def _make_and_decide(self, make: Callable[[], None]) -> None:
+        try:
+            make()
+            self._decide()
+        except OSError as error:
+            self._forget()
+            raise DiskFault(f"{self._log.table}: the disk refuses a change: {error}") from error
+        except BaseException:
+            self._forget()
+            raise
 
     def _rewrite(
         self, segment: Segment, change: Callable[[int, dict[str, Any]], Any], ids: set[int] | None
@@ -151,7 +174,7 @@ class Edit:
                 if lane_of(result) != lane:
                     self._changes.moved[lane_of(result)].append(record_id)
         if changed:
-            self._make(segment, records)
+            self._make([segment], records)
 
     def _records(self, segment: Segment) -> list[tuple[int, bytes]]:
         try:
@@ -162,15 +185,18 @@ class Edit:
         assert sound is not None
         return split_lines(self._log.reader.raw(sound))
 
-    def _make(self, segment: Segment, records: list[tuple[int, bytes]]) -> None:
+    def _make(self, segments: list[Segment], records: list[tuple[int, bytes]]) -> None:
+        """Write what is to take the place of segments."""
         log = self._log
-        present = next(each for each in log.segments if each.base == segment.base)
+        bases = {segment.base for segment in segments}
+        present = [each for each in log.segments if each.base in bases]
+        first, last = present[0], present[-1]
         name, data = build_segment(
-            log.table, present.base, present.rev + 1, records, last=present.last, cursor=log.cursor()
+            log.table, first.base, first.rev + 1, records, last=last.last, cursor=log.cursor()
         )
         temporary = f"t.{secrets.token_hex(8)}.json"
         handle = self._fs.create(f"{log.directory}/{temporary}")
-        self._made.append((temporary, present, name))
+        self._made += [(temporary, old, name) for old in present]
         try:
             self._fs.write(handle, data, 0)
             self._fs.sync(handle)
@@ -182,10 +208,11 @@ class Edit:
         if self._made:
             self._fs.sync_directory(self._log.directory)
             steps = [[temporary, old.name, str(new)] for temporary, old, new in self._made]
-            self._journal.put([(EDITS, self._log.table, steps), *self._also(self._changes)])
+            with self._also(self._changes) as rows:
+                self._journal.put([(EDITS, self._log.table, steps), *rows])
 
     def _forget(self) -> None:
-        for temporary, _, _ in self._made:
+        for temporary in {temporary for temporary, _, _ in self._made}:
             with suppress(OSError):  # swept at the next opening
                 self._fs.unlink(f"{self._log.directory}/{temporary}")
 
@@ -194,8 +221,7 @@ class Edit:
         log = self._log
         for name in finish(log.directory, log.table, self._journal, self._fs):
             new = Segment(name.base, name.last, name.count, -1, name.rev, name)
-            for old in [each for each in log.segments if each.base == name.base]:
-                log.replace(old, new)
+            log.replace([each for each in log.segments if name.base <= each.base <= name.last], new)
             with log.lock:
                 log.deleted.discard(name.base, name.last)
             if not name.count:
@@ -222,16 +248,19 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
             # be read all the same does not make it one.
             journal.put([(EDITS, table, None)])
             return []
-        for temporary, _, new in steps:
+        for temporary, new in {temporary: new for temporary, _, new in steps}.items():
             if temporary in names:
                 fs.rename(f"{directory}/{temporary}", f"{directory}/{new}")
         fs.sync_directory(directory)
         for _, old, _ in steps:
             if old in names:
                 fs.unlink(f"{directory}/{old}")
+        made = dict.fromkeys(new for _, _, new in steps)
+        if len(made) < len(steps):  # else the new file, of a higher revision, tells that an old one is none
+            fs.sync_directory(directory)
     except OSError as error:
         raise DiskFault(f"{directory_name(table)}: a change could not be finished: {error}") from error
-    done = [name for _, _, new in steps if (name := parse_sealed(new)) is not None]
+    done = [name for new in made if (name := parse_sealed(new)) is not None]
     tombstones = RangeSet(journal.get(DELETED, table) or ())
     for name in done:
         tombstones.discard(name.base, name.last)  # what they hid is gone

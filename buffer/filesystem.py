@@ -102,6 +102,10 @@ class FileSystem(Protocol):
         """What a process without privileges may still write to this disk."""
         ...
 
+    def total_bytes(self, path: str) -> int:
+        """The size of the disk."""
+        ...
+
     def lock(self, path: str) -> int:
         """Create a file where missing and lock it for this process; BlockingIOError when another has it."""
         ...
@@ -263,6 +267,11 @@ class SystemFileSystem:
         """What a process without privileges may still write to this disk."""
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
+
+    def total_bytes(self, path: str) -> int:
+        """The size of the disk."""
+        status = os.statvfs(path)
+        return status.f_blocks * status.f_frsize
 
     def lock(self, path: str) -> int:
         """Create a file where missing and lock it for this process."""

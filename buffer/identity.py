@@ -31,7 +31,8 @@ class Identities:
     """
 
     def __init__(self, table: SmallTable, device_id: str, machine_id: str) -> None:
-        self.epochs: list[Identity] = []
+        known = [Identity(**row) for _, row in table.items()]
+        self.epochs = sorted(known, key=lambda epoch: epoch.first_seq)
         self._table = table
         self._device_id = device_id
         self._machine_id = machine_id
@@ -39,9 +40,7 @@ class Identities:
         self._unwritten: Identity | None = None
 
     def begin(self, next_id: int) -> None:
-        """Read what there is, and begin a new identity where the old one is not ours."""
-        known = [Identity(**row) for _, row in self._table.items()]
-        self.epochs += sorted(known, key=lambda epoch: epoch.first_seq)
+        """Begin a new identity where the old one is not ours."""
         present = self.epochs[-1] if self.epochs else None
         self.lost = present is None
         if present and (present.device_id, present.machine) == (self._device_id, self._machine_id):
@@ -53,6 +52,10 @@ class Identities:
             self.write()
         except DiskFault:
             return  # nothing else can become durable either; `write` is called again before it does
+
+    def of(self, record_id: int) -> Identity | None:
+        """Whose record this is; None when nothing is known of that time."""
+        return next((each for each in reversed(self.epochs) if each.first_seq <= record_id), None)
 
     def write(self) -> None:
         """Make the present identity durable, before any record of it is.

@@ -311,11 +311,11 @@ class SeenTable(StreamedRecords):
             for first, last in tombstones.within(segment.base, segment.last):
                 self.deleted.add(first, last)
 
-    def _recover(self) -> Recovered:
+    def _recover(self, issued: int) -> Recovered:
         for _ in range(_LOOKS):
             names = self._segment_names()
             self.aside.clear()
-            recovery = _PatientRecovery(self._fs, self.directory, self.table, self.set_aside)
+            recovery = _PatientRecovery(self._fs, self.directory, self.table, self.set_aside, issued)
             recovery.inspection = self._inspection
             found = recovery.run()
             if self._segment_names() == names:  # nothing was sealed or dropped meanwhile

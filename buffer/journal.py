@@ -7,7 +7,8 @@ All of them share one journal in the format of a segment, whose records are chan
 A change is one frame and one fsync; changes that arrive meanwhile share the next. When the journal
 has grown to several times what is alive, a new generation is written that starts with all of it:
 complete under a temporary name, synced, renamed, and only then is the old one removed. After any
-error the file is not trusted again: the next change begins a new generation from memory.
+error the file is not trusted again: the next change begins a new generation from memory. Spaces are
+written ahead of the frames, as in a segment.
 
 What says whose readings these are (`identity`) is also kept in a second file, since its loss would
 make every delivered reading a new one to the receiver.
@@ -18,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import ENOSPC
 from typing import Any, Final
 from zlib import crc32
 
@@ -35,6 +37,8 @@ _TWIN = re.compile(r"identity\.(\d{10})\.([0-9a-f]{8})\.json")
 _TABLE = "state"
 _GROWTH_BYTES_MIN: Final = 64 << 10
 _GROWTH_FACTOR: Final = 4
+_AHEAD_BYTES: Final = 16 << 10
+_AHEAD_BYTES_MIN: Final = 4 << 10
 _DOUBLED = "identity"
 
 
@@ -92,7 +96,7 @@ class Journal:
         self._queue_lock = threading.Lock()
         self._file_lock = threading.Lock()
         self._handle: int | None = None
-        self._end = self._crc = self._count = self._checkpoint_bytes = 0
+        self._end = self._file_end = self._crc = self._count = self._checkpoint_bytes = 0
         self._generation = 0
         self._closed = False
         self.damaged = False
@@ -204,11 +208,30 @@ class Journal:
     def _append(self, changes: list[bytes]) -> None:
         assert self._handle is not None
         frame, crc = self._frame(changes)
-        self._fs.write(self._handle, frame + TAIL, self._end)
+        self._write(self._handle, frame + TAIL)
         self._fs.sync(self._handle)
         self._end, self._crc = self._end + len(frame), crc
         self._count += len(changes)
-        self.bytes_written += len(frame) + len(TAIL)
+
+    def _write(self, handle: int, data: bytes) -> None:
+        """Write a frame, and spaces ahead of the next ones when there are few left.
+
+        So a small change grows no file, and what is to be dropped from a full disk can be entered before.
+        """
+        file_end = self._end + len(data) + _AHEAD_BYTES
+        if self._end + len(data) + _AHEAD_BYTES_MIN > self._file_end:
+            try:
+                self._fs.write(handle, data.ljust(file_end - self._end), self._end)
+            except OSError as error:
+                if error.errno != ENOSPC or self._end + len(data) > self._file_end:
+                    raise
+                # The frame fits in what was written ahead. Whatever was written now is its beginning, or spaces.
+            else:
+                self._file_end = file_end
+                self.bytes_written += file_end - self._end
+                return
+        self._fs.write(handle, data, self._end)
+        self.bytes_written += len(data)
 
     def _checkpoint(self, batch: list[tuple[str, str, bytes]]) -> None:
         """Begin a new generation with all rows as they will be with `batch`."""
@@ -225,11 +248,13 @@ class Journal:
                 frame, self._crc = self._frame([self._record(table, key, raw)])
                 data += frame
                 self._count += 1
-        old, self._generation = self._generation, self._generation + 1
-        name = _name(self._generation)
-        self._handle = create_durably(self._fs, self._directory, name, data + TAIL)
+        following = self._generation + 1
+        whole = (data + TAIL).ljust(len(data) + _AHEAD_BYTES)
+        self._handle = create_durably(self._fs, self._directory, _name(following), whole)
+        old, self._generation = self._generation, following
         self._end = self._checkpoint_bytes = len(data)
-        self.bytes_written += len(data) + len(TAIL)
+        self._file_end = len(whole)
+        self.bytes_written += len(whole)
         self._sweep(old)
 
     def renew(self) -> None:
@@ -343,7 +368,7 @@ class Journal:
             if (
                 not good.frames
                 or any(not f.intact for f in good.frames)
-                or data[good.frames[-1].end :] != TAIL
+                or data[good.frames[-1].end :].rstrip(b" ") != TAIL
             ):
                 self.damaged = True
                 self._unsound.add(_name(generation))

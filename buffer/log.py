@@ -11,7 +11,7 @@ from buffer.lanes import AlarmPages
 from buffer.layout import ID_MAX, TAIL
 from buffer.pending import Pending
 from buffer.quarantine import Quarantine
-from buffer.recovery import PENDING_RECORDS_MAX, Loss, Recovered
+from buffer.recovery import NEVER_ISSUED, PENDING_RECORDS_MAX, Loss, Recovered
 from buffer.segment import Segment, parse_json
 from buffer.streaming import StreamedRecords
 from buffer.writer import PREFILL_BYTES, ActiveFile
@@ -39,6 +39,7 @@ class Log(StreamedRecords):
         quarantine: Quarantine,
         on_loss: Callable[[str, Loss], None],
         look: Callable[[], object],
+        issued: int = 0,
         on_recovered: Callable[[Recovered], None] = lambda _: None,
     ) -> None:
         """Open the table and recover it.
@@ -53,13 +54,16 @@ class Log(StreamedRecords):
             quarantine: Takes damaged files.
             on_loss: Is told of records that cannot be read any more.
             look: Raises DiskFault when the whole buffer is somewhere else.
+            issued: Ids up to here were handed out, though no file may say so.
             on_recovered: Is told what was found, before anything new is written.
 
         Raises:
             OSError: The directory cannot be made or listed.
             ValueError: The table's name cannot be a directory's.
         """
-        super().__init__(fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss, look=look)
+        super().__init__(
+            fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss, look=look, issued=issued
+        )
         self.committed = 0
         self.fault: str | None = None
         self._segment_bytes = segment_bytes
@@ -67,6 +71,8 @@ class Log(StreamedRecords):
         self._listeners: list[Callable[[], None]] = []
         self._pending = Pending(self.recovered.next_id, pending_bytes_max)
         self._active: ActiveFile | None = None
+        self._passed_over: Loss | None = None
+        """Ids that nobody gets, until the disk takes that."""
         on_recovered(self.recovered)
         try:
             self._begin_active()
@@ -80,7 +86,9 @@ class Log(StreamedRecords):
         `durable_id`, behind which nothing new may ever come, must not jump along.
         """
         jump = PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
-        self._pending.next_id = min(self._pending.next_id + jump, ID_MAX + 1)
+        first = self._pending.next_id
+        self._pending.next_id = min(first + jump, ID_MAX + 1)
+        self._passed_over = Loss(first, self._pending.next_id - 1, 0, NEVER_ISSUED)
 
     # -- appending
 
@@ -207,19 +215,19 @@ class Log(StreamedRecords):
         if active.alarms and segment.alarms is not None:
             segment.alarms = segment.alarms.plus(active.alarms)
         segment.last, segment.count, segment.end = active.last, active.count, active.end
-        self.durable_id = active.last
+        self.durable_id = max(active.last, self._pending.dropped_id)
         self.committed += len(flight)
         self.fault = None
 
-    def skip_flight(self) -> None:
-        """Give up what is next to be committed, as if it were durable: a policy dropped it.
+    def keep_of_flight(self, kept: list[tuple[int, bytes]]) -> None:
+        """Keep some of what is next to be committed; of the rest it is as if it were durable: a policy dropped it.
 
         The caller has made the loss durable first.
         """
         with self.lock:
-            flight = self._pending.landed()
-            if flight:
-                self.durable_id = flight[-1][0]
+            self._pending.keep_of_flight(kept)
+            if not kept:
+                self.durable_id = max(self.durable_id, self._pending.dropped_id)
         self.tell()
 
     def flight(self) -> list[tuple[int, bytes]]:
@@ -248,6 +256,10 @@ class Log(StreamedRecords):
         if base is None:
             with self.lock:
                 base = self._pending.first_id()
+        if self._passed_over is not None:
+            # First, since the file's name would make it look as if others had been there before.
+            self._on_loss(self.table, self._passed_over)
+            self._passed_over = None
         try:
             self._fs.make_directory(self.directory)
             active = ActiveFile(

@@ -1,9 +1,11 @@
 """What can be set about a buffer."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from buffer.filesystem import FileSystem, SystemFileSystem
+from buffer.lanes import ALARM, NORMAL
 from buffer.quarantine import FILES_MAX
 from collectors.clock import Clock, SystemClock
 
@@ -12,6 +14,7 @@ _SEGMENT_BYTES_MAX = 64 << 20
 _DAY_S = 86_400.0
 
 FullPolicy = Literal["drop_oldest", "drop_newest", "block"]
+_POLICIES: Final = get_args(FullPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +42,16 @@ class BufferOptions:
     quota_bytes: int | None = None
     """How much the readings may take on disk; None: as much as there is."""
     reserve_bytes: int = 0
-    """How much of the disk must stay free for others."""
-    full: FullPolicy = "drop_oldest"
-    """What happens when quota or reserve are reached and nothing delivered is left to go.
+    """How much of the disk must stay free for others; at most a tenth of it."""
+    max_age_s: float | None = None
+    """How long undelivered records are kept; None: until they are delivered."""
+    full: FullPolicy | Mapping[str, FullPolicy] = "drop_oldest"
+    """What happens when quota or reserve are reached and nothing delivered is left to go; one for all
+    records, or one for each lane, `normal` and `alarm`.
 
     `drop_oldest` loses the oldest segment, `drop_newest` what comes in; both are entered in the loss
-    ledger. `block` loses nothing here: `append` raises once memory is full too, so that sources
-    that can wait do, and others lose at their end.
+    ledger, and normal records go before alarms do. `block` loses nothing here: `append` raises once
+    memory is full too, so that sources that can wait do, and others lose at their end.
     """
     dead_letter_bytes_max: int = 16 << 20
     """How much the table `dead_letters` may take; its oldest segment goes first, and is counted."""
@@ -53,6 +59,8 @@ class BufferOptions:
     """How many damaged files are kept, the oldest making room for a new one; None keeps them all."""
     fs: FileSystem = field(default_factory=SystemFileSystem)
     clock: Clock = field(default_factory=SystemClock)
+    clock_trusted: Callable[[], bool] = lambda: True
+    """Whether the wall clock is known to be right: only then it says what is older than `max_age_s`."""
     threaded: bool = True
     """False: nothing happens by itself; `flush` and `maintain` do all. For tests that must repeat."""
 
@@ -73,9 +81,13 @@ class BufferOptions:
         )
         self._require(self.reserve_bytes >= 0, "reserve_bytes", "0 or more")
         self._require(
-            self.full in {"drop_oldest", "drop_newest", "block"},
+            self.max_age_s is None or self.max_age_s > 0, "max_age_s", "more than 0 seconds, or None"
+        )
+        policies = {NORMAL: self.full, ALARM: self.full} if isinstance(self.full, str) else dict(self.full)
+        self._require(
+            policies.keys() == {NORMAL, ALARM} and all(each in _POLICIES for each in policies.values()),
             "full",
-            "'drop_oldest', 'drop_newest' or 'block'",
+            "'drop_oldest', 'drop_newest' or 'block', or one of them for each of 'normal' and 'alarm'",
         )
         self._require(self.dead_letter_bytes_max > 0, "dead_letter_bytes_max", "more than 0")
         self._require(
@@ -83,6 +95,10 @@ class BufferOptions:
             "quarantine_files_max",
             "more than 0, or None",
         )
+
+    def policy(self, lane: str) -> FullPolicy:
+        """What happens to the records of a lane when there is no room."""
+        return self.full if isinstance(self.full, str) else self.full[lane]
 
     def _require(self, holds: bool, name: str, right: str) -> None:  # noqa: FBT001 (a condition)
         if not holds:

@@ -150,3 +150,7 @@ class Overlay:
     def free_bytes(self, path: str) -> int:
         """What a process without privileges may still write to this disk."""
         return self._below.free_bytes(path)
+
+    def total_bytes(self, path: str) -> int:
+        """The size of the disk."""
+        return self._below.total_bytes(path)

@@ -20,6 +20,7 @@ class Pending:
         bytes: How many bytes they have.
         flight: What the next commit writes; the same again after one that failed.
         flight_bytes: How many bytes of documents that is.
+        dropped_id: The highest id that a policy may have dropped.
         closed: Nothing is taken any more.
     """
 
@@ -28,6 +29,7 @@ class Pending:
         self.records = self.bytes = 0
         self.flight: list[tuple[int, bytes]] = []
         self.flight_bytes = 0
+        self.dropped_id = 0
         self.closed = False
         self._bytes_max = bytes_max
         self._chunks: list[tuple[int, Sequence[bytes], int]] = []
@@ -103,6 +105,16 @@ class Pending:
         self.bytes -= self.flight_bytes
         self.flight_bytes = 0
         return flight
+
+    def keep_of_flight(self, kept: list[tuple[int, bytes]]) -> None:
+        """The rest of it is dropped."""
+        if not self.flight:
+            return
+        self.dropped_id = self.flight[-1][0]
+        size = sum(len(document) for _, document in kept)
+        self.records -= len(self.flight) - len(kept)
+        self.bytes -= self.flight_bytes - size
+        self.flight, self.flight_bytes = kept, size
 
     def first_id(self) -> int:
         """The lowest id that is not on disk."""

@@ -31,6 +31,8 @@ from buffer.writer import build_segment, create_durably
 
 PENDING_RECORDS_MAX = 1 << 16
 """How many ids can be handed out ahead of the disk, and so how many a recovery skips."""
+NEVER_ISSUED = "never issued"
+NOT_JSON = "not JSON"
 _RECORD_BYTES_MIN = len('"1":{},')
 
 
@@ -96,13 +98,29 @@ class Salvage:
 
 
 class Recovery:
-    """Recovers one directory; `quarantine` takes a name and moves that file out of the way."""
+    """Recovers one directory.
 
-    def __init__(self, fs: FileSystem, directory: str, table: str, quarantine: Callable[[str], None]) -> None:
+    Args:
+        fs: The file system.
+        directory: The table's.
+        table: Its name.
+        quarantine: Takes a name and moves that file out of the way.
+        issued: Ids up to here were handed out, though no file may say so.
+    """
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        directory: str,
+        table: str,
+        quarantine: Callable[[str], None],
+        issued: int = 0,
+    ) -> None:
         self._fs = fs
         self._directory = directory
         self._table = table
         self._quarantine = quarantine
+        self._issued = issued
         self._found = Recovered()
 
     def run(self) -> Recovered:
@@ -192,11 +210,12 @@ class Recovery:
             + [loss.last for loss in found.losses]
             + [found.highest_possible]
         )
-        skip = PENDING_RECORDS_MAX if unclean else 0
+        skip = PENDING_RECORDS_MAX if unclean or self._issued > highest else 0
+        highest = max(highest, self._issued)
         # One past the last id says that they are used up; `append` tells.
         found.next_id = min(highest + 1 + skip, ID_MAX + 1)
         if found.next_id > highest + 1:
-            found.losses.append(Loss(highest + 1, found.next_id - 1, 0, "never issued"))
+            found.losses.append(Loss(highest + 1, found.next_id - 1, 0, NEVER_ISSUED))
 
     def _drop_empty(self) -> None:
         """Empty segments only carry the high-water mark until the next active file does."""

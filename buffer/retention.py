@@ -1,35 +1,69 @@
 """What may go, and what must when it is full.
 
-Delivered segments stay for local history and go first: by age, or as soon as room is needed.
-Undelivered ones go only by the full policy, each loss entered in the ledger, durably, before it
-happens. The dead letters have a bound of their own.
+Delivered segments stay for local history and go first: by age, or as soon as room is needed. What is
+not delivered goes only by `max_age_s` and by the policies, each loss entered in the ledger in the same
+frame of the journal that decides on it, before anything is removed.
+
+The lane of a record decides what becomes of it. Normal readings go before any alarm does: a segment
+that has both is written anew with its alarms alone, and small neighbours of that kind become one file.
+
+| what is over a limit | what happens |
+| --- | --- |
+| a delivered segment is left | it is unlinked |
+| `drop_oldest` for normal readings | the oldest segment's go, its alarms stay |
+| `drop_oldest` for alarms, and no normal reading is left that may go | the oldest segment's alarms go |
+| otherwise | of what is to be written next, the lanes with a dropping policy are dropped; with `block` it waits |
+
+Since records are kept in the order of their ids, one that waits holds up those behind it, of both lanes.
+
+The dead letters have a bound of their own.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Final
 
+from buffer.ages import Ages
+from buffer.edit import DELETED
 from buffer.errors import DiskFault
+from buffer.lanes import ALARM, LANES, NORMAL, is_alarm
+from buffer.ledger import Lost
+from buffer.limits import Limits
+from buffer.ranges import RangeSet
 from buffer.recovery import Loss
 from buffer.segment import DamagedSegment
+from buffer.thinning import LiveRecord, live_records, thin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from buffer.consumers import Consumers
     from buffer.database import BufferDB
+    from buffer.journal import Journal
     from buffer.log import Log
     from buffer.segment import Segment
 
-_ALARM: Final = b'"lane":"alarm"'
+_OLDEST: Final = "full: oldest dropped"
+_NEWEST: Final = "full: newest dropped"
 
 
 class Retention:
     """Keeps a buffer within its limits. Works on the committing thread only."""
 
-    def __init__(self, db: BufferDB, readings: Log, consumers: Consumers) -> None:
+    def __init__(self, db: BufferDB, readings: Log, consumers: Consumers, journal: Journal) -> None:
         self._db = db
         self._readings = readings
         self._consumers = consumers
+        self._journal = journal
         self._options = db.options
+        self._ages = Ages(db.options, readings)
+        self.limits = Limits(db.options, db.path, readings)
+        self._freed_bytes = 0
+        """What was made free on a full disk since something could be written."""
+
+    # -- committing
 
     def commit(self, log: Log) -> None:
         """Commit all that waits in a log, making room first where a limit says so.
@@ -43,98 +77,211 @@ class Retention:
                 more = log.commit_once()
                 self._bound_dead_letters(log)
             return
+        more = True
+        while more:
+            if log.flight() and (limit := self.limits.over()) and not self._make_room():
+                if not self._drop_newest(log):
+                    log.fault = f"full: {limit}"
+                    raise DiskFault(log.fault)
+                more = log.waits
+                continue
+            more = self._commit_once(log)
+
+    def _commit_once(self, log: Log) -> bool:
+        """Commit one frame; where there is no room on the disk at all, make some.
+
+        As long as what became free is there: what somebody else takes is not to be made free for him again.
+        """
         while True:
-            if self._over() and log.flight() and not self._make_room(log):
-                if self._options.full == "drop_newest":
-                    self._drop_newest(log)
-                    continue
-                log.fault = "full: " + self._limit()
-                raise DiskFault(log.fault)
-            if not log.commit_once():
-                return
+            try:
+                more = log.commit_once()
+            except DiskFault as fault:
+                if not _is_full(fault) or (
+                    self._freed_bytes and self.limits.free_bytes() < self._freed_bytes
+                ):
+                    raise
+                before = log.disk_bytes
+                if not self._free_one():
+                    raise
+                self._freed_bytes += max(1, before - log.disk_bytes)
+            else:
+                self._freed_bytes = 0
+                return more
+
+    def _make_room(self) -> bool:
+        """Let go until there is room; False when nothing more may go."""
+        while self.limits.over():
+            if not self._free_one():
+                return False
+        return True
+
+    def _free_one(self) -> bool:
+        """Let go of what is to go first; False when nothing may."""
+        delivered = next(iter(self._delivered()), None)
+        if delivered is not None:
+            self._drop_delivered(delivered)
+            return True
+        if not self.limits.any:
+            return False  # nobody asked for a limit: then a full disk is no reason to lose anything
+        for lane in (NORMAL, ALARM):
+            if self._options.policy(lane) == "drop_oldest" and self._free_oldest(lane):
+                return True
+        # There is no room for writing one lane of a segment anew.
+        whole = all(self._options.policy(lane) == "drop_oldest" for lane in LANES)
+        return whole and any(self._give_up(each, LANES, _OLDEST) for each in self._sealed())
+
+    def _drop_newest(self, log: Log) -> bool:
+        """Give up what is to be written next, of the lanes whose policy allows it; False when none does."""
+        flight = [(record_id, raw, ALARM if is_alarm(raw) else NORMAL) for record_id, raw in log.flight()]
+        dropping = [lane for lane in LANES if self._options.policy(lane) != "block"]
+        losses = []
+        for lane in dropping:
+            ids = [record_id for record_id, _, its in flight if its == lane]
+            if ids:
+                loss = Loss(ids[0], ids[-1], len(ids), _NEWEST)
+                losses.append(Lost(log.table, loss, lane))
+        if not losses:
+            return False
+        self._db.ledger.add_all(losses)
+        log.keep_of_flight([(record_id, raw) for record_id, raw, lane in flight if lane not in dropping])
+        return True
+
+    # -- what goes by itself
 
     def trim(self) -> None:
-        """Let go of delivered segments whose time is over.
+        """Let go of what is too old: delivered segments, and undelivered ones where there is a maximum age.
 
         Raises:
             DiskFault: The disk refused.
         """
-        now_s = self._options.clock.now().timestamp()
-        while True:
-            oldest = self._oldest_delivered()
-            if oldest is None:
-                return
-            path = f"{self._readings.directory}/{oldest.name}"
-            try:
-                age_s = now_s - self._options.fs.modified_s(path)
-            except OSError:
-                return
-            if age_s < self._options.keep_delivered_s:
-                return
-            self._drop(self._readings, oldest)
+        for segment in self._delivered():
+            if (
+                not self._ages.over(segment, self._options.keep_delivered_s)
+                and not self.limits.short_of_reserve()
+            ):
+                break
+            self._drop_delivered(segment)
+        max_age_s = self._options.max_age_s
+        if max_age_s is None:
+            return
+        self._ages.roll(max_age_s)
+        for segment in self._sealed():
+            if self._ages.surely_over(segment, max_age_s):
+                self._give_up(segment, LANES, "too old")
 
-    # -- how much there is
+    def _delivered(self) -> list[Segment]:
+        """Sealed segments that nobody needs any more, oldest first."""
+        done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
+        deleted = self._readings.deleted
+        return [
+            each
+            for each in self._sealed()
+            if done.covers(each.base, each.last)
+            or (deleted and deleted.count_within(each.base, each.last) == each.count)
+        ]
 
-    def _over(self) -> bool:
-        options = self._options
-        if (
-            options.quota_bytes is not None
-            and self._readings.disk_bytes + self._readings.flight_bytes > options.quota_bytes
-        ):
-            return True
-        if options.reserve_bytes:
+    def _sealed(self) -> list[Segment]:
+        """All segments but the last, which carries the high-water mark."""
+        with self._readings.lock:
+            return self._readings.segments[:-1]
+
+    # -- giving up
+
+    def _free_oldest(self, lane: str) -> bool:
+        """Give up the oldest readings of a lane that are in a sealed segment; False when there are none.
+
+        When the disk has no room for writing the alarms among them anew, a segment without any goes instead.
+        """
+        done = self._consumers.done(lane)
+        no_room = False
+        for segment in self._sealed():
+            if done.covers(segment.base, segment.last) or not _may_have(segment, lane):
+                continue
             try:
-                free = options.fs.free_bytes(self._db.path)
-            except OSError:
-                return False  # writing will tell
-            return free < options.reserve_bytes
+                if self._give_up(segment, (lane,), _OLDEST, unlink_only=no_room):
+                    return True
+            except DiskFault as fault:
+                if no_room or not _is_full(fault):
+                    raise
+                no_room = True
         return False
 
-    def _limit(self) -> str:
-        options = self._options
-        if options.quota_bytes is not None:
-            return f"the quota of {options.quota_bytes:,} bytes is used up by readings not delivered yet"
-        return f"less than {options.reserve_bytes:,} bytes are free on the disk"
+    def _give_up(
+        self, segment: Segment, lanes: Sequence[str], why: str, *, unlink_only: bool = False
+    ) -> bool:
+        """Let the undelivered readings of some lanes go from a segment; False when it has none.
 
-    # -- making room
-
-    def _make_room(self, log: Log) -> bool:
-        """Unlink until there is room; False when nothing more may go."""
-        while self._over():
-            segment = self._oldest_delivered()
-            if segment is None and self._options.full == "drop_oldest":
-                segment = self._oldest(log)
-                if segment is not None:
-                    self._enter_loss(log, segment)
-            if segment is None:
+        Raises:
+            DiskFault: The disk refused; nothing happened, or it will have at the next opening.
+        """
+        log = self._readings
+        with log.io:
+            if segment not in log.segments:
                 return False
+            try:
+                records = live_records(log, segment)
+            except FileNotFoundError as error:
+                log.mend(segment, error)
+                return True
+            except (DamagedSegment, OSError) as error:
+                return self._give_up_unreadable(segment, why, error)
+            losses = self._losses(segment, records, lanes, why)
+            if not losses:
+                return False
+            owed = [record for record in records if record.lane not in lanes and self._is_owed(record)]
+            if not owed:
+                self._give_up_file(log, segment, [record.id for record in records], losses)
+            elif not unlink_only:
+                thin(self._db, log, segment, owed, losses)
+                self._consumers.recount()
+            return not (owed and unlink_only)
+
+    def _is_owed(self, record: LiveRecord) -> bool:
+        return record.id not in self._consumers.done(record.lane)
+
+    def _losses(
+        self, segment: Segment, records: Sequence[LiveRecord], lanes: Sequence[str], why: str
+    ) -> list[Lost]:
+        """What giving up some lanes of a segment costs: as much as not everybody has."""
+        losses = []
+        for lane in lanes:
+            ids = [record.id for record in records if record.lane == lane]
+            done_by = self._consumers.done_by(lane)
+            for low, high in self._consumers.done(lane).missing_within(segment.base, segment.last):
+                lost = ids[bisect_left(ids, low) : bisect_right(ids, high)]
+                if lost:
+                    of = {name: sum(each not in done for each in lost) for name, done in done_by.items()}
+                    losses.append(Lost(self._readings.table, Loss(low, high, len(lost), why), lane, of))
+        return losses
+
+    def _give_up_file(self, log: Log, segment: Segment, ids: Sequence[int], losses: Sequence[Lost]) -> None:
+        """Enter what is lost with a file, and hide what is in it, in one step; then unlink it."""
+        with log.io:
+            tombstones = RangeSet(log.deleted)
+            for record_id in ids:
+                tombstones.add(record_id, record_id)
+            with self._db.ledger.entering(losses) as rows:
+                self._journal.put([*rows, (DELETED, log.table, list(tombstones))])
+            with log.lock:
+                log.deleted = tombstones
+                log.version += 1
+            self._drop(log, segment)
+
+    def _give_up_unreadable(self, segment: Segment, why: str, error: DamagedSegment | OSError) -> bool:
+        """Whatever keeps it from being read or mended, it must go: then its own count has to do."""
+        log = self._readings
+        try:
+            log.mend(segment, error)
+        except DiskFault:
+            low = max(segment.base, self._consumers.lowest_mark() + 1)
+            count = min(segment.count, segment.last - low + 1)
+            self._db.ledger.add(log.table, Loss(low, segment.last, count, why), once=True)
             self._drop(log, segment)
         return True
 
-    def _oldest(self, log: Log) -> Segment | None:
-        """The oldest segment, when it is not the last."""
-        with log.lock:
-            return log.segments[0] if len(log.segments) > 1 else None
-
-    def _oldest_delivered(self) -> Segment | None:
-        oldest = self._oldest(self._readings)
-        if oldest is None or not self._consumers.names():
-            return None
-        return oldest if oldest.last <= self._consumers.lowest_mark() else None
-
-    def _enter_loss(self, log: Log, segment: Segment) -> None:
-        low = (
-            max(segment.base, self._consumers.lowest_mark() + 1) if self._consumers.names() else segment.base
-        )
-        # Whatever keeps it from being read, it must go: then its own count has to do.
-        try:
-            count = log.count(low, segment.last)
-            alarms = log.reader.raw(segment).count(_ALARM)
-        except (DiskFault, DamagedSegment, OSError):
-            count, alarms = segment.count, 0
-        self._db.ledger.add(
-            log.table, Loss(low, segment.last, count, "full: oldest dropped"), alarms=min(alarms, count)
-        )
+    def _drop_delivered(self, segment: Segment) -> None:
+        self._consumers.remember(segment.base, segment.last)  # else it would be missed after a crash
+        self._drop(self._readings, segment)
 
     def _drop(self, log: Log, segment: Segment) -> None:
         try:
@@ -144,20 +291,27 @@ class Retention:
         if log is self._readings:
             self._consumers.recount()
 
-    def _drop_newest(self, log: Log) -> None:
-        flight = log.flight()
-        loss = Loss(flight[0][0], flight[-1][0], len(flight), "full: newest dropped")
-        alarms = sum(_ALARM in document for _, document in flight)
-        self._db.ledger.add(log.table, loss, alarms=alarms)
-        log.skip_flight()
-
     def _bound_dead_letters(self, log: Log) -> None:
         if log.table != "dead_letters":
             return
         while log.disk_bytes > self._options.dead_letter_bytes_max:
-            segment = self._oldest(log)
-            if segment is None:
-                return
+            with log.lock:
+                if len(log.segments) < 2:  # noqa: PLR2004 (the last one stays)
+                    return
+                segment = log.segments[0]
             loss = Loss(segment.base, segment.last, segment.count, "dead letters full: oldest dropped")
-            self._db.ledger.add(log.table, loss)
+            self._db.ledger.add(log.table, loss, once=True)
             self._drop(log, segment)
+
+
+def _may_have(segment: Segment, lane: str) -> bool:
+    """Whether a segment may have records of a lane, as far as is known without reading it."""
+    if segment.alarms is None:
+        return True
+    return segment.alarms.count > 0 if lane == ALARM else segment.alarms.count < segment.count
+
+
+def _is_full(fault: DiskFault) -> bool:
+    """Whether the disk refused because it has no room."""
+    cause = fault.__cause__
+    return isinstance(cause, OSError) and cause.errno in {ENOSPC, EDQUOT}

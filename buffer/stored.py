@@ -7,8 +7,9 @@ needs both takes `io` first.
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from buffer.blocks import Block, Records, bare, first_id, last_id
@@ -20,7 +21,7 @@ from buffer.layout import lines, record_ids
 from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss, Recovered, Recovery, losses_of, salvage
+from buffer.recovery import NOT_JSON, Loss, Recovered, Recovery, losses_of, salvage
 from buffer.segment import (
     DamagedSegment,
     Position,
@@ -64,6 +65,7 @@ class StoredRecords:
         quarantine: Quarantine,
         on_loss: Callable[[str, Loss], None],
         look: Callable[[], object],
+        issued: int = 0,
     ) -> None:
         """Recover the table's directory.
 
@@ -75,6 +77,7 @@ class StoredRecords:
             quarantine: Takes damaged files.
             on_loss: Is told of records that cannot be read any more.
             look: Raises DiskFault when the whole buffer is somewhere else, so that nothing in it is lost.
+            issued: Ids up to here were handed out, though no file may say so.
 
         Raises:
             OSError: The directory cannot be made or listed.
@@ -95,12 +98,12 @@ class StoredRecords:
         self._sealed_bytes: int | None = None
         self.reader = SegmentReader(fs, self.directory, table)
         fs.make_directory(self.directory)
-        self.recovered = self._recover()
+        self.recovered = self._recover(issued)
         self.segments = self.recovered.segments
         self.durable_id = self.recovered.next_id - 1
 
-    def _recover(self) -> Recovered:
-        return Recovery(self._fs, self.directory, self.table, self.set_aside).run()
+    def _recover(self, issued: int) -> Recovered:
+        return Recovery(self._fs, self.directory, self.table, self.set_aside, issued).run()
 
     def set_aside(self, name: str) -> None:
         """Move a file to the quarantine.
@@ -109,6 +112,20 @@ class StoredRecords:
             OSError: It cannot be moved.
         """
         self._quarantine.take(f"{self.directory}/{name}", f"{directory_name(self.table)}.{name}")
+
+    @property
+    def lowest_id(self) -> int:
+        """No record has a lower one any more."""
+        with self.lock:
+            return self.segments[0].base if self.segments else self.durable_id + 1
+
+    def holes(self) -> Iterator[tuple[int, int]]:
+        """The ids between those of its files, as ranges."""
+        with self.lock:
+            bounds = [(segment.base, segment.last) for segment in self.segments]
+        for (_, last), (base, _) in pairwise(bounds):
+            if last + 1 < base:
+                yield last + 1, base - 1
 
     # -- reading
 
@@ -225,7 +242,7 @@ class StoredRecords:
             for each in here:
                 if each not in self.deleted:
                     self.deleted.add(each, each)
-                    self._on_loss(self.table, Loss(each, each, 1, "not JSON"))
+                    self._on_loss(self.table, Loss(each, each, 1, NOT_JSON))
 
     def _read_lines(
         self, segment: Segment, low: int, n: int, bytes_max: int | None, position: Position | None
@@ -297,7 +314,7 @@ class StoredRecords:
                     return
             newer = self._newest_file(segment.base)
             if newer is not None:
-                self.replace(segment, newer)
+                self.replace([each for each in self.segments if newer.base <= each.base <= newer.last], newer)
                 return
             with self.lock:
                 self.segments.remove(segment)
@@ -334,7 +351,8 @@ class StoredRecords:
     def _newest_file(self, base: int) -> Segment | None:
         """What the directory has for a base: a change may have been carried out only in part."""
         names = [parse_sealed(name) for name in self._fs.list_directory(self.directory)]
-        found = max((n for n in names if n and n.base == base), key=lambda name: name.rev, default=None)
+        covering = (n for n in names if n and n.base <= base <= n.last)
+        found = max(covering, key=lambda name: name.rev, default=None)
         return None if found is None else Segment(found.base, found.last, found.count, -1, found.rev, found)
 
     def _rewrite_damaged(self, segment: Segment) -> None:
@@ -464,21 +482,26 @@ class StoredRecords:
                 last=segment.last,
                 cursor=min(good.cursor, self.cursor()),
             )
+            # First: after a crash between the two, the new file would not show what the damage cost.
+            losses = losses_of(good.ids, segment, good.losses)
+            kept = {record_id for record_id, _ in records}
+            losses += [Loss(each, each, 1, NOT_JSON) for each, _ in intact if each not in kept]
+            for loss in losses:
+                self._on_loss(self.table, loss)
             self._fs.close(create_durably(self._fs, self.directory, str(name), data))
             self.bytes_written += len(data)
             # A new object, since readers may be at work with the old one.
-            self.replace(segment, Segment(name.base, name.last, name.count, -1, name.rev, name))
+            self.replace([segment], Segment(name.base, name.last, name.count, -1, name.rev, name))
             self.set_aside(old)
-        losses = losses_of(good.ids, segment, good.losses)
-        kept = {record_id for record_id, _ in records}
-        losses += [Loss(each, each, 1, "not JSON") for each, _ in intact if each not in kept]
-        for loss in losses:
-            self._on_loss(self.table, loss)
 
-    def replace(self, old: Segment, new: Segment) -> None:
-        """Another file took the place of a segment's."""
+    def replace(self, old: Sequence[Segment], new: Segment) -> None:
+        """Another file took the place of those of adjacent segments. Fine when there are none of these."""
+        if not old:
+            return
         with self.lock:
-            self.segments[self.segments.index(old)] = new
+            at = self.segments.index(old[0])
+            assert self.segments[at : at + len(old)] == list(old)
+            self.segments[at : at + len(old)] = [new]
             self._sealed_bytes = None
             self.version += 1
 

@@ -320,7 +320,7 @@ def _state_problems(inspection: Inspection) -> Iterator[str]:
         for name in filter(is_journal, sorted(names)):
             data = inspection.settled(lambda name=name: read(name))  # type: ignore[misc]
             frames = scan(data)
-            if not as_written(data, frames) or data[frames[-1].end :] != TAIL:
+            if not as_written(data, frames) or data[frames[-1].end :].rstrip(b" ") != TAIL:
                 yield (
                     f"{name} {_what(data)}: what was acknowledged may be sent again, and what else was noted there"
                     " be older than it was"

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from agent.buffer_watch import BufferWatch, lost_by_reason
+from agent.buffer_watch import BufferWatch
 from agent.composition.deliveries import Deliveries
 from agent.composition.parts import BACKEND_ID, device_id_of, open_buffer, socket_path
 from agent.composition.processing import Processing
@@ -54,7 +54,7 @@ class Agent:
         self._started_at = spine.clock.now()
         self._version = version()
         self.device_id = device_id_of(config)
-        self.buffer = open_buffer(config)
+        self.buffer = open_buffer(config, clock_trusted=self._knows_the_time)
         self._storage = StorageLayerFactory(spine).create_storage_manager()
         self._time = Timekeeping(self.buffer, spine)
         collection = CollectionLayerFactory(spine, sink=self._take_in)
@@ -70,6 +70,9 @@ class Agent:
             collection.create_collection_manager(), self._processing, self.buffer, self._time, spine
         )
         self._deliveries = Deliveries(self.device_id, self.buffer, self._time, spine)
+
+    def _knows_the_time(self) -> bool:
+        return self._time.watch.synchronised.is_set()
 
     async def _take_in(self, data: CollectedData) -> str | None:
         return await self._processing.take_in(data)
@@ -179,7 +182,7 @@ class Agent:
             stored=statistics.stored_count,
             usage_bytes=statistics.storage_usage_bytes,
             dead_letters=await asyncio.to_thread(self._count_dead_letters),
-            lost=lost_by_reason(self.buffer.database.ledger),
+            lost=self.buffer.database.ledger.lost(),
             fault=self.buffer.fault,
         )
 

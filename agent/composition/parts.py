@@ -85,8 +85,13 @@ def read_values(codec: Codec) -> Callable[[bytes], list[dict[str, bool | int | f
     return lambda raw: [decoded.values for decoded in codec(raw)]
 
 
-def open_buffer(config: AgentConfig) -> TinyDBBuffer:
-    """The buffer of a configuration, not yet connected."""
+def open_buffer(config: AgentConfig, *, clock_trusted: Callable[[], bool] = lambda: True) -> TinyDBBuffer:
+    """The buffer of a configuration, not yet connected.
+
+    Args:
+        config: The whole configuration.
+        clock_trusted: Whether the wall clock is known to be right.
+    """
     buffer = config.buffer
     return TinyDBBuffer(
         BACKEND_ID,
@@ -97,5 +102,8 @@ def open_buffer(config: AgentConfig) -> TinyDBBuffer:
         window_s=buffer.window,
         keep_delivered_s=buffer.keep_delivered,
         quota_bytes=buffer.quota,
-        full=buffer.full,
+        reserve_bytes=buffer.reserve,
+        max_age_s=buffer.max_age,
+        full=buffer.full.model_dump(),
+        clock_trusted=clock_trusted,
     )

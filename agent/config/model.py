@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from agent.config.spoilt import SOCKET_NAME
-from collectors.units import DurationS, SizeBytes
+from collectors.units import DurationS, SizeBytes, parse_size
 from drivers.codecs import CODECS, CodecChoice
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -25,6 +25,28 @@ def _enough(quota: int) -> int:
     if quota < QUOTA_BYTES_MIN:
         raise ValueError("should be 8 MiB or more")
     return quota
+
+
+_POLICIES: Final = ("drop_oldest", "drop_newest", "block")
+
+
+class FullByLane(BaseModel):
+    """What happens to the readings of each lane when there is no room."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    normal: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
+    alarm: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
+
+
+def _by_lane(full: Any) -> Any:
+    """One policy is that of both lanes."""
+    if isinstance(full, dict | FullByLane):
+        return full
+    if full not in _POLICIES:
+        raise ValueError(
+            "should be 'drop_oldest', 'drop_newest' or 'block', or a table of these for `normal` and `alarm`"
+        )
+    return {"normal": full, "alarm": full}
 
 
 def _a_path(path: Path) -> Path:
@@ -90,7 +112,12 @@ class BufferConfig(Section):
     window: Annotated[DurationS, Field(le=3600)] = 1.0
     """Seconds a reading nobody waits for may gather before its commit; what a power cut can cost."""
     quota: Annotated[SizeBytes, AfterValidator(_enough)] | None = None
-    full: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
+    """Bytes that readings may take; unset, as many as the reserve leaves."""
+    reserve: Annotated[int, BeforeValidator(parse_size), Field(ge=0)] = 64 << 20
+    """Bytes of the disk that stay free for others; at most a tenth of it."""
+    max_age: DurationS | None = None
+    """Seconds that undelivered readings are kept; unset, until they are delivered."""
+    full: Annotated[FullByLane, BeforeValidator(_by_lane)] = FullByLane()
     keep_delivered: DurationS = 7 * 86400.0
     """Seconds that delivered readings stay for local history."""
 

@@ -1,9 +1,9 @@
 import logging
-from typing import Any
+from collections import Counter
 
 import pytest
 
-from agent.buffer_watch import BufferWatch, lost_by_reason
+from agent.buffer_watch import BufferWatch
 from agent.spine.spine import open_spine
 from collectors.enums import ErrorType
 from collectors.interfaces import IErrorHandler
@@ -14,10 +14,10 @@ class Buffer:
     fault: str | None = None
 
     def __init__(self) -> None:
-        self.entries: list[tuple[int, dict[str, Any]]] = []
+        self.lost_by_reason: Counter[str] = Counter()
 
-    def items(self) -> list[tuple[int, dict[str, Any]]]:
-        return self.entries
+    def lost(self) -> Counter[str]:
+        return +self.lost_by_reason
 
 
 class Heard(IErrorHandler):
@@ -60,17 +60,12 @@ async def test_losses_are_told_by_reason_and_a_loss_that_goes_on_is_no_flood() -
     async with open_spine() as spine:
         buffer, heard = Buffer(), Heard()
         spine.errors.add_handler(heard)
-        buffer.entries = [
-            (1, {"count": 399, "why": "damaged"}),
-            (2, {"count": 0, "why": "never issued"}),
-            (3, {"count": 1, "why": "quota"}),
-        ]
+        buffer.lost_by_reason.update({"damaged": 399, "never issued": 0, "quota": 1})
         watch = BufferWatch(buffer, buffer, "/card/buffer", spine)
         await watch.look()
         assert len(heard.messages) == 2
         assert heard.messages[0].startswith("399 records of /card/buffer are lost, 399 in all: damaged")
         for count in range(2, 50):
-            buffer.entries[2] = (3, {"count": count, "why": "quota"})
+            buffer.lost_by_reason["quota"] = count
             await watch.look()
         assert len(heard.messages) == 2
-        assert lost_by_reason(buffer) == {"damaged": 399, "quota": 49}

@@ -57,6 +57,7 @@ class FaultyDisk:
         self.fail_at: dict[int, int] = {}
         self.fail_when: Callable[[str], int | None] = lambda _: None
         self.free = 1 << 40
+        self.total = 1 << 41
         self.now_s = 1_700_000_000.0
 
     # -- faults
@@ -253,6 +254,9 @@ class FaultyDisk:
 
     def free_bytes(self, path: str) -> int:
         return self.free
+
+    def total_bytes(self, path: str) -> int:
+        return self.total
 
     def lock(self, path: str) -> int:
         self._locks[path] = File()

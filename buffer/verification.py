@@ -280,7 +280,7 @@ class _TableCheck:
         passing = [name for name in {*recovered.superseded} - high_water if name in names]
         if passing and not self._inspection.in_use:
             verdict.notes.append(
-                f"{len(passing)} files unfinished or superseded: the next start removes them"
+                f"unfinished or superseded files that the next start removes: {len(passing)}"
             )
         if self._inspection.journal.get(EDITS, self._table.table):
             verdict.notes.append("a change was decided on, and is finished at the next start")

@@ -193,7 +193,7 @@ def test_what_is_not_the_buffers_is_a_note(sound):
     notes = "\n".join(verdict.tables[0].notes)
     assert "notes.txt is not the buffer's" in notes
     assert "s.old is not the buffer's" in notes
-    assert "1 files unfinished or superseded" in notes
+    assert "unfinished or superseded files that the next start removes: 1" in notes
 
 
 def test_what_is_no_json_is_found_and_set_aside(before):

@@ -98,7 +98,7 @@ def test_a_damaged_buffer_is_verified_exported_repaired_and_sound(tmp_path: Path
     before, _ = said("verify", str(store), status=1)
     lost = "lost: 10 with ids 51 to 60, measured after 1970-01-01T00:49:00Z and before 1970-01-01T01:00:00Z"
     assert f"{lost}; not delivered yet" in before
-    assert "has 1 of 5 frames damaged; 30 records in it can be read" in before
+    assert "has 1 of 5 frames damaged; 30 records in it readable" in before
     assert "what to do: run `outstation buffer repair`" in before
     assert "records/s)" in before
     exported, told = said("export", str(store), status=1)
@@ -114,10 +114,10 @@ def test_a_damaged_buffer_is_verified_exported_repaired_and_sound(tmp_path: Path
     assert "it is sound: nothing was changed" in again
     after, _ = said("verify", str(store), status=0)
     assert "110 records in 3 segments" in after
-    assert "1 files are in the quarantine from earlier" in after
+    assert "in the quarantine from earlier: 1 file;" in after
     listed, _ = said("ls", str(store), status=0)
     assert "110 records in 3 segments" in listed
-    assert "quarantine: 1 damaged files" in listed
+    assert "quarantine: 1 damaged file," in listed
     assert kept.name in listed
     counted, _ = said("stats", str(store), status=0)
     assert "10 records lost" in counted

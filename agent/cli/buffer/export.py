@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
-from agent.cli.buffer.times import moment
+from agent.cli.buffer.words import moment
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.progress import Progress
 from buffer.export import Selected, TooManyColumns, to_csv, to_jsonl

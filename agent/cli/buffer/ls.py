@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.buffer.times import short_time
+from agent.cli.buffer.words import counted, short_time
 from agent.cli.exit_status import DONE
 from agent.cli.progress import Progress
 from agent.status.text import size
@@ -81,7 +81,8 @@ def _lines(
     for name, rows in tables.items():
         yield ""
         total = sum(row["size_bytes"] for row in rows)
-        yield f"{name}: {sum(row['count'] for row in rows):,} records in {len(rows)} segments, {size(total)}"
+        count = counted(sum(row["count"] for row in rows), "record")
+        yield f"{name}: {count} in {counted(len(rows), 'segment')}, {size(total)}"
         if rows:
             yield f"  {'first':>13} {'last':>13} {'count':>9} {'size':>9}  {'measured from':<20}  {'to':<20}  state"
         for row in rows:
@@ -92,7 +93,7 @@ def _lines(
     if quarantine:
         yield ""
         total = sum(file.size_bytes for file in quarantine)
-        yield f"quarantine: {len(quarantine)} damaged files, {size(total)}, kept for people to look at"
+        yield f"quarantine: {counted(len(quarantine), 'damaged file')}, {size(total)}, kept for people to look at"
         for file in quarantine:
             yield f"  {size(file.size_bytes):>9}  {short_time(time_text(file.modified_s)):<20}  {file.name}"
 

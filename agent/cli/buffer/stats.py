@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.buffer.times import short_time
+from agent.cli.buffer.words import counted, short_time
 from agent.cli.exit_status import DONE
 from agent.cli.progress import Progress
 from agent.status.text import size
@@ -98,39 +98,39 @@ def _rate(table: SeenTable, since: int) -> float | None:
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     used = ", in use" if report["in_use"] else ""
-    yield f"buffer      {report['path']}{used}"
+    yield f"buffer        {report['path']}{used}"
     if report["store_id"]:
-        yield f"identity    device {report['device_id'] or '(unnamed)'}, store {report['store_id']}"
+        yield f"identity      device {report['device_id'] or '(unnamed)'}, store {report['store_id']}"
     for table in report["tables"]:
         each = f", {table['bytes_a_record']:.0f} bytes each" if table["records"] else ""
         yield (
-            f"{table['table']:<12}{table['records']:,} records in {table['segments']} segments,"
-            f" {size(table['size_bytes'])}{each}"
+            f"{table['table']:<14}{counted(table['records'], 'record')} in"
+            f" {counted(table['segments'], 'segment')}, {size(table['size_bytes'])}{each}"
         )
         if table["measured_from"]:
             first, last = short_time(table["measured_from"]), short_time(table["measured_to"])
-            yield f"            measured from {first} to {last}"
+            yield f"              measured from {first} to {last}"
         if table["rate_hz"] is not None:
-            yield f"            {table['rate_hz']:.3g} a second, lately {table['rate_lately_hz'] or 0:.3g}"
+            yield f"              {table['rate_hz']:.3g} a second, lately {table['rate_lately_hz'] or 0:.3g}"
     for consumer in report["consumers"]:
         yield (
-            f"consumer    {consumer['name']}: {consumer['backlog']:,} waiting, everything up to id"
+            f"consumer      {consumer['name']}: {consumer['backlog']:,} waiting, everything up to id"
             f" {consumer['acknowledged_up_to']:,} acknowledged"
         )
     yield from _loss_lines(report)
     quarantine = report["quarantine"]
     if quarantine["files"]:
-        yield f"quarantine  {quarantine['files']} damaged files, {size(quarantine['size_bytes'])}"
+        yield f"quarantine    {counted(quarantine['files'], 'damaged file')}, {size(quarantine['size_bytes'])}"
 
 
 def _loss_lines(report: dict[str, Any]) -> Iterator[str]:
     if not report["ledger"] and not report["lost"]:
-        yield "ledger      nothing was lost"
+        yield "ledger        nothing was lost"
         return
-    yield f"ledger      {report['lost']:,} records lost"
+    yield f"ledger        {counted(report['lost'], 'record')} lost"
     for entry in report["ledger"]:
         lane = f" of the lane {entry['lane']}" if entry.get("lane") else ""
         yield (
-            f"            {entry['table']} {entry['first']:,} to {entry['last']:,}:"
+            f"              {entry['table']} {entry['first']:,} to {entry['last']:,}:"
             f" {entry['count']:,}{lane}, {entry['why']}"
         )

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.buffer.times import short_time
+from agent.cli.buffer.words import counted, short_time
 from agent.cli.exit_status import DONE, FAILED
 from agent.cli.progress import Progress
 from agent.status.text import size
@@ -35,9 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(_speed(verdict, elapsed_s))
         if not verdict.sound:
             print(_remedy(inspection))
-        elif inspection.quarantine():
+        elif kept := inspection.quarantine():
             print(
-                f"{len(inspection.quarantine())} files are in the quarantine from earlier: `outstation buffer ls`"
+                f"in the quarantine from earlier: {counted(len(kept), 'file')}; `outstation buffer ls` lists them"
             )
     return DONE if verdict.sound else FAILED
 
@@ -52,7 +52,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
     for table in verdict.tables:
         damaged = f", {len(table.damages)} damaged" if table.damages else ""
         yield (
-            f"{table.table}: {table.records:,} records in {table.segments} segments,"
+            f"{table.table}: {counted(table.records, 'record')} in {counted(table.segments, 'segment')},"
             f" {size(table.size_bytes)}{damaged or ', sound'}"
         )
         for damage in table.damages:
@@ -64,7 +64,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _damage(damage: Damage) -> Iterator[str]:
-    yield f"  {damage.file} {damage.what}; {damage.intact:,} records in it can be read"
+    yield f"  {damage.file} {damage.what}; {counted(damage.intact, 'record')} in it readable"
     for lost in damage.lost:
         yield f"    lost: {_lost(lost)}"
     if not damage.lost:

@@ -6,11 +6,12 @@ import asyncio
 import json
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
 from agent.composition import create_source, find_codec
+from agent.processors.decode import named
 from collectors import metadata_keys
 from collectors.clock import SystemClock
 
@@ -67,6 +68,13 @@ def _line(data: CollectedData, find: Callable[[str, str], Codec]) -> str:
         decoded = find(data.source_id, data.data_format)(data.raw_data)
     except ValueError as error:
         return f"{stamp}  GARBAGE  {error}: {data.raw_data[:80]!r}"
-    tags = data.metadata.get(metadata_keys.TAGS)
-    where = f"  {json.dumps(tags)}" if tags else ""
-    return "\n".join(f"{stamp}  {json.dumps(item.values, ensure_ascii=False)}{where}" for item in decoded)
+    return "\n".join(f"{stamp}  {_said(item.values, item.tags, data)}" for item in decoded)
+
+
+def _said(values: dict[str, Any], tags: dict[str, str], data: CollectedData) -> str:
+    """Values and tags as a reading would have them."""
+    tags = {**data.metadata.get(metadata_keys.TAGS, {}), **tags}
+    if (metric := data.metadata.get(metadata_keys.METRIC)) is not None:
+        values, _, tags = named(values, {}, tags, metric)
+    where = f"  {json.dumps(tags, ensure_ascii=False)}" if tags else ""
+    return f"{json.dumps(values, ensure_ascii=False)}{where}"

@@ -164,7 +164,7 @@ class Decode(IProcessor):
             values, units = decoded.values, decoded.units
             own_tags = {**tags, **decoded.tags} if decoded.tags else tags
             if metric is not None:
-                values, units, own_tags = _named(values, units, own_tags, metric)
+                values, units, own_tags = named(values, units, own_tags, metric)
             readings.append(
                 Reading(
                     source=data.source_id,
@@ -195,7 +195,7 @@ class Decode(IProcessor):
         return {"t": sensor_t, "clock": ClockQuality.SYNCED}
 
 
-def _named(
+def named(
     values: dict[str, bool | int | float | str], units: dict[str, str], tags: dict[str, str], metric: str
 ) -> tuple[dict[str, bool | int | float | str], dict[str, str], dict[str, str]]:
     """Values, units and tags, with the name that the source knows for the value that the frame does not name.

@@ -18,6 +18,7 @@ from collectors.clock import SystemClock
 from drivers.mqtt.presets import PRESETS
 from drivers.transport.mqtt import MqttConnection, options_from_url
 from tests.rigs.mosquitto import Mosquitto
+from tests.rigs.programs import run_command
 
 CONFIG = '[device]\nid = "pi"\n[[source]]\nid = "house"\ndriver = "mqtt"\nurl = "{url}"\npreset = "{preset}"\n{more}\n'
 
@@ -167,3 +168,18 @@ def test_a_preset_that_there_is_not_is_told(tmp_path):
         ConfigurationError, match=r"source\[0\]\.preset: should be 'zigbee2mqtt', 'tasmota' or 'esphome'"
     ):
         config_of(tmp_path, "tasmotta")
+
+
+async def test_read_prints_values_by_the_names_of_their_topics(tmp_path):
+    with Mosquitto() as broker:
+        await asyncio.to_thread(config_of, tmp_path, "esphome", broker.url)
+        reading = asyncio.create_task(
+            asyncio.to_thread(
+                run_command, "read", "house", "-n", "1", "--config", tmp_path / "outstation.toml"
+            )
+        )
+        async with MqttConnection(options_from_url(broker.url)) as devices:
+            while not reading.done():
+                await devices.publish("hall/sensor/temperature/state", b"21.5")
+                await asyncio.sleep(0.05)
+    assert '{"temperature": 21.5}' in reading.result().stdout

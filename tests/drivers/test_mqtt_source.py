@@ -450,6 +450,36 @@ async def test_a_shared_subscription(broker):
     await source.disconnect()
 
 
+@PROTOCOLS
+async def test_two_that_share_a_subscription_get_each_message_once_together(broker, protocol):
+    ours, other = (
+        make(broker, protocol=protocol, client_id=name, topics=["$share/pis/sensors/{room}"]) for name in "ab"
+    )
+    await ours.connect()
+    await other.connect()
+    total, got = 60, {"a": [], "b": []}
+
+    async def take_all(name, source):
+        while True:
+            item = await source.collect()
+            acknowledge(source, [item])
+            assert item.metadata[TAGS] == {"topic": "sensors/hall", "room": "hall"}
+            got[name].append(item.raw_data)
+
+    taking = [asyncio.ensure_future(take_all(*each)) for each in (("a", ours), ("b", other))]
+    await publish(broker, *(b"%d" % number for number in range(total)), topic="sensors/hall")
+    async with asyncio.timeout(10):
+        while len(got["a"]) + len(got["b"]) < total:
+            await asyncio.sleep(0.01)
+    for task in taking:
+        task.cancel()
+    assert sorted(got["a"] + got["b"]) == sorted(b"%d" % number for number in range(total))
+    assert got["a"]
+    assert got["b"]
+    await ours.disconnect()
+    await other.disconnect()
+
+
 async def test_several_topics(broker):
     source = make(broker, topics=["a/+/x", "b/#"])
     await source.connect()

@@ -19,6 +19,7 @@ Key = tuple[str, str, int]
 
 _NOT_MEASURED = frozenset({"origin"})
 """Fields of a stored reading that stay on the device."""
+_CORRECTED = frozenset({"t", "clock", "t_error"})
 
 
 @dataclass(slots=True)
@@ -49,8 +50,13 @@ class Verdict:
 
 
 def _content(document: dict[str, Any]) -> bytes:
-    """What was measured, in a form that compares."""
-    return to_json({key: document[key] for key in sorted(document) if key not in _NOT_MEASURED})
+    """What was measured, in a form that compares.
+
+    A time that a clock said which was not synchronised is corrected on the way; the moment that cannot be wrong,
+    boot and uptime, stays.
+    """
+    left_out = _NOT_MEASURED if document.get("clock") is None else _NOT_MEASURED | _CORRECTED
+    return to_json({key: document[key] for key in sorted(document) if key not in left_out})
 
 
 def received(database: Path) -> Iterator[tuple[Key, str, dict[str, Any]]]:

@@ -34,6 +34,14 @@ def test_the_origin_stays_on_the_device():
     assert judge([(key, document | {"origin": ["c", 1, "aa"]})], rows((key, document))).proven
 
 
+def test_a_time_that_was_corrected_on_the_way_is_no_alteration_and_one_that_was_right_is():
+    key, document = reading(1)
+    sent = document | {"t": 99.0, "clock": "corrected", "t_error": 0.1}
+    assert judge([(key, document | {"clock": "estimated"})], rows((key, sent))).proven
+    assert judge([(key, document)], rows((key, sent))).altered == 1
+    assert judge([(key, document | {"clock": "estimated"})], rows((key, sent | {"up": 11}))).altered == 1
+
+
 def test_nothing_proves_nothing():
     assert not judge([], []).proven
 

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -242,11 +243,12 @@ class Inspection:
         Raises:
             OSError: They cannot be listed.
         """
-        directory = f"{self.path}/.quarantine"
-        return [
-            QuarantinedFile(name, self.size(f"{directory}/{name}"), self.fs.modified_s(f"{directory}/{name}"))
-            for name in Quarantine(self.fs, directory).names()
-        ]
+        directory, found = f"{self.path}/.quarantine", []
+        for name in Quarantine(self.fs, directory).names():
+            path = f"{directory}/{name}"
+            with suppress(FileNotFoundError):  # it made room for another one
+                found.append(QuarantinedFile(name, self.size(path), self.fs.modified_s(path)))
+        return found
 
     def size(self, path: str) -> int:
         """How many bytes a file has.

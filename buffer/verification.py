@@ -5,6 +5,7 @@ buffer do it with: what is stated here is what they lose.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
@@ -259,8 +260,11 @@ class _TableCheck:
             losses = [each for each in recovered.losses if each.count and base <= each.first < following]
             faults = [each for each in recovered.faults if each.startswith(active_name(base))]
             faults = [fault for fault in faults if "stays as it is" not in fault]
-            data = self._table.unsealed(active_name(base))
-            if losses or faults or not as_written(data, scan(data)):
+            try:
+                data = self._table.unsealed(active_name(base))
+            except FileNotFoundError:  # it was sealed meanwhile, or replaced by what could be salvaged of it
+                data = b""
+            if losses or faults or (data and not as_written(data, scan(data))):
                 left = self._table.first_segment(base)
                 intact = left.count if left is not None and left.base == base else 0
                 self._damaged(Damage(self._table.table, active_name(base), _what(data), intact), losses)
@@ -318,7 +322,10 @@ def _state_problems(inspection: Inspection) -> Iterator[str]:
     names = fs.list_directory(directory)
     if inspection.journal.damaged:
         for name in filter(is_journal, sorted(names)):
-            data = inspection.settled(lambda name=name: read(name))  # type: ignore[misc]
+            try:
+                data = inspection.settled(lambda name=name: read(name))  # type: ignore[misc]
+            except FileNotFoundError:  # a newer one took its place meanwhile
+                continue
             frames = scan(data)
             if not as_written(data, frames) or data[frames[-1].end :].rstrip(b" ") != TAIL:
                 yield (
@@ -332,5 +339,6 @@ def _state_problems(inspection: Inspection) -> Iterator[str]:
         )
     for name in names:
         checksum = twin_checksum(name)
-        if checksum is not None and crc32(read(name)) != checksum:
-            yield f"{name}: the second copy of the identity is damaged; the first one counts"
+        with suppress(FileNotFoundError):  # a newer one took its place meanwhile
+            if checksum is not None and crc32(read(name)) != checksum:
+                yield f"{name}: the second copy of the identity is damaged; the first one counts"

@@ -67,6 +67,7 @@ from buffer.errors import (
     UnknownRecord,
 )
 from buffer.identity import Identity
+from buffer.ledger import Ledger
 from buffer.options import BufferOptions
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Identity",
     "IdsExhausted",
     "InvalidDocument",
+    "Ledger",
     "NoBuffer",
     "Record",
     "StateTable",

@@ -698,6 +698,7 @@ class BufferDB(TinyDB):
             DiskFault: The disk refused; it is still there.
         """
         self._consumers.forget(name)
+        self.ledger.forget(name)
 
     @property
     def bytes_written(self) -> int:

@@ -12,6 +12,7 @@ from agent.spine.errors import STORAGE, SYNC
 from agent.status.report import UpstreamStatus
 from agent.supervisor import supervise
 from agent.sync.dead_letters import BufferDeadLetters
+from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
 from buffer import StoreError
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from agent.composition.timekeeping import Timekeeping
     from agent.config import UpstreamConfig
     from agent.spine.spine import Spine
+    from agent.sync.losses import Entry
     from agent.sync.sender import Sender
-    from buffer import Batch, TinyDBBuffer
+    from buffer import Batch, Ledger, TinyDBBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,26 @@ class _Delivery:
     task_id: str
     sender: Sender[Batch] | None = None
     """None until its consumer is durable."""
+
+
+class _LossFeed:
+    """The ledger's entries that one upstream does not know yet."""
+
+    def __init__(self, ledger: Ledger, name: str) -> None:
+        self._ledger = ledger
+        self._name = name
+
+    async def begin(self) -> None:
+        """Keep entries until this upstream knows them."""
+        await asyncio.to_thread(self._ledger.feed, self._name)
+
+    async def untold(self) -> Sequence[Entry]:
+        """In the order of their versions."""
+        return self._ledger.untold(self._name)
+
+    async def told(self, version: int) -> None:
+        """It has all up to this version."""
+        await asyncio.to_thread(self._ledger.told, self._name, version)
 
 
 class Deliveries:
@@ -79,6 +101,7 @@ class Deliveries:
             DiskFault: The disk does not take the name of a new upstream.
         """
         consumer = await asyncio.to_thread(self._buffer.consumer, config.name)
+        losses = await self._losses(config) if config.options.tells_losses else None
         sender = create_sender(
             config.name,
             config.options,
@@ -87,9 +110,20 @@ class Deliveries:
             BufferDeadLetters(self._buffer),
             self._spine,
             self._time.correction(),
+            losses,
         )
         self._running[config.name].sender = sender
         await sender.run()
+
+    async def _losses(self, config: UpstreamConfig) -> LossTeller:
+        feed = _LossFeed(self._buffer.database.ledger, config.name)
+        await feed.begin()
+        return LossTeller(config.name, feed, self._identity_of)
+
+    def _identity_of(self, record_id: int) -> tuple[str, str]:
+        epochs = self._buffer.epochs
+        own = next((each for each in reversed(epochs) if 0 < record_id >= each.first_seq), epochs[-1])
+        return own.device_id, own.store_id
 
     async def _forget_removed(self, wanted: set[str]) -> None:
         """Keep nothing for an upstream that is configured no more: else its readings would stay for ever.

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.receiver.packs import Received, Refused
+from agent.receiver.packs import Received, ReceivedLosses, Refused
 
 if TYPE_CHECKING:
     from agent.receiver.store import ReadingStore
@@ -23,7 +23,7 @@ WAITING_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    pack: Received | Refused
+    pack: Received | ReceivedLosses | Refused
     done: asyncio.Future[None]
 
 
@@ -42,7 +42,7 @@ class Committer:
         self.fault: str | None = None
         """Why the last commit failed; None after one that did not."""
 
-    async def submit(self, pack: Received | Refused) -> asyncio.Future[None]:
+    async def submit(self, pack: Received | ReceivedLosses | Refused) -> asyncio.Future[None]:
         """Hand a pack over, once there is room. The future is done when it is durable, or raises StoreError."""
         while len(self._waiting) >= WAITING_MAX:
             self._room.clear()
@@ -79,9 +79,10 @@ class Committer:
 
     async def _write(self, group: list[_Waiting]) -> None:
         packs = [waiting.pack for waiting in group if isinstance(waiting.pack, Received)]
+        losses = [waiting.pack.told for waiting in group if isinstance(waiting.pack, ReceivedLosses)]
         refused = [waiting.pack for waiting in group if isinstance(waiting.pack, Refused)]
         try:
-            await self._store.write(packs, refused)
+            await self._store.write(packs, refused, losses)
         except OSError as error:
             self.fault = str(error)
             for waiting in group:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 from pydantic_core import to_json
 
-from agent.receiver.packs import PackTooLarge, unpack_aside
+from agent.receiver.packs import PackTooLarge, Received, ReceivedLosses, unpack_aside, unpack_losses
 from agent.receiver.store import StoreError
+from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.senml import NotSenML
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ class HttpReceiver:
             return _answer(415, error=f"Content-Encoding {encoding} is not understood: gzip or none")
         body = await request.read()  # beyond its limit it raises, and aiohttp answers 413
         try:
-            pack = await unpack_aside(body)
+            pack: Received | ReceivedLosses
+            if request.content_type == LOSSES:
+                pack = unpack_losses(body)
+            else:
+                pack = await unpack_aside(body)
         except PackTooLarge as error:
             return _answer(413, error=str(error))
         except NotSenML as error:

@@ -18,10 +18,24 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from agent.receiver.packs import PackTooLarge, Received, Refused, unpack_aside
+from agent.receiver.packs import (
+    PackTooLarge,
+    Received,
+    ReceivedLosses,
+    Refused,
+    unpack_aside,
+    unpack_losses,
+)
 from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import describe
-from agent.sync.acknowledgement import READINGS_FILTER, Acknowledgement, ack_topic, device_of, digest
+from agent.sync.acknowledgement import (
+    LEDGER_FILTER,
+    READINGS_FILTER,
+    Acknowledgement,
+    ack_topic,
+    device_of,
+    digest,
+)
 from agent.sync.senml import NotSenML
 from drivers.transport.mqtt import InboundMessage, MqttConnection, MqttError, MqttOptions, MqttRefused
 
@@ -47,7 +61,7 @@ _GROUP_MAX = 64
 @dataclass(frozen=True, slots=True)
 class _Underway:
     message: InboundMessage
-    pack: Received | Refused
+    pack: Received | ReceivedLosses | Refused
     committed: asyncio.Future[None]
 
 
@@ -78,6 +92,7 @@ class MqttReceiver:
             try:
                 async with MqttConnection(self._options, clock=self._clock) as connection:
                     await connection.subscribe(READINGS_FILTER, 1)
+                    await connection.subscribe(LEDGER_FILTER, 1)
                     self._backoff.established(self._clock.monotonic_s())
                     _log.info("receive: connected to %s", self._options.address)
                     failing = False
@@ -114,9 +129,13 @@ class MqttReceiver:
                 connection.acknowledge(item.message)
 
 
-async def _decoded(message: InboundMessage) -> Received | Refused:
+async def _decoded(message: InboundMessage) -> Received | ReceivedLosses | Refused:
+    pack: Received | ReceivedLosses
     try:
-        pack = await unpack_aside(message.payload)
+        if message.topic.endswith("/ledger"):
+            pack = unpack_losses(message.payload)
+        else:
+            pack = await unpack_aside(message.payload)
     except (NotSenML, PackTooLarge) as error:
         return _refused(message, str(error))
     if pack.device_id != device_of(message.topic):
@@ -135,7 +154,7 @@ async def _publish(connection: MqttConnection, group: Sequence[_Underway]) -> No
     acknowledgements: dict[tuple[str, str], Acknowledgement] = defaultdict(Acknowledgement)
     for item in group:
         topic = ack_topic(device_of(item.message.topic))
-        if isinstance(item.pack, Received):
+        if isinstance(item.pack, Received | ReceivedLosses):
             said = acknowledgements[topic, item.pack.store_id]
             said.store = item.pack.store_id
             said.acked.append(item.pack.bounds)

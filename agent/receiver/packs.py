@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 
 from agent.sync import senml
+from agent.sync.losses import ToldLosses
 from agent.sync.senml import NotSenML, ReceivedReading
 
 PACK_BYTES_MAX = 8 * 1024 * 1024
@@ -36,6 +37,28 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedLosses:
+    """What a device tells of its losses."""
+
+    told: ToldLosses
+
+    @property
+    def device_id(self) -> str:
+        """Whose they are."""
+        return self.told.device
+
+    @property
+    def store_id(self) -> str:
+        """Of which buffer."""
+        return self.told.store
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """How the message is acknowledged."""
+        return self.told.version, self.told.version, 0
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """One pack that is none."""
 
@@ -58,6 +81,21 @@ def unpack(payload: bytes, *, bytes_max: int = PACK_BYTES_MAX) -> Received:
         raise PackTooLarge(f"{len(payload)} bytes; the limit is {bytes_max}")
     readings = senml.decode(payload)
     return Received(readings[0].device_id, readings[0].store_id, readings)
+
+
+def unpack_losses(payload: bytes) -> ReceivedLosses:
+    """What a device tells of its losses.
+
+    Raises:
+        PackTooLarge: It is larger than a pack may be.
+        NotSenML: It is no such message.
+    """
+    if len(payload) > PACK_BYTES_MAX:
+        raise PackTooLarge(f"{len(payload)} bytes; the limit is {PACK_BYTES_MAX}")
+    try:
+        return ReceivedLosses(ToldLosses.model_validate_json(payload))
+    except ValueError as error:
+        raise NotSenML(f"no message of a loss ledger: {error}") from error
 
 
 async def unpack_aside(payload: bytes) -> Received:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from agent.receiver.packs import Received, Refused
+    from agent.sync.losses import ToldLosses
     from collectors.clock import Clock
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REJECTED_MAX = 10_000
 """Rejected packs that are kept; older ones go."""
 _REJECTED_BYTES_MAX = 64 * 1024
@@ -50,7 +51,19 @@ CREATE TABLE IF NOT EXISTS rejected (
     reason TEXT NOT NULL,
     received_at REAL NOT NULL
 );
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS losses (
+    device_id TEXT NOT NULL,
+    store_id TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    why TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY (device_id, store_id, lane, why, first)
+);
+PRAGMA user_version = 2;
 COMMIT;
 """
 _INSERT = """
@@ -60,6 +73,17 @@ ON CONFLICT (device_id, store_id, seq) DO NOTHING
 """
 _REJECT = "INSERT INTO rejected (origin, payload, reason, received_at) VALUES (?, ?, ?, ?)"
 _FORGET = "DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?"
+
+# A range replaces those of its kind that it contains, and is nothing new where it is contained in one; of losses
+# without ids, whose `first` and `last` are 0, the highest count is the newest.
+_KNOWN_LOSS = """
+SELECT 1 FROM losses WHERE device_id = ? AND store_id = ? AND lane = ? AND why = ?
+AND first <= ? AND last >= ? AND count >= ?
+"""
+_CONTAINED = """
+DELETE FROM losses WHERE device_id = ? AND store_id = ? AND lane = ? AND why = ? AND first >= ? AND last <= ?
+"""
+_LOSS = "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _T = TypeVar("_T")
 
@@ -99,7 +123,12 @@ class ReadingStore(Protocol):
         """Close it."""
         ...
 
-    async def write(self, packs: Sequence[Received], refused: Sequence[Refused] = ()) -> Stored:
+    async def write(
+        self,
+        packs: Sequence[Received],
+        refused: Sequence[Refused] = (),
+        losses: Sequence[ToldLosses] = (),
+    ) -> Stored:
         """Commit all of these at once; durable on return. Raises StoreError: then nothing was stored."""
         ...
 
@@ -151,13 +180,18 @@ class SqliteStore:
             finally:
                 thread.shutdown(wait=False)
 
-    async def write(self, packs: Sequence[Received], refused: Sequence[Refused] = ()) -> Stored:
+    async def write(
+        self,
+        packs: Sequence[Received],
+        refused: Sequence[Refused] = (),
+        losses: Sequence[ToldLosses] = (),
+    ) -> Stored:
         """Commit all of these in one transaction; durable on return.
 
         Raises:
             StoreError: Nothing was stored.
         """
-        return await self._call(lambda: self._write(packs, refused))
+        return await self._call(lambda: self._write(packs, refused, losses))
 
     async def statistics(self) -> StoreStatistics:
         """What it did since it was opened, and how many readings it holds."""
@@ -197,7 +231,9 @@ class SqliteStore:
             self._connection.close()
             self._connection = None
 
-    def _write(self, packs: Sequence[Received], refused: Sequence[Refused]) -> Stored:
+    def _write(
+        self, packs: Sequence[Received], refused: Sequence[Refused], losses: Sequence[ToldLosses]
+    ) -> Stored:
         connection = self._connection
         assert connection is not None
         now = self._clock.now().timestamp()
@@ -211,6 +247,8 @@ class SqliteStore:
                     [(r.origin, r.payload[:_REJECTED_BYTES_MAX], r.reason, now) for r in refused],
                 )
                 connection.execute(_FORGET, (REJECTED_MAX,))
+            for told in losses:
+                _enter(connection, told)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -226,6 +264,15 @@ class SqliteStore:
         assert self._connection is not None
         (count,) = self._connection.execute("SELECT count(*) FROM readings").fetchone()
         return StoreStatistics(count, self._inserted, self._duplicates, self._rejected)
+
+
+def _enter(connection: sqlite3.Connection, told: ToldLosses) -> None:
+    for loss in told.losses:
+        kind = (told.device, told.store, loss.lane or "", loss.why)
+        if connection.execute(_KNOWN_LOSS, (*kind, loss.first, loss.last, loss.count)).fetchone():
+            continue
+        connection.execute(_CONTAINED, (*kind, loss.first, loss.last))
+        connection.execute(_LOSS, (*kind, loss.first, loss.last, loss.count, loss.since, loss.until))
 
 
 def _rows(packs: Sequence[Received], now: float) -> Iterator[tuple[object, ...]]:

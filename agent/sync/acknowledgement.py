@@ -4,7 +4,8 @@
 
 `acked` holds first and last sequence number and count of each pack: a pack is named exactly, so that one that
 lies between the readings of another is never taken for acknowledged. A pack that cannot be read has no such
-names, so it is told by the digest of its payload. Published to `outstation/<device>/ack`; over HTTP it is the answer.
+names, so it is told by the digest of its payload. A message of the loss ledger (`agent.sync.losses`) is named by its
+version, twice, and a count of 0. Published to `outstation/<device>/ack`; over HTTP it is the answer.
 """
 
 from __future__ import annotations
@@ -52,7 +53,13 @@ def ack_topic(device_id: str) -> str:
     return f"outstation/{_level(device_id)}/ack"
 
 
+def ledger_topic(device_id: str) -> str:
+    """Where a device tells of its losses."""
+    return f"outstation/{_level(device_id)}/ledger"
+
+
 READINGS_FILTER = "outstation/+/readings"
+LEDGER_FILTER = "outstation/+/ledger"
 
 
 def device_of(topic: str) -> str:

@@ -71,6 +71,8 @@ class UpstreamOptions(_Section):
     """The largest message that the other end takes. A batch that makes a larger one is cut."""
     gzip: bool = True
     """Compress packs of ten readings and more."""
+    ledger: bool | None = None
+    """Tell the other end of losses; unset, when it is `outstation receive`: with `ack = "receiver"`."""
     retry: RetryConfig = RetryConfig()
 
     @model_validator(mode="after")
@@ -103,6 +105,11 @@ class UpstreamOptions(_Section):
     def send_options(self) -> SendOptions:
         """How the sender gathers batches."""
         return SendOptions(self.batch_readings, self.batch_size, self.linger)
+
+    @property
+    def tells_losses(self) -> bool:
+        """Whether the other end is told of losses: by default only one that understands it."""
+        return getattr(self, "ack", "") == "receiver" if self.ledger is None else self.ledger
 
     def password(self) -> str | None:
         """The password, read now: blocks on the disk. Raises OSError."""

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 from pydantic_core import from_json
 
 from agent.config.sessions import upstream_client_id
-from agent.sync.acknowledgement import Acknowledgement, ack_topic, digest, readings_topic
+from agent.sync.acknowledgement import Acknowledgement, ack_topic, digest, ledger_topic, readings_topic
 from agent.sync.certificates import certificate_error
+from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
 from drivers.transport.mqtt import (
     MqttConnection,
@@ -63,6 +64,7 @@ class MqttUpstream:
         self._options = options
         self._device_id = device_id
         self._topic = readings_topic(device_id)
+        self._ledger_topic = ledger_topic(device_id)
         self._clock = clock
         self._connection: MqttConnection | None = None
         self._told_unheard = False
@@ -156,7 +158,7 @@ class MqttUpstream:
         try:
             async with asyncio.timeout(self._options.ack_timeout):
                 code = await connection.publish(
-                    self._topic,
+                    self._ledger_topic if pack.content_type == LOSSES else self._topic,
                     pack.payload,
                     content_type=pack.content_type,
                     user_properties=[("content-encoding", encoding)] if encoding else (),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.sync.batches import B, Consumer
     from agent.sync.dead_letters import DeadLetterBox
     from agent.sync.feeder import Timing
+    from agent.sync.losses import LossTeller
     from agent.sync.upstream import Upstream
     from collectors.clock import Clock
 
@@ -56,6 +57,7 @@ def create_sender(
     dead_letters: DeadLetterBox,
     spine: Spine,
     timing: Timing,
+    losses: LossTeller | None = None,
 ) -> Sender[B]:
     """A sender that delivers a consumer's readings to the upstream that these options describe."""
     if isinstance(options, MqttUpstreamOptions) and options.client_id is None:
@@ -73,4 +75,5 @@ def create_sender(
         dead_letters=dead_letters,
         options=options.send_options(),
         timing=timing,
+        losses=losses,
     )

@@ -37,6 +37,7 @@ from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge
 
 if TYPE_CHECKING:
     from agent.spine.spine import Spine
+    from agent.sync.losses import LossTeller
     from agent.sync.packing import Packer
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Sender(Generic[B]):
         dead_letters: Where what cannot be delivered is set aside.
         options: How readings are gathered into batches.
         timing: Gives readings their final time.
+        losses: Tells the other end what will never come.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Sender(Generic[B]):
         dead_letters: DeadLetterBox,
         options: SendOptions,
         timing: Timing,
+        losses: LossTeller | None = None,
     ) -> None:
         self.name = name
+        self._losses = losses
         self._consumer = consumer
         self._upstream = upstream
         self._spine = spine
@@ -181,10 +185,14 @@ class Sender(Generic[B]):
                 lost = group.create_task(self._watch(), name=f"sync-watch:{self.name}")
                 feed = self._feeder.run(lambda: self._upstream.max_in_flight + 1)
                 feeder = group.create_task(feed, name=f"sync-feed:{self.name}")
+                beside = [lost, feeder]
+                if self._losses is not None:
+                    telling = self._losses.run(self._upstream)
+                    beside.append(group.create_task(telling, name=f"sync-losses:{self.name}"))
                 try:
                     error = await self._pump(group, sends, lost)
                 finally:
-                    for task in (lost, feeder, *sends):
+                    for task in (*beside, *sends):
                         task.cancel()
         finally:
             self._linked = False

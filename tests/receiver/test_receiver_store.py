@@ -149,7 +149,9 @@ class SlowStore:
         self.failures: list[OSError] = []
         self.go = asyncio.Event()
 
-    async def write(self, packs: Sequence[Received], refused: Sequence[Refused] = ()) -> Stored:
+    async def write(
+        self, packs: Sequence[Received], refused: Sequence[Refused] = (), losses: object = ()
+    ) -> Stored:
         await self.go.wait()
         if self.failures:
             self.go.clear()

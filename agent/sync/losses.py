@@ -1,0 +1,189 @@
+"""The loss ledger on the wire: a device tells its receiver which readings will never come, and why.
+
+    {"device": "greenhouse-3", "store": "9f..", "version": 17, "losses": [
+      {"first": 1, "last": 20000, "count": 19950, "lane": "normal", "why": "full: oldest dropped",
+       "since": 1790000000.0, "until": 1790003600.0}]}
+
+Published to `outstation/<device>/ledger`, or posted to the readings' URL with a content type of its own;
+acknowledged as a pack is, after the receiver's commit, by store and version. Told at least once: a range that
+contains an earlier one of the same lane and reason replaces it, so a repetition changes nothing. `count` is 0 for
+ids that no reading ever had, `first` is 0 for readings that were lost before they had one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+
+from agent.spine.errors import describe
+from agent.sync.upstream import Pack, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.sync.upstream import Upstream
+
+_log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/vnd.outstation.ledger+json"
+EVERY_S = 10.0
+"""How often it is looked for news: a loss that goes on changes its entry all the time."""
+RETRY_S = 60.0
+ENTRIES_MAX = 200
+"""In one message: some 30 KB."""
+
+_Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class ToldLoss(BaseModel):
+    """One entry of a ledger, as a receiver gets it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    first: _Id
+    last: _Id
+    count: _Id
+    lane: str | None = None
+    why: str
+    since: float
+    until: float
+
+
+class ToldLosses(BaseModel):
+    """One message."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    device: Annotated[str, Field(min_length=1)]
+    store: Annotated[str, Field(min_length=1)]
+    version: _Id
+    losses: list[ToldLoss]
+
+
+class Entry(Protocol):
+    """What is needed of an entry of the buffer's ledger."""
+
+    @property
+    def first(self) -> int:
+        """The lowest id of it; 0 when they had none."""
+        ...
+
+    @property
+    def last(self) -> int:
+        """The highest."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many readings; 0 when the ids were never given to any."""
+        ...
+
+    @property
+    def lane(self) -> str | None:
+        """Of this lane only; None: of either."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """The reason."""
+        ...
+
+    @property
+    def since(self) -> float:
+        """When it was first noticed, seconds since 1970."""
+        ...
+
+    @property
+    def until(self) -> float:
+        """When it was last noticed."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Which change of the ledger this is."""
+        ...
+
+
+class LossFeed(Protocol):
+    """The entries that one upstream's receiver does not know yet."""
+
+    async def untold(self) -> Sequence[Entry]:
+        """In the order of their versions. Raises RuntimeError when the disk refuses."""
+        ...
+
+    async def told(self, version: int) -> None:
+        """The receiver has all up to this version. Raises RuntimeError when the disk refuses."""
+        ...
+
+
+def messages(entries: Sequence[Entry], identity_of: Callable[[int], tuple[str, str]]) -> list[Pack]:
+    """Messages of these entries, each of one identity, in the order of their versions."""
+    groups: list[tuple[tuple[str, str], list[Entry]]] = []
+    for entry in entries:
+        identity = identity_of(entry.first)
+        if not groups or groups[-1][0] != identity or len(groups[-1][1]) >= ENTRIES_MAX:
+            groups.append((identity, []))
+        groups[-1][1].append(entry)
+    return [_message(device, store, group) for (device, store), group in groups]
+
+
+def _message(device_id: str, store_id: str, entries: Sequence[Entry]) -> Pack:
+    version = entries[-1].version
+    said = ToldLosses(
+        device=device_id,
+        store=store_id,
+        version=version,
+        losses=[
+            ToldLoss(
+                first=entry.first,
+                last=entry.last,
+                count=entry.count,
+                lane=entry.lane,
+                why=entry.why,
+                since=entry.since,
+                until=entry.until,
+            )
+            for entry in entries
+        ],
+    )
+    payload = to_json(said, exclude_none=True)
+    return Pack(device_id, store_id, version, version, 0, payload, CONTENT_TYPE, None)
+
+
+@dataclass(slots=True)
+class LossTeller:
+    """Tells one upstream's receiver of losses, beside the readings and never in their way.
+
+    Args:
+        name: The upstream's.
+        feed: What it does not know yet.
+        identity_of: Device and store id of a record's id; 0 is the present one.
+    """
+
+    name: str
+    feed: LossFeed
+    identity_of: Callable[[int], tuple[str, str]]
+    every_s: float = EVERY_S
+    retry_s: float = RETRY_S
+    _failing: bool = False
+
+    async def run(self, upstream: Upstream) -> None:
+        """Tell over a connection until cancelled. What fails is told again later, and said once."""
+        while True:
+            try:
+                for message in messages(await self.feed.untold(), self.identity_of):
+                    await upstream.send(message)
+                    await self.feed.told(message.last)
+            except (UpstreamError, RuntimeError) as error:
+                if not self._failing:
+                    _log.warning("sync: %s cannot be told of losses: %s", self.name, describe(error))
+                self._failing = True
+                await asyncio.sleep(self.retry_s)
+            else:
+                self._failing = False
+                await asyncio.sleep(self.every_s)

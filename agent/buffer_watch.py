@@ -8,13 +8,19 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from agent.spine.errors import STORAGE
+from agent.status.text import span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.spine.spine import Spine
 
 _log = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
+_ROOM_EVERY_S = 60.0
+_ROOM_AGAIN = 1.5
+"""There is room again when it lasts so many times longer than where the warning begins."""
 _REPEAT_S = 3600.0
 """A loss that goes on, such as a quota that drops the oldest, is told again after this time."""
 
@@ -44,9 +50,20 @@ class BufferWatch:
         ledger: Its losses.
         place: Where it lies, for the remedy.
         spine: Errors and time.
+        left_s: How long its room lasts at the present rate, None when that is not known; may block.
+        warn_below_s: Warn when that is less; 0 never.
     """
 
-    def __init__(self, buffer: Watched, ledger: LossLedger, place: str, spine: Spine) -> None:
+    def __init__(
+        self,
+        buffer: Watched,
+        ledger: LossLedger,
+        place: str,
+        spine: Spine,
+        *,
+        left_s: Callable[[], float | None] = lambda: None,
+        warn_below_s: float = 0.0,
+    ) -> None:
         self._buffer = buffer
         self._ledger = ledger
         self._place = place
@@ -54,6 +71,10 @@ class BufferWatch:
         self._fault: str | None = None
         self._lost: Counter[str] = Counter()
         self._told_s: dict[str, float] = {}
+        self._left_s = left_s
+        self._warn_below_s = warn_below_s
+        self._room_due_s = 0.0
+        self._scarce = False
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -65,6 +86,7 @@ class BufferWatch:
         """Tell what has changed since the last look."""
         await self._look_at_fault()
         await self._look_at_losses()
+        await self._look_at_room()
 
     async def _look_at_fault(self) -> None:
         fault = self._buffer.fault
@@ -93,7 +115,25 @@ class BufferWatch:
                     "keep",
                 )
 
-    async def _report(self, message: str, operation: str) -> None:
+    async def _look_at_room(self) -> None:
+        now_s = self._spine.clock.monotonic_s()
+        if not self._warn_below_s or now_s < self._room_due_s:
+            return
+        self._room_due_s = now_s + _ROOM_EVERY_S
+        left_s = await asyncio.to_thread(self._left_s)
+        if left_s is None:
+            return
+        if left_s >= self._warn_below_s * _ROOM_AGAIN:
+            self._scarce = False
+        elif left_s < self._warn_below_s and not self._scarce:
+            self._scarce = True
+            await self._report(
+                f"the room in {self._place} lasts for {span(left_s)} more at this rate, if nothing is delivered",
+                "room",
+                critical=False,
+            )
+
+    async def _report(self, message: str, operation: str, *, critical: bool = True) -> None:
         await self._spine.errors.report(
-            RuntimeError(message), layer=STORAGE, operation=operation, critical=True
+            RuntimeError(message), layer=STORAGE, operation=operation, critical=critical
         )

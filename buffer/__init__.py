@@ -45,13 +45,14 @@ Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `fil
 `segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`,
 `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
 `lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `thinning`, `limits`, `ages`,
-`retention` (what goes); `committer` (the thread); `summaries`, `selection` (queries); `table`,
+`retention` (what goes); `capacity`, `wear` (how long it lasts); `committer` (the thread); `summaries`, `selection` (queries); `table`,
 `database` (TinyDB's face); `waiting`, `aio`, `backend` (the asyncio face); `overlay`, `inspection`,
 `verification`, `repair`, `export` (tools for a buffer that somebody else has open).
 """
 
 from buffer.aio import AsyncConsumer, StateTable
 from buffer.backend import TinyDBBuffer
+from buffer.capacity import Capacity
 from buffer.consumers import Batch, Consumer, Record
 from buffer.database import BufferDB
 from buffer.errors import (
@@ -69,6 +70,7 @@ from buffer.errors import (
 from buffer.identity import Identity
 from buffer.ledger import Ledger
 from buffer.options import BufferOptions
+from buffer.wear import Wear, wear_of
 
 __all__ = [
     "AsyncConsumer",
@@ -78,6 +80,7 @@ __all__ = [
     "BufferFull",
     "BufferLocked",
     "BufferOptions",
+    "Capacity",
     "Consumer",
     "DiskFault",
     "Identity",
@@ -91,4 +94,6 @@ __all__ = [
     "TinyDBBuffer",
     "UnknownBatch",
     "UnknownRecord",
+    "Wear",
+    "wear_of",
 ]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tinydb import TinyDB
 
+from buffer.capacity import ByteRate, Capacity
 from buffer.committer import Committer
 from buffer.consumers import Consumer, Consumers, Record
 from buffer.edit import DELETED, EDITS, KEEP, Changes, Edit, finish
@@ -29,6 +30,7 @@ from buffer.retention import Retention
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
 from buffer.table import BufferStorage, BufferTable
+from buffer.wear import WEAR, Wear, WearMeter, wear_of
 from collectors.models import QueryCriteria
 
 _log = logging.getLogger(__name__)
@@ -111,6 +113,8 @@ class BufferDB(TinyDB):
         self._note_lost_state(readings)
         self._summaries = Summaries(options.fs, self.path, readings)
         self._retention = Retention(self, readings, self._consumers, self.journal)
+        self._wear = WearMeter(self.small_table(WEAR), options.clock)
+        self._rate = ByteRate(options.clock.monotonic_s())
         self._committer = Committer(self, window_s=options.window_s, report=self._report)
         self._opened = True
         self._record_losses()
@@ -268,6 +272,7 @@ class BufferDB(TinyDB):
             self._identities.write,
             *(log.close for log in self._all_logs()),
             self._consumers.persist,
+            self._write_wear,
         ):
             try:
                 step()
@@ -536,6 +541,8 @@ class BufferDB(TinyDB):
             log.check_place()
             log.tidy()
         self._consumers.persist()
+        self._wear.write(self.bytes_written)
+        self.capacity()  # takes a sample of the rate
         self._retention.trim()
         self._summaries.maintain(self._committer.busy if self.options.threaded else lambda: False)
 
@@ -699,6 +706,23 @@ class BufferDB(TinyDB):
         """
         self._consumers.forget(name)
         self.ledger.forget(name)
+
+    def capacity(self) -> Capacity:
+        """How much room there is for readings, and how long it lasts."""
+        readings = self.log(READINGS)
+        rate = self._rate.per_s(readings.stored_bytes, self.options.clock.monotonic_s())
+        return Capacity(
+            self._retention.limits.bound_bytes(),
+            readings.disk_bytes - self._retention.delivered_bytes(),
+            rate,
+        )
+
+    def _write_wear(self) -> None:
+        self._wear.write(self.bytes_written, closing=True)
+
+    def wear(self) -> Wear:
+        """How much was written to the disk since the buffer was made."""
+        return wear_of(self._wear.row(self.bytes_written), self.options.card_endurance_bytes)
 
     @property
     def bytes_written(self) -> int:

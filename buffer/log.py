@@ -24,6 +24,7 @@ class Log(StreamedRecords):
 
     Attributes:
         committed: How many records were committed since it was opened.
+        stored_bytes: How many bytes they took.
         fault: What the disk refuses now, None when nothing.
     """
 
@@ -65,6 +66,7 @@ class Log(StreamedRecords):
             fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss, look=look, issued=issued
         )
         self.committed = 0
+        self.stored_bytes = 0
         self.fault: str | None = None
         self._segment_bytes = segment_bytes
         self._prefill_bytes = min(PREFILL_BYTES, segment_bytes)
@@ -214,6 +216,7 @@ class Log(StreamedRecords):
         segment = self.segments[-1]
         if active.alarms and segment.alarms is not None:
             segment.alarms = segment.alarms.plus(active.alarms)
+        self.stored_bytes += active.end - segment.end
         segment.last, segment.count, segment.end = active.last, active.count, active.end
         self.durable_id = max(active.last, self._pending.dropped_id)
         self.committed += len(flight)

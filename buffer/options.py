@@ -53,6 +53,8 @@ class BufferOptions:
     ledger, and normal records go before alarms do. `block` loses nothing here: `append` raises once
     memory is full too, so that sources that can wait do, and others lose at their end.
     """
+    card_endurance_bytes: int | None = None
+    """How much can be written to the card in its life, as its maker states it; None: not stated."""
     dead_letter_bytes_max: int = 16 << 20
     """How much the table `dead_letters` may take; its oldest segment goes first, and is counted."""
     quarantine_files_max: int | None = FILES_MAX

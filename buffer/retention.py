@@ -180,6 +180,10 @@ class Retention:
             or (deleted and deleted.count_within(each.base, each.last) == each.count)
         ]
 
+    def delivered_bytes(self) -> int:
+        """What segments take that nobody needs any more."""
+        return sum(max(0, segment.size) for segment in self._delivered())
+
     def _sealed(self) -> list[Segment]:
         """All segments but the last, which carries the high-water mark."""
         with self._readings.lock:

@@ -91,7 +91,12 @@ class Agent:
         await self._processing.begin(self._config)
         self._processing.run()
         watch = BufferWatch(
-            self.buffer, self.buffer.database.ledger, str(self._config.buffer.path), self._spine
+            self.buffer,
+            self.buffer.database.ledger,
+            str(self._config.buffer.path),
+            self._spine,
+            left_s=lambda: self.buffer.database.capacity().left_s,
+            warn_below_s=self._config.buffer.warn_below,
         )
         supervise(self._spine, "watch", BACKEND_ID, watch.run, layer=STORAGE)
         self._time.run()
@@ -176,6 +181,8 @@ class Agent:
 
     async def _buffer_status(self) -> BufferStatus:
         statistics = await self._storage.get_statistics(BACKEND_ID)
+        database = self.buffer.database
+        capacity, wear = await asyncio.to_thread(lambda: (database.capacity(), database.wear()))
         return BufferStatus(
             path=str(self._config.buffer.path),
             store_id=self.buffer.store_id,
@@ -184,6 +191,13 @@ class Agent:
             dead_letters=await asyncio.to_thread(self._count_dead_letters),
             lost=self.buffer.database.ledger.lost(),
             fault=self.buffer.fault,
+            bound_bytes=capacity.bound_bytes,
+            undelivered_bytes=capacity.undelivered_bytes,
+            bytes_per_s=capacity.bytes_per_s,
+            left_s=capacity.left_s,
+            written_bytes=wear.bytes_total,
+            written_bytes_per_day=wear.bytes_per_day,
+            card_life_years=wear.life_years,
         )
 
     def _count_dead_letters(self) -> int:

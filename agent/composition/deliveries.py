@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.spine.spine import Spine
     from agent.sync.losses import Entry
     from agent.sync.sender import Sender
-    from buffer import Batch, Ledger, TinyDBBuffer
+    from buffer import AsyncConsumer, Batch, Ledger, TinyDBBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -100,8 +100,9 @@ class Deliveries:
         Raises:
             DiskFault: The disk does not take the name of a new upstream.
         """
-        consumer = await asyncio.to_thread(self._buffer.consumer, config.name)
-        losses = await self._losses(config) if config.options.tells_losses else None
+        consumer = await self._consumer(config.name)
+        feed = _LossFeed(self._buffer.database.ledger, config.name)
+        losses = LossTeller(config.name, feed, self._identity_of) if config.options.tells_losses else None
         sender = create_sender(
             config.name,
             config.options,
@@ -113,12 +114,21 @@ class Deliveries:
             losses,
         )
         self._running[config.name].sender = sender
+        if losses is not None:
+            await feed.begin()
         await sender.run()
 
-    async def _losses(self, config: UpstreamConfig) -> LossTeller:
-        feed = _LossFeed(self._buffer.database.ledger, config.name)
-        await feed.begin()
-        return LossTeller(config.name, feed, self._identity_of)
+    async def _consumer(self, name: str) -> AsyncConsumer:
+        """The consumer of an upstream. Ends only when it is made or not, also when cancelled.
+
+        Else one that is just being made would come back after it was forgotten.
+        """
+        making = asyncio.ensure_future(asyncio.to_thread(self._buffer.consumer, name))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.wait([making])
+            raise
 
     def _identity_of(self, record_id: int) -> tuple[str, str]:
         epochs = self._buffer.epochs

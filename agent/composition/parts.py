@@ -104,6 +104,7 @@ def open_buffer(config: AgentConfig, *, clock_trusted: Callable[[], bool] = lamb
         quota_bytes=buffer.quota,
         reserve_bytes=buffer.reserve,
         max_age_s=buffer.max_age,
+        card_endurance_bytes=buffer.card_endurance,
         full=buffer.full.model_dump(),
         clock_trusted=clock_trusted,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from agent.config.spoilt import SOCKET_NAME
-from collectors.units import DurationS, SizeBytes, parse_size
+from collectors.units import DurationS, SizeBytes, parse_duration, parse_size
 from drivers.codecs import CODECS, CodecChoice
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -118,6 +118,10 @@ class BufferConfig(Section):
     max_age: DurationS | None = None
     """Seconds that undelivered readings are kept; unset, until they are delivered."""
     full: Annotated[FullByLane, BeforeValidator(_by_lane)] = FullByLane()
+    warn_below: Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)] = 86400.0
+    """Warn when the room lasts for less than these seconds at the present rate; 0 never."""
+    card_endurance: SizeBytes | None = None
+    """Bytes that can be written to the card in its life, as its maker states it."""
     keep_delivered: DurationS = 7 * 86400.0
     """Seconds that delivered readings stay for local history."""
 

@@ -93,6 +93,19 @@ class BufferStatus(BaseModel):
     stored: int = 0
     usage_bytes: int = 0
     dead_letters: int = 0
+    bound_bytes: int | None = None
+    """What readings may take in all, by quota and reserve."""
+    undelivered_bytes: int | None = None
+    """What those take that were not delivered."""
+    bytes_per_s: float | None = None
+    """At which rate they come in: over the last hour."""
+    left_s: float | None = None
+    """How long the room lasts at that rate, were nothing delivered."""
+    written_bytes: int | None = None
+    """What was written to the disk since the buffer was made."""
+    written_bytes_per_day: float | None = None
+    card_life_years: float | None = None
+    """How long a new card of the stated endurance lasts at that."""
     lost: dict[str, int] = Field(default_factory=dict)
     """How many records are gone, by reason: damaged, dropped at the quota."""
     fault: str | None = None

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from agent.status.report import SourceStatus, StatusReport, UpstreamStatus
+    from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
@@ -37,6 +37,26 @@ def size(count: int) -> str:
     return f"{number:.1f} GB"
 
 
+def span(seconds: float) -> str:
+    """`12 days`."""
+    for unit_s, unit in ((_DAY_S, "days"), (_HOUR_S, "h"), (_MINUTE_S, "min")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _room(buffer: BufferStatus) -> Iterator[str]:
+    """How long room and card last."""
+    if buffer.left_s is not None and buffer.bytes_per_s is not None and buffer.bound_bytes is not None:
+        yield (
+            f"room for {span(buffer.left_s)} at this rate ({size(round(buffer.bytes_per_s * _DAY_S))} a day,"
+            f" {size(buffer.undelivered_bytes or 0)} of {size(buffer.bound_bytes)} not delivered)"
+        )
+    if buffer.written_bytes_per_day is not None:
+        life = f": a new card lasts {buffer.card_life_years:.0f} years" if buffer.card_life_years else ""
+        yield f"{size(round(buffer.written_bytes_per_day))} a day written to the card{life}"
+
+
 def lines(report: StatusReport, now: datetime) -> Iterator[str]:
     """The report, line by line; the first says how delivery does."""
     yield report.summary()
@@ -53,6 +73,8 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
         f"buffer    {report.buffer.stored} readings, {size(report.buffer.usage_bytes)}"
         f" in {report.buffer.path}, dead letters {report.buffer.dead_letters}"
     )
+    for line in _room(report.buffer):
+        yield f"          {line}"
     if report.buffer.fault:
         yield f"          FAULT: {report.buffer.fault}"
     for source in report.sources:

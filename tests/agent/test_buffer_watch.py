@@ -69,3 +69,27 @@ async def test_losses_are_told_by_reason_and_a_loss_that_goes_on_is_no_flood() -
             buffer.lost_by_reason["quota"] = count
             await watch.look()
         assert len(heard.messages) == 2
+
+
+async def test_scarce_room_is_told_once_until_there_is_room_again() -> None:
+    async with open_spine() as spine:
+        buffer, heard = Buffer(), Heard()
+        spine.errors.add_handler(heard)
+        left: list[float | None] = [None]
+        watch = BufferWatch(buffer, buffer, "/card/buffer", spine, left_s=lambda: left[0], warn_below_s=86400)
+        for lasts_s, told in (
+            (None, 0),
+            (90_000, 0),
+            (80_000, 1),
+            (90_000, 1),
+            (100, 1),
+            (200_000, 1),
+            (7300, 2),
+        ):
+            left[0] = lasts_s
+            watch._room_due_s = 0.0
+            await watch.look()
+            assert len(heard.messages) == told
+        assert heard.messages[-1] == (
+            "the room in /card/buffer lasts for 2 h more at this rate, if nothing is delivered"
+        )

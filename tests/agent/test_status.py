@@ -201,3 +201,16 @@ async def test_the_socket_of_another_agent_that_lives_is_not_taken(tmp_path):
 async def test_a_path_too_long_for_a_socket_is_said(tmp_path):
     with pytest.raises(ValueError, match=r"agent\.socket"):
         await serve_status(tmp_path / ("x" * 120), report)
+
+
+def test_how_long_room_and_card_last():
+    buffer = BufferStatus(
+        path="/b", store_id="s", bound_bytes=10**9, undelivered_bytes=10**8, bytes_per_s=1000.0
+    )
+    assert "room for" not in "\n".join(lines(report(buffer=buffer), NOW))
+    buffer = buffer.model_copy(
+        update={"left_s": 12 * 86400.0, "written_bytes_per_day": 2e8, "card_life_years": 41.0}
+    )
+    text = "\n".join(lines(report(buffer=buffer), NOW))
+    assert "room for 12 days at this rate (86.4 MB a day, 100.0 MB of 1.0 GB not delivered)" in text
+    assert "200.0 MB a day written to the card: a new card lasts 41 years" in text

@@ -154,7 +154,9 @@ async def test_a_step_that_changed_or_went_gives_what_it_holds(tmp_path):
 async def test_upstreams_come_and_go_and_the_same_one_goes_on(tmp_path):
     async with running(tmp_path, source("a"), upstream("kept"), upstream("gone")) as device:
         await device.more_frames()
-        sender = device.agent._deliveries._running["kept"].sender
+        async with asyncio.timeout(10):
+            while (sender := device.agent._deliveries._running["kept"].sender) is None:
+                await asyncio.sleep(0.01)
         await device.change(source("a"), upstream("new"), upstream("kept"))
         assert device.agent._deliveries._running["kept"].sender is sender
         names = [status.name for status in (await device.agent.report()).upstreams]

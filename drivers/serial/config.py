@@ -110,9 +110,29 @@ class SerialConfig(BaseModel):
             )
         if self.poll is not None:
             self.poll.check(self.framing)
+        self._check_silence()
         if self.poll is not None and self.resend is not None:
             raise ValueError("`resend` is for a device that speaks by itself, `poll` for one that does not")
         return self
+
+    def _check_silence(self) -> None:
+        """A device must have the time to say something before its port is opened anew.
+
+        Raises:
+            ValueError: `silent_after` does not give it.
+        """
+        if self.silent_after is None:
+            return
+        if self.settle is not None and self.silent_after <= self.settle:
+            raise ValueError(
+                f"`silent_after` ({self.silent_after:g} s) must be longer than `settle` ({self.settle:g} s): the device "
+                "would be restarted again and again before it speaks"
+            )
+        if self.poll is not None and self.silent_after <= self.poll.interval + self.poll.timeout:
+            raise ValueError(
+                f"`silent_after` ({self.silent_after:g} s) must be longer than `poll.interval` and `poll.timeout` together "
+                f"({self.poll.interval + self.poll.timeout:g} s): the device says nothing before it is asked"
+            )
 
     @property
     def is_device(self) -> bool:

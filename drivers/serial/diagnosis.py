@@ -120,9 +120,15 @@ def missing_permission(port: str, code: int) -> str:
         group = grp.getgrgid(state.st_gid)
     except (OSError, KeyError):
         return "ask for access to the device"
-    user = pwd.getpwuid(os.geteuid())
     if state.st_gid in {os.getegid(), *os.getgroups()}:
         return f"its group {group.gr_name}, which this program is in, may not read and write it ({stat.filemode(state.st_mode)})"
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:  # a container's user often has no name
+        return (
+            f"it belongs to the group {group.gr_name}, which this program must be in (it runs as the user {os.geteuid()}, "
+            f"who has no name here): give a container --group-add {group.gr_gid}"
+        )
     if user.pw_name in group.gr_mem or user.pw_gid == state.st_gid:
         return (
             f"the user {user.pw_name} is in its group {group.gr_name} by now, but this program was started before: "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from string import Formatter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from collectors.units import DurationS
 from drivers.serial.resend import DEPTH_MAX
@@ -53,6 +53,17 @@ class ResendConfig(BaseModel):
     """What asks for readings; a character a byte."""
     timeout: Annotated[DurationS, Field(le=300)] = 1.0
     """How long to wait for the next reading of an answer."""
+
+    @model_validator(mode="after")
+    def _three_metrics(self) -> Self:
+        """Each says something else.
+
+        Raises:
+            ValueError: Two are the same.
+        """
+        if len({self.counter, self.boot, self.uptime}) < 3:  # noqa: PLR2004 (as said)
+            raise ValueError("`counter`, `boot` and `uptime` must be three metrics")
+        return self
 
     def render(self, request: Request) -> bytes:
         """The bytes of a request."""

@@ -60,6 +60,18 @@ def test_what_is_accepted(settings):
         ({"port": "/dev/ttyS0", "framing": "cob"}, "no framing 'cob'.* did you mean `cobs`"),
         ({"port": "/dev/ttyS0", "framing": {"type": "lines", "terminator": ""}}, r"framing\.terminator"),
         ({"port": "/dev/ttyS0", "speed": 9600}, "speed"),
+        (
+            {"port": "/dev/ttyS0", "settle": "5 s", "silent_after": "5 s"},
+            r"\(5 s\) must be longer than `settle`",
+        ),
+        (
+            {"port": "/dev/ttyS0", "silent_after": "10 s", "poll": {"request": "?", "interval": "10 s"}},
+            r"\(10 s\) must be longer than `poll.interval` and `poll.timeout` together \(11 s\)",
+        ),
+        (
+            {"port": "/dev/ttyS0", "resend": {"depth": 9, "boot": "seq"}},
+            "`counter`, `boot` and `uptime` must be three metrics",
+        ),
     ],
 )
 def test_what_is_refused_and_why(settings, message):

@@ -424,7 +424,7 @@ def user(monkeypatch):
         monkeypatch.setattr(
             diagnosis.Path, "stat", lambda _: SimpleNamespace(st_gid=20, st_mode=mode | stat.S_IFCHR)
         )
-        group = SimpleNamespace(gr_name="dialout", gr_mem=list(members))
+        group = SimpleNamespace(gr_name="dialout", gr_mem=list(members), gr_gid=20)
         monkeypatch.setattr(diagnosis.grp, "getgrgid", lambda _: group)
         monkeypatch.setattr(diagnosis.pwd, "getpwuid", lambda _: SimpleNamespace(pw_name="pi", pw_gid=1000))
         monkeypatch.setattr(os, "getegid", lambda: 1000)
@@ -444,6 +444,18 @@ def test_which_group_is_missing_and_how_to_get_it(user):
     user(groups=[20], mode=0o20600)
     assert "may not read and write it (crw-------)" in missing_permission("/dev/ttyUSB0", errno.EACCES)
     assert "DeviceAllow=" in missing_permission("/dev/ttyUSB0", errno.EPERM)
+
+
+def test_a_user_without_a_name_is_told_the_group_as_well(user, monkeypatch):
+    user()
+
+    def unknown(_):
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(diagnosis.pwd, "getpwuid", unknown)
+    message = missing_permission("/dev/ttyUSB0", errno.EACCES)
+    assert "it belongs to the group dialout, which this program must be in" in message
+    assert "--group-add 20" in message
 
 
 @pytest.mark.parametrize(

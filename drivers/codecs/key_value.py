@@ -7,9 +7,9 @@ is refused.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drivers.codecs.text import TextCodecConfig, text_codec
 
@@ -30,6 +30,19 @@ class KeyValueConfig(TextCodecConfig):
     """What stands between a name and its value."""
     separator: Annotated[str, Field(min_length=1, max_length=4)] | None = None
     """What stands between two pairs; unset, white space, commas and semicolons do."""
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        """A pair is not cut at what stands between its name and its value.
+
+        Raises:
+            ValueError: It would be, so that no line could ever be read.
+        """
+        cut = _SEPARATORS.search(self.assign) if self.separator is None else self.separator in self.assign
+        if cut:
+            between = "white space, commas and semicolons" if self.separator is None else "`separator`"
+            raise ValueError(f"`assign` {self.assign!r} holds what separates pairs ({between})")
+        return self
 
     def codec(self) -> Codec:
         """The function that decodes."""

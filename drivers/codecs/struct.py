@@ -197,6 +197,23 @@ fields = [
     )
     """Frames that begin with one of these say no reading: banners, answers."""
 
+    @model_validator(mode="after")
+    def _every_layout_is_reached(self) -> Self:
+        """The first layout that fits is taken.
+
+        Raises:
+            ValueError: One is never taken, since one before it takes the same frames.
+        """
+        layouts = [_Layout(layout, self.byteorder) for layout in self.layout]
+        for place, layout in enumerate(layouts):
+            for before, other in enumerate(layouts[:place]):
+                if layout.size == other.size and layout.prefix.startswith(other.prefix):
+                    raise ValueError(
+                        f"layout[{place}] is never used: layout[{before}] takes all frames of {layout.size} bytes that "
+                        f"begin with {layout.prefix!r}; give each its own `prefix`, and the longest prefix first"
+                    )
+        return self
+
     def codec(self) -> Codec:
         """The function that decodes."""
         layouts = [_Layout(layout, self.byteorder) for layout in self.layout]

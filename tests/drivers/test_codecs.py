@@ -302,6 +302,19 @@ def test_scales_that_make_integers_keep_them():
         ({"type": "regex", "pattern": "(?P<t>x)", "units": {"u": "V"}}, "`units`: no group is named 'u'"),
         ({"type": "regex", "pattern": "(?P<t>(a+)+)b"}, "may take for ever"),
         ({"type": "nmea", "sentences": ["GPGGA"]}, "pattern"),
+        ({"type": "key_value", "assign": ", "}, r"holds what separates pairs \(white space, commas"),
+        (
+            {"type": "key_value", "assign": "==", "separator": "="},
+            r"holds what separates pairs \(`separator`\)",
+        ),
+        (
+            {
+                "type": "struct",
+                "byteorder": "little",
+                "layout": [{"fields": [{"name": name, "type": "u8"}]} for name in "ab"],
+            },
+            r"layout\[1\] is never used: layout\[0\] takes all frames of 1 bytes that begin with b''",
+        ),
         ({"type": "struct", "byteorder": "little", "layout": []}, "at least 1"),
         (
             {

@@ -15,6 +15,7 @@ not whole. Unknown keys are left alone. `capture` is the version of the format.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,10 +88,14 @@ class CaptureReader:
                 continue
             try:
                 data = document["rx"].encode("latin-1")
-                newest = max(newest, float(document["t"]))
-            except (AttributeError, KeyError, TypeError, ValueError):
+                t = float(document["t"])
+            except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
                 self.damaged += 1
                 continue
+            if not math.isfinite(t):
+                self.damaged += 1
+                continue
+            newest = max(newest, t)
             yield Piece(newest, data)
 
 
@@ -100,7 +105,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(line)
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
     return document if isinstance(document, dict) else None
 

@@ -88,10 +88,11 @@ async def _until_told(recorder: Recorder, duration_s: float | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
-        async with asyncio.timeout(duration_s):
+        async with asyncio.timeout(duration_s) as over:
             await recording
-    except TimeoutError:
-        return
+    except TimeoutError:  # what a disk or a network says is one, too
+        if not over.expired():
+            raise
     except asyncio.CancelledError:
         if not stopped:
             raise

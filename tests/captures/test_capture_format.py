@@ -50,11 +50,15 @@ def test_lines_that_are_damaged_are_left_out_and_time_never_goes_back():
             b'{"t": "x", "rx": "b"}\n',
             b'{"rx": "c"}\n',
             b'{"t": 2, "rx": 3}\n',
+            b'{"t": Infinity, "rx": "e"}\n',
+            b'{"t": NaN, "rx": "f"}\n',
+            b'{"t": ' + b"1" * 400 + b', "rx": "g"}\n',
+            b"[" * 100_000 + b"\n",
             b'{"t": 2, "said by": "a later version"}\n',
             encode_piece(Piece(0.5, b"d")),
         ]
     )
-    assert read(capture) == ([Piece(1.0, b"a"), Piece(1.0, b"d")], 6)
+    assert read(capture) == ([Piece(1.0, b"a"), Piece(1.0, b"d")], 10)
 
 
 @pytest.mark.parametrize("first", [b"", b"{}\n", b'{"n": 1}\n', HEADER[:-1], b"\xff\xfe\n", b"[1]\n"])

@@ -94,6 +94,11 @@ class Choices(Generic[T]):
         found = load(point)
         if not (isinstance(found, type) and issubclass(found, self._kind)):
             raise ExtensionError(f"{name!r} ({point.value}) is no subclass of {self._kind.__qualname__}")
+        for said in ("summary", "example"):
+            if not isinstance(getattr(found, said, None), str):
+                raise ExtensionError(
+                    f"{name!r} ({point.value}) has no `{said}`, a text that people are shown"
+                )
         return found
 
     def _listed(self) -> str:

@@ -23,6 +23,10 @@ FRAMINGS: Final = "outstation.framings"
 CODECS: Final = "outstation.codecs"
 
 
+BROKEN: Final = (Exception, SystemExit)
+"""What code of another package may raise when it is imported: a script ends the program."""
+
+
 class ExtensionError(ValueError):
     """A part of another package that cannot be used; the message names the package and says why."""
 
@@ -47,7 +51,7 @@ def load(point: EntryPoint) -> object:
     """
     try:
         return point.load()
-    except Exception as error:
+    except BROKEN as error:
         raise ExtensionError(
             f"{point.name!r} of {package_of(point)} cannot be loaded: {type(error).__name__}: {error}"
         ) from error

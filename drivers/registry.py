@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from collectors.suggestion import nearest
+from drivers.extensions import BROKEN, ExtensionError, Names, extensions, load, package_of
 from drivers.extensions import DRIVERS as GROUP
-from drivers.extensions import ExtensionError, Names, extensions, load, package_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,7 +201,7 @@ def _load(target: str, name: str) -> object:
         return getattr(import_module(module), attribute)
     try:
         return getattr(import_module(module), attribute)
-    except Exception as error:
+    except BROKEN as error:
         raise ExtensionError(
             f"the driver {name!r} cannot be loaded: {target}: {type(error).__name__}: {error}"
         ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from agent.processors.reading_step import ReadingStep, StepOptions
 from collectors.suggestion import nearest
-from drivers.extensions import ExtensionError, Names, extensions, load, package_of
+from drivers.extensions import BROKEN, ExtensionError, Names, extensions, load, package_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +120,7 @@ def _load(target: str, name: str) -> object:
         return getattr(import_module(module), attribute)
     try:
         return getattr(import_module(module), attribute)
-    except Exception as error:
+    except BROKEN as error:
         raise ExtensionError(
             f"the processor {name!r} cannot be loaded: {target}: {type(error).__name__}: {error}"
         ) from error

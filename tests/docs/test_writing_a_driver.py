@@ -145,6 +145,13 @@ def test_a_package_that_does_not_work_harms_no_other_and_is_told(tmp_path):
         "from drivers.registry import Driver\n"
         "D = Driver(config='drivers.simulated.config:SimulatedConfig', source='no_such_library:S', summary='', example='')\n"
     )
+    (tmp_path / "script.py").write_text("import sys\nsys.exit('no hardware')\n")
+    (tmp_path / "silent.py").write_text(
+        "from typing import Literal\nfrom drivers.codecs import CodecConfig\n"
+        "class Mute(CodecConfig):\n    type: Literal['mute'] = 'mute'\n"
+    )
+    brought(tmp_path, "outstation.framings", "ends", "script:X")
+    brought(tmp_path, "outstation.codecs", "mute", "silent:Mute")
     brought(tmp_path, "outstation.drivers", "gone", "no_such_module:X")
     brought(tmp_path, "outstation.drivers", "strange", "json:loads")
     brought(tmp_path, "outstation.drivers", "half", "half:D")
@@ -156,6 +163,8 @@ def test_a_package_that_does_not_work_harms_no_other_and_is_told(tmp_path):
         "strange (broken 2.0): CANNOT BE USED: 'strange' of broken 2.0 is no drivers.registry.Driver",
         "half (broken 2.0): CANNOT BE USED: the driver 'half' cannot be loaded: no_such_library:S",
         "odd (broken 2.0): CANNOT BE USED: 'odd' (json:loads) is no subclass of CodecConfig",
+        "ends (broken 2.0): CANNOT BE USED: 'ends' of broken 2.0 cannot be loaded: SystemExit: no hardware",
+        "mute (broken 2.0): CANNOT BE USED: 'mute' (silent:Mute) has no `summary`",
         "frames from a serial port",
     ):
         assert told in listed.stdout

@@ -13,7 +13,11 @@ After a crash, what the last snapshot says came out is handed to the buffer agai
 what the sources deliver again is recognised by its origin. So nothing is lost and nothing is counted twice. A source
 that cannot deliver again loses what it said since the last snapshot, a second at most: as everywhere.
 
-A step that is not configured any more gives what it holds as it is.
+A snapshot must not be made of half a message: of a step's rows without what came out of it, or without the origin.
+So what goes through such a pipeline does so in a `passage`, and a snapshot gathers what to write when none is under
+way; those that come meanwhile wait for it (it is quick: the disk works afterwards).
+
+A step that is not configured any more gives what it holds as it is; so does one that cannot read its own rows.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -31,7 +36,7 @@ from buffer import StoreError
 from collectors.models import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from agent.processors.holding import HoldingStep
     from collectors.models import Reading
@@ -47,7 +52,7 @@ GATHER_S: Final = 0.02
 RETRY_S: Final = 1.0
 """After this time a disk that refused is asked again."""
 WAITING_MAX: Final = 20_000
-"""Readings that may wait for a snapshot."""
+"""So many readings may wait for a snapshot before more are let in."""
 ORIGINS_MAX: Final = 8_192
 """Origins that are remembered over a restart: what a broker had in flight."""
 _RECENT: Final = 50_000
@@ -108,6 +113,7 @@ class Held:
     Args:
         buffer: Where the readings go that come out.
         submit: Hands JSON documents to it; returns their ids, which are pending.
+        monotonic_s: The clock by which steps know that a sensor has fallen silent.
 
     Attributes:
         durable_version: Everything up to this version is on the disk.
@@ -115,10 +121,16 @@ class Held:
         fault: Why the disk did not take the last snapshot, None when it did.
     """
 
-    def __init__(self, buffer: Keeping, submit: Callable[[list[bytes]], Awaitable[range]]) -> None:
+    def __init__(
+        self,
+        buffer: Keeping,
+        submit: Callable[[list[bytes]], Awaitable[range]],
+        monotonic_s: Callable[[], float],
+    ) -> None:
         self._table: StateTable | None = None
         self._buffer = buffer
         self._submit = submit
+        self._monotonic_s = monotonic_s
         self._holders: list[Holder] = []
         self._version = 0
         self.durable_version = 0
@@ -132,6 +144,13 @@ class Held:
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
         self._landed = asyncio.Condition()
+        self._writing = asyncio.Lock()
+        self._gate = asyncio.Lock()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._passing = 0
+        self._nobody_passes = asyncio.Event()
+        self._nobody_passes.set()
 
     # -- starting
 
@@ -151,17 +170,14 @@ class Held:
         out = rows.pop(_OUT, None)
         self._restore_origins(rows)
         known = {holder.key: holder for holder in self._holders}
-        of_holder: dict[str, dict[str, Any]] = {key: {} for key in known}
+        for holder in self._holders:
+            holder.step.begin(self._monotonic_s())
         for name, row in rows.items():
             key, _, series = name.partition("|")
-            if key in known:
-                of_holder[key][series] = row
-            else:  # its step is not there any more: it gives what it held
-                self._out += map(to_json, row[ROW_READINGS])
+            if key not in known or not _taken_up(known[key].step, series, row):
+                self._out += map(to_json, row.get(ROW_READINGS, ()))
                 self._unwritten[name] = None
                 self._want(hurry=True)
-        for key, series_rows in of_holder.items():
-            known[key].step.restore(series_rows)
         if out is not None:
             self._out = await self._not_kept(out) + self._out
             self._want(hurry=True)
@@ -186,25 +202,49 @@ class Held:
         await self._buffer.visit_recent(_RECENT, look)
         return [to_json(document) for document in missing]
 
-    @property
-    def waiting(self) -> bool:
-        """Whether something is to be written down."""
-        return self._wanted.is_set()
-
     # -- while it runs
 
-    async def absorb(self, documents: Sequence[bytes], origin: Origin | None, *, awaited: bool) -> int:
-        """Take in that a message went through its pipeline; the version with which that becomes durable.
+    @asynccontextmanager
+    async def passage(self) -> AsyncIterator[None]:
+        """Let something through pipelines that hold back, from their first step to `absorb`.
 
         Waits while too much waits for the disk.
+        """
+        while not self._open.is_set() or len(self._out) >= WAITING_MAX:
+            await self._open.wait()
+            async with self._landed:
+                await self._landed.wait_for(lambda: len(self._out) < WAITING_MAX)
+        self._passing += 1
+        self._nobody_passes.clear()
+        try:
+            yield
+        finally:
+            self._passing -= 1
+            if not self._passing:
+                self._nobody_passes.set()
+
+    @asynccontextmanager
+    async def _nothing_under_way(self) -> AsyncIterator[None]:
+        """Nothing is half-way through a pipeline while the block runs; and no step has anything in hand."""
+        async with self._gate:
+            self._open.clear()
+            try:
+                await self._nobody_passes.wait()
+                for holder in self._holders:
+                    await self._resume(holder, holder.step.overdue())
+                yield
+            finally:
+                self._open.set()
+
+    def absorb(self, documents: Sequence[bytes], origin: Origin | None, *, awaited: bool) -> int:
+        """Take in that a message went through its pipeline; the version with which that becomes durable.
 
         Args:
             documents: What came out.
             origin: Where the message came from, if it can come again.
             awaited: Its source waits for an acknowledgement.
         """
-        async with self._landed:
-            await self._landed.wait_for(lambda: len(self._out) < WAITING_MAX)
+        assert self._passing or self._gate.locked(), "a snapshot may have been made of half of it"
         self._out += documents
         if origin is not None:
             self._origins.append([origin.client, origin.packet, origin.payload_hash])
@@ -239,25 +279,50 @@ class Held:
                 self.fault = str(error)
                 await asyncio.sleep(RETRY_S)
 
-    async def change(self, holders: Iterable[Holder]) -> None:
-        """Go on with other steps; what those hold that are not among them comes out. Nothing is absorbed meanwhile."""
-        holders = list(holders)
-        stay = {holder.key for holder in holders}
-        for holder in self._holders:
-            if holder.key in stay:
-                continue
-            names = holder.step.row_names()
-            self._out += [to_json(reading.to_document()) for reading in holder.step.let_go()]
-            self._unwritten |= {f"{holder.key}|{name}": None for name in names | holder.step.row_names()}
-        self._holders = holders
+    async def change(self, holders: Iterable[Holder], put: Callable[[], None]) -> None:
+        """Go on with other steps; what those hold that are not among them comes out.
+
+        Args:
+            holders: The steps from now on. One that has the key of another goes on with what that one holds.
+            put: Puts their pipelines into use.
+        """
+        async with self._nothing_under_way():
+            others = {holder.key: holder.step for holder in holders}
+            for holder in self._holders:
+                successor = others.pop(holder.key, None)
+                if successor is None:
+                    self._let_go(holder)
+                elif successor is not holder.step:
+                    self._note_rows(holder)
+                    successor.begin(self._monotonic_s())
+                    successor.restore(holder.step.rows())
+            for step in others.values():
+                step.begin(self._monotonic_s())
+            self._holders = list(holders)
+            put()
         self._want(hurry=True)
 
-    async def look(self, monotonic_s: float) -> None:
+    def _let_go(self, holder: Holder) -> None:
+        names = holder.step.row_names()
+        self._out += _documents(holder.step.let_go())
+        self._unwritten |= {f"{holder.key}|{name}": None for name in names | holder.step.row_names()}
+
+    async def look(self) -> None:
         """Let go what need not wait any longer."""
         for holder in self._holders:
-            due = holder.step.due(monotonic_s)
-            if due:
-                await holder.resume(list(due))
+            async with self.passage():
+                if any(holder is one for one in self._holders):  # they may have changed while we waited
+                    await self._resume(holder, holder.step.due(self._monotonic_s()))
+
+    async def _resume(self, holder: Holder, given: Sequence[Reading]) -> None:
+        """Bring what a step gave through the rest of its pipeline; it is nowhere else."""
+        if not given:
+            return
+        try:
+            await holder.resume(list(given))
+        except BaseException:
+            self._out += _documents(given)
+            raise
 
     async def snapshot(self) -> None:
         """Make everything durable that is held or came out so far.
@@ -265,14 +330,29 @@ class Held:
         Raises:
             StoreError: The disk refused; nothing is forgotten.
         """
-        self._wanted.clear()
-        self._hurry.clear()
+        async with self._writing:
+            await self._snapshot()
+
+    async def settle(self) -> None:
+        """Make a snapshot if there is anything that is in none yet.
+
+        Raises:
+            StoreError: The disk refused; nothing is forgotten.
+        """
+        async with self._writing:
+            if self._wanted.is_set():
+                await self._snapshot()
+
+    async def _snapshot(self) -> None:
         assert self._table is not None, "it is restored first"
-        # What comes in while the disk works belongs to the next version.
-        self._version += 1
-        version, out, self._out = self._version, self._out, []
-        self._gather(version, out)
-        rows, self._unwritten = self._unwritten, {}
+        async with self._nothing_under_way():
+            self._wanted.clear()
+            self._hurry.clear()
+            # What comes in while the disk works belongs to the next version.
+            self._version += 1
+            version, out, self._out = self._version, self._out, []
+            self._gather(version, out)
+            rows, self._unwritten = self._unwritten, {}
         try:
             await self._table.put_all(rows)
             async with self._landed:
@@ -294,11 +374,14 @@ class Held:
         self._handed.append(_HandedOver(out, after_id, ids[-1]))
         self._want(hurry=False)  # the next snapshot leaves them out, once they are durable
 
+    def _note_rows(self, holder: Holder) -> None:
+        for series, row in holder.step.changed_rows().items():
+            self._unwritten[f"{holder.key}|{series}"] = row
+
     def _gather(self, version: int, out: list[bytes]) -> None:
         """Add what the next snapshot writes to what the last one could not."""
         for holder in self._holders:
-            for series, row in holder.step.changed_rows().items():
-                self._unwritten[f"{holder.key}|{series}"] = row
+            self._note_rows(holder)
         durable_id = self._buffer.durable_id()
         while self._handed and self._handed[0].last_id <= durable_id:
             self._handed.popleft()
@@ -318,3 +401,23 @@ class Held:
             self._origin_rows.append((name, len(origins)))
         while sum(count for _, count in self._origin_rows) > ORIGINS_MAX and len(self._origin_rows) > 1:
             self._unwritten[self._origin_rows.popleft()[0]] = None
+
+
+def _documents(readings: Iterable[Reading]) -> list[bytes]:
+    return [to_json(reading.to_document()) for reading in readings]
+
+
+def _taken_up(step: HoldingStep, series: str, row: Mapping[str, Any]) -> bool:
+    """Whether a step could go on with one of its rows. Another version of the program may have written it."""
+    try:
+        step.restore({series: row})
+    except (ValueError, TypeError, LookupError) as error:
+        _log.warning(
+            "%s cannot go on with what it held of %s (%s: %s): that is kept as it is",
+            step.get_processor_name(),
+            series,
+            type(error).__name__,
+            error,
+        )
+        return False
+    return True

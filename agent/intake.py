@@ -89,8 +89,9 @@ class Keeping(Protocol):
 class _Owed:
     """An acknowledgement that is due once something is durable."""
 
-    needs: tuple[tuple[str, int], ...]
-    """Tables, and the id up to which each must be durable."""
+    table: str
+    last_id: int
+    """Up to this id the table must be durable."""
     source_id: str
     token: Hashable
 
@@ -230,21 +231,29 @@ class Intake:
             if self.redeliveries.deliver(origin, again=again):
                 await self._note(self._sessions.distrust(origin.client))
         pipeline_id = self._pipeline_of(data.source_id)
-        outcome = await self._process(data, pipeline_id)
-        needs = []
-        if outcome.letter is not None:
-            needs.append((DEAD_LETTERS, await self._keep_letter(outcome.letter)))
-        if outcome.was_held:
-            version = await self._held.absorb(outcome.documents, origin, awaited=token is not None)
-            self._last_id[HELD] = version
-            needs.append((HELD, version))
-        elif outcome.letter is None:
-            # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
-            needs.append((READINGS, await self._keep(outcome.documents, data.source_id)))
+        if pipeline_id in self._holding:
+            async with self._held.passage():
+                outcome = await self._process(data, pipeline_id)
+                need = await self._keep(outcome, data)
+        else:
+            outcome = await self._process(data, pipeline_id)
+            need = await self._keep(outcome, data)
         if origin is not None and (outcome.documents or outcome.letter or outcome.was_held):
-            self.redeliveries.remember(origin, *needs[-1])
-        self._owe(data.source_id, token, *needs)
+            self.redeliveries.remember(origin, *need)
+        self._owe(data.source_id, token, need)
         return outcome.garbage
+
+    async def _keep(self, outcome: _Outcome, data: CollectedData) -> tuple[str, int]:
+        """Hand over what became of an item; the table in which that is kept, and up to which id."""
+        if outcome.letter is not None:
+            return DEAD_LETTERS, await self._keep_letter(outcome.letter)
+        if outcome.was_held:
+            origin = data.metadata.get(metadata_keys.ORIGIN)
+            awaited = data.metadata.get(metadata_keys.ACK_TOKEN) is not None
+            version = self._last_id[HELD] = self._held.absorb(outcome.documents, origin, awaited=awaited)
+            return HELD, version
+        # What a rule dropped needs nothing durable of its own: it is acknowledged in its turn.
+        return READINGS, await self._keep_readings(outcome.documents, data.source_id)
 
     async def _begin_session(self, client: str) -> None:
         self.redeliveries.forget(client)
@@ -279,36 +288,47 @@ class Intake:
             return _Outcome(await self._encoded(result.final_data or []), was_held=was_held)
         if result.failed_step in self._holding.get(pipeline_id, ()):
             # An earlier step has taken it in already: what failed is what had come out of that one.
-            self.dead_letters[data.source_id] += 1
-            letter = self._letter_of(result, [])
-            return _Outcome([], letter=letter, garbage=_reason(result), was_held=True)
+            await self._set_aside_held(result, [])
+            return _Outcome([], garbage=_reason(result), was_held=True)
         return self._set_aside(data, result.failed_step or "pipeline", _reason(result))
 
-    async def take_late(self, pipeline_id: str, step_id: str, readings: list[Reading]) -> None:
+    async def take_late(self, pipeline_id: str, step_id: str | None, readings: list[Reading]) -> None:
         """Bring what a step gives later than it took it through the rest of its pipeline.
 
         It is never paused: what a step has given is nowhere else until this is done.
-        """
-        result = await self._processing.resume(pipeline_id, step_id, readings)
-        if result.success:
-            documents = await self._encoded(result.final_data or [])
-        else:
-            documents = []
-            for source in {reading.source for reading in readings}:
-                self.dead_letters[source] += 1
-            letter_id = await self._keep_letter(self._letter_of(result, readings))
-            await self._buffer.wait_durable(letter_id, table=DEAD_LETTERS)
-        await self._held.absorb(documents, None, awaited=False)
 
-    def _letter_of(self, result: PipelineResult, given: list[Reading]) -> bytes:
-        """The dead letter of what the failed step was given."""
-        before = result.step_results[-2].processed_data if len(result.step_results) > 1 else given
-        return unprocessed(
-            before or [],
+        Args:
+            pipeline_id: The pipeline of their source.
+            step_id: The step in it; None when it is not in it any more: then they are kept as they are.
+            readings: What it gives.
+        """
+        if step_id is not None:
+            result = await self._processing.resume(pipeline_id, step_id, readings)
+            if not result.success:
+                await self._set_aside_held(result, readings)
+            readings = result.final_data or []
+        self._held.absorb(await self._encoded(readings), None, awaited=False)
+
+    async def _set_aside_held(self, result: PipelineResult, given: list[Reading]) -> None:
+        """Keep what a step after one that holds back could not process; durably, since no row stands for it any more.
+
+        Args:
+            result: Whose last step failed.
+            given: What its first step was given.
+        """
+        before: list[Reading] = given
+        if len(result.step_results) > 1:
+            before = result.step_results[-2].processed_data or []
+        for source in {reading.source for reading in before}:
+            self.dead_letters[source] += 1
+        letter = unprocessed(
+            before,
             t=self._clock.now().timestamp(),
             stage=result.failed_step or "pipeline",
             reason=_reason(result),
         )
+        letter_id = await self._keep_letter(letter)
+        await self._buffer.wait_durable(letter_id, table=DEAD_LETTERS)
 
     async def _encoded(self, readings: Sequence[Reading]) -> list[bytes]:
         documents: list[bytes] = []
@@ -322,7 +342,7 @@ class Intake:
         self.dead_letters[data.source_id] += 1
         return _Outcome([], letter=dead_letter(data, stage=stage, reason=reason), garbage=reason)
 
-    async def _keep(self, documents: list[bytes], source_id: str) -> int:
+    async def _keep_readings(self, documents: list[bytes], source_id: str) -> int:
         """Hand readings to the buffer, waiting while it is full; the id of the last one so far."""
         for first in range(0, len(documents), _PIECE_RECORDS):
             piece = documents[first : first + _PIECE_RECORDS]
@@ -342,9 +362,9 @@ class Intake:
             except BufferFull:
                 await self._buffer.room(table=DEAD_LETTERS)
 
-    def _owe(self, source_id: str, token: Hashable | None, *needs: tuple[str, int]) -> None:
+    def _owe(self, source_id: str, token: Hashable | None, need: tuple[str, int]) -> None:
         if token is not None:
-            self._owed.append(_Owed(needs, source_id, token))
+            self._owed.append(_Owed(*need, source_id, token))
             self._settled.clear()
             self._wanted.set()
 
@@ -353,18 +373,15 @@ class Intake:
         while True:
             while self._owed:  # first, since what was owed when an earlier run failed is owed still
                 # Waiting for the newest of a table lets one commit serve all that came before it.
-                newest = dict(need for owed in self._owed for need in owed.needs)
-                for table, _ in self._owed[0].needs:
-                    await self._wait_durable(table, newest[table])
+                table = self._owed[0].table
+                await self._wait_durable(table, max(o.last_id for o in self._owed if o.table == table))
                 self._acknowledge_durable()
             self._settled.set()
             await self._wanted.wait()
             self._wanted.clear()
 
     def _acknowledge_durable(self) -> None:
-        while self._owed and all(
-            last_id <= self._durable_id(table) for table, last_id in self._owed[0].needs
-        ):
+        while self._owed and self._owed[0].last_id <= self._durable_id(self._owed[0].table):
             owed = self._owed.popleft()
             self._sources[owed.source_id].acknowledge(owed.token)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.config import ConfigurationError
-from agent.spine.errors import CONFIGURATION
+from agent.spine.errors import CONFIGURATION, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class Changeable(Protocol):
 
         Raises:
             NeedsRestart: It cannot while it runs; nothing was changed.
-            TimeoutError: Something is in process for too long.
+            TimeoutError: Something is in process for too long; all is as it was.
         """
         ...
 
@@ -92,8 +92,8 @@ class Reload:
         try:
             config = await asyncio.to_thread(self._load)
             await self._agent.apply(config)
-        except (ConfigurationError, NeedsRestart, TimeoutError) as error:
-            text = str(error) or "something is in process for too long"
+        except Exception as error:  # noqa: BLE001 (the new configuration's parts may be anybody's; it is reported)
+            text = _reason(error)
             if text != self.loaded.refused:
                 await self._spine.errors.report(error, layer=CONFIGURATION, operation="reload")
             self.loaded = Loaded(self.loaded.at, text)
@@ -112,6 +112,14 @@ class Reload:
                 self._known = now
                 self.request()
             seen = now
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ConfigurationError | NeedsRestart):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "something is in process for too long; tell it again to read the configuration"
+    return describe(error)
 
 
 def _state_of(path: Path) -> tuple[int, int] | None:

@@ -132,7 +132,7 @@ async def _shut_down(agent: Agent) -> bool:
     _log.info("stopping: committing what has come in")
     await _within(_SETTLE_S, "commit and acknowledge", agent.settle())
     await _within(_DISCONNECT_S, "disconnect the sources", agent.disconnect_sources())
-    await _within(_FLUSH_S, "commit the rest", agent.buffer.flush())
+    await _within(_FLUSH_S, "commit the rest", agent.commit())
     await _within(_DRAIN_S, "deliver", agent.drain(_DRAIN_S))
     await agent.stop()
     left = agent.backlog()

@@ -103,7 +103,7 @@ class Agent:
         supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
         await self._deliveries.apply(self._config.upstream)
         self._sources.run()
-        await self._sources.begin_new(self._config)
+        await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
         supervise(self._spine, "reload", "configuration", self.reload.run, layer=CONFIGURATION)
         if self._config.agent.watch:
             supervise(self._spine, "watch", "configuration", self.reload.watch, layer=CONFIGURATION)
@@ -121,10 +121,15 @@ class Agent:
             TimeoutError: Something is in process for too long, on a disk that hangs.
         """
         self._require_changeable(config)
+        new = await self._sources.make_new(config)
         await self._sources.end_others(config)
-        await self._processing.apply(config)
+        try:
+            await self._processing.apply(config)
+        except BaseException:
+            await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
+            raise
         await self._deliveries.apply(config.upstream)
-        await self._sources.begin_new(config)
+        await self._sources.begin_new(config, new)
         self._config = config
 
     def _require_changeable(self, config: AgentConfig) -> None:
@@ -143,6 +148,10 @@ class Agent:
         """Commit what has come in, and acknowledge it to its sources."""
         await self._processing.settle()
         await self._time.watch.close()
+
+    async def commit(self) -> None:
+        """Make durable what has come in."""
+        await self._processing.commit()
 
     async def disconnect_sources(self) -> None:
         """Stop collecting."""

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from agent.spine.spine import Spine
     from collectors.models import Reading
 
-    TakeLate: TypeAlias = Callable[[str, str, list[Reading]], Awaitable[None]]
-    """Pipeline, step, readings."""
+    TakeLate: TypeAlias = Callable[[str, str | None, list[Reading]], Awaitable[None]]
+    """Pipeline, step (None: it is in that pipeline no more), readings."""
 
 PLAIN = "plain"
 """The pipeline of sources that no [[pipeline]] is for: it only decodes."""
@@ -119,7 +119,7 @@ class Pipelines:
         for reading in readings:
             by_pipeline.setdefault(pipeline_id_of(self._config, reading.source), []).append(reading)
         for pipeline_id, own in by_pipeline.items():
-            await take_late(pipeline_id, step_ids[pipeline_id], own)
+            await take_late(pipeline_id, step_ids.get(pipeline_id), own)
 
 
 def _step(pipeline: PipelineConfig, config: StepConfig) -> ReadingStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.composition.parts import BACKEND_ID, find_codec
@@ -57,7 +58,7 @@ class Processing:
         self._buffer = buffer
         self._time = time
         self._spine = spine
-        self._held = Held(buffer, self._submit_held)
+        self._held = Held(buffer, self._submit_held, spine.clock.monotonic_s)
         self._pipelines: Pipelines | None = None
         self._pipeline_of: dict[str, str] = {}
         self._holding: dict[str, frozenset[str]] = {}
@@ -112,8 +113,9 @@ class Processing:
         """
         pipelines = await self._make(config)
         async with self.intake.paused():
-            await self._held.change(pipelines.holders(self.intake.take_late))
-            self._put(config, pipelines)
+            await self._held.change(
+                pipelines.holders(self.intake.take_late), partial(self._put, config, pipelines)
+            )
 
     async def _make(self, config: AgentConfig) -> Pipelines:
         tags = {source.id: source.tags for source in config.source if source.tags}
@@ -142,12 +144,15 @@ class Processing:
     async def _let_go(self) -> None:
         """Let steps give what need not wait any longer, for ever."""
         while True:
-            await self._held.look(self._spine.clock.monotonic_s())
+            await self._held.look()
             await asyncio.sleep(_LET_GO_S)
+
+    async def commit(self) -> None:
+        """Make durable what has come in."""
+        await self._held.settle()
+        await self._buffer.flush()
 
     async def settle(self) -> None:
         """Commit what has come in, and acknowledge it to its sources."""
-        if self._holding:
-            await self._held.snapshot()
-        await self._buffer.flush()
+        await self.commit()
         await self.intake.settled()

@@ -18,7 +18,7 @@ from buffer import StoreError
 from collectors.interfaces import Acknowledging, Remembering, Resuming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from agent.composition.processing import Processing
     from agent.composition.timekeeping import Timekeeping
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
-    """A source that is collected from."""
+class NewSource:
+    """A source with its configuration."""
 
     config: SourceConfig
     source: IDataSource
@@ -63,7 +63,7 @@ class Sources:
         self._time = time
         self._spine = spine
         self._configured: tuple[SourceConfig, ...] = ()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, NewSource] = {}
         self._redeliveries_known = False
 
     def run(self) -> None:
@@ -79,13 +79,17 @@ class Sources:
                 await self._manager.unregister_source(source_id)
                 del self._running[source_id]
 
-    async def begin_new(self, config: AgentConfig) -> None:
-        """Begin to collect from each source of a configuration that is not collected from yet."""
-        self._configured = config.source
-        new = [source for source in config.source if source.id not in self._running]
-        made = await asyncio.to_thread(
-            lambda: [_Running(source, create_source(config, source, self._spine.clock)) for source in new]
+    async def make_new(self, config: AgentConfig) -> list[NewSource]:
+        """Make each source of a configuration that is not collected from, or not so; changes nothing yet."""
+        running = {source_id: one.config for source_id, one in self._running.items()}
+        new = [source for source in config.source if running.get(source.id) != source]
+        return await asyncio.to_thread(
+            lambda: [NewSource(source, create_source(config, source, self._spine.clock)) for source in new]
         )
+
+    async def begin_new(self, config: AgentConfig, made: Sequence[NewSource]) -> None:
+        """Begin to collect from the sources of a configuration that were made for it."""
+        self._configured = config.source
         if not self._redeliveries_known and any(isinstance(one.source, Acknowledging) for one in made):
             self._redeliveries_known = True
             await self._processing.load_redeliveries()
@@ -96,14 +100,14 @@ class Sources:
         for one in made:
             await self._begin(one)
 
-    async def _begin(self, one: _Running) -> None:
+    async def _begin(self, one: NewSource) -> None:
         if isinstance(one.source, Acknowledging):
             self._processing.intake.acknowledge_to(one.config.id, one.source)
         await self._manager.register_source(one.source, registration_of(one.config))
         self._running[one.config.id] = one
         await self._manager.start_collection(one.config.id)
 
-    async def _resume(self, made: Iterable[_Running]) -> None:
+    async def _resume(self, made: Iterable[NewSource]) -> None:
         """Let sources whose device can send readings again know what is stored.
 
         A disk that cannot be read costs duplicates, no start.

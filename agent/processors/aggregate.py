@@ -4,6 +4,7 @@ Windows are fixed and follow each other: with `every = "1 min"` they begin at fu
 the window in which its own time lies, whenever it arrives: a window is closed once a reading has come that is later
 than its end by `lateness`, or when nothing has come for as long. So readings may arrive in any order within the
 lateness, and the result is the same. What comes for a window that is closed cannot be processed (`on_error`).
+The readings of one frame or message arrive at once: no window is closed between them.
 
 A clock that is set far back (by ten windows and more) closes all windows, and begins anew.
 """
@@ -150,45 +151,65 @@ class Aggregate(HoldingStep):
         self._options = options
         self._metrics = None if options.metrics is None else frozenset(options.metrics)
         self._series: SeriesMemory[_Series] = SeriesMemory()
-        self._overdue: list[Reading] = []
-        self._now_s = 0.0
+        self._taken: dict[SeriesKey, _Series] = {}
+        """The series that the present message is about."""
 
     def apply(self, reading: Reading) -> Sequence[Reading]:
-        """The readings of the windows that it closes.
+        """Take it into its window; what it closes is given by `ready`.
 
         Raises:
             ValueError: Its own window is closed.
         """
+        self.require_processable(reading)
         key = series_of(reading)
         series = self._series.get(key) or _Series()
-        index = math.floor(reading.t / self._options.every)
+        index = self._index(reading.t)
         given: list[Reading] = []
         if series.closed is not None and index <= series.closed:
-            if index > series.closed - _BACK_WINDOWS:
-                late_s = series.watermark_t - reading.t
-                raise ValueError(
-                    f"{late_s:.3g} s too late: its window of {self._options.every:g} s is closed"
-                )
             given += self._close(key, series, max(series.windows, default=index))
-            series = _Series(closed=None)
-        self._add(key, series, index, reading)
-        upto = math.floor((series.watermark_t - self._lateness_s) / self._options.every) - 1
-        given += self._close(key, series, upto)
-        self._remember(key, series)
+            series = _Series()
+        self._add(series, index, reading)
+        self._note(key)
+        self._taken[key] = series
+        forgotten = self._series.put(key, series)
+        if forgotten is not None:
+            self._overdue += self._close(*forgotten, max(forgotten[1].windows, default=0))
         return [reading, *given] if reading.lane is Lane.ALARM else given
 
-    @property
-    def _lateness_s(self) -> float:
-        return self._options.lateness
+    def require_processable(self, reading: Reading) -> None:
+        """Refuse what is for a window that is closed.
 
-    def _add(self, key: SeriesKey, series: _Series, index: int, reading: Reading) -> None:
+        Raises:
+            ValueError: It is.
+        """
+        series = self._series.get(series_of(reading))
+        if series is None or series.closed is None:
+            return
+        if series.closed - _BACK_WINDOWS < self._index(reading.t) <= series.closed:
+            late_s = series.watermark_t - reading.t
+            raise ValueError(f"{late_s:.3g} s too late: its window of {self._options.every:g} s is closed")
+
+    def ready(self) -> Sequence[Reading]:
+        """The readings of the windows that a message closes."""
+        taken, self._taken = self._taken, {}
+        given: list[Reading] = []
+        for key, series in taken.items():
+            upto = self._index(series.watermark_t - self._options.lateness) - 1
+            if len(series.windows) > _OPEN_MAX:
+                upto = max(upto, sorted(series.windows)[-_OPEN_MAX - 1])
+            given += self._close(key, series, upto)
+        return given
+
+    def _index(self, t: float) -> int:
+        """The window in which a time lies."""
+        return math.floor(t / self._options.every)
+
+    def _add(self, series: _Series, index: int, reading: Reading) -> None:
         series.heard_s = self._now_s
         series.watermark_t = max(series.watermark_t, reading.t)
         series.arrivals += 1
         window = series.windows.get(index)
         if window is None:
-            if len(series.windows) >= _OPEN_MAX:
-                self._overdue += self._close(key, series, min(series.windows))
             window = series.windows[index] = _Window({}, _bare(reading))
         else:
             latest = _bare(reading) if reading.t >= window.latest.t else window.latest
@@ -238,24 +259,18 @@ class Aggregate(HoldingStep):
             t=t, up=up_ns, values=values, units=units, quality=quality, indicators={}, lane=Lane.NORMAL
         )
 
-    def _remember(self, key: SeriesKey, series: _Series) -> None:
-        oldest = next(self._series.items(), None)
-        forgotten = self._series.put(key, series)
-        if forgotten is not None and oldest is not None:
-            self._overdue += self._close(forgotten, oldest[1], max(oldest[1].windows, default=0))
-
     # -- holding
 
     def due(self, monotonic_s: float) -> Sequence[Reading]:
         """The windows that are over although nothing came any more."""
         self._now_s = monotonic_s
-        given, self._overdue = self._overdue, []
+        given: list[Reading] = []
         for key, series in self._series.items():
             if not series.windows:
                 continue
             # Nothing came since: the readings' own time is assumed to have gone on as ours has.
             t = series.watermark_t + monotonic_s - series.heard_s
-            upto = math.floor((t - self._lateness_s) / self._options.every) - 1
+            upto = self._index(t - self._options.lateness) - 1
             if upto >= min(series.windows):
                 given += self._close(key, series, upto)
         return given
@@ -267,8 +282,8 @@ class Aggregate(HoldingStep):
     def row(self, series: SeriesKey) -> dict[str, Any] | None:
         """The open windows of a series."""
         known = self._series.get(series)
-        if known is None or not known.windows:
-            return None if known is None or known.closed is None else {"closed": known.closed, READINGS: []}
+        if known is None or (known.closed is None and not known.windows):
+            return None
         so_far = [self._reading(index, window) for index, window in sorted(known.windows.items())]
         return {
             "windows": [
@@ -288,9 +303,8 @@ class Aggregate(HoldingStep):
     def restore_row(self, series: SeriesKey, row: Mapping[str, Any]) -> None:
         """Take up the open windows of a series."""
         known = _Series(closed=row["closed"], heard_s=self._now_s)
-        known.watermark_t = row.get("watermark", -math.inf)
-        known.arrivals = row.get("arrivals", 0)
-        for index, metrics, latest in row.get("windows", ()):
+        known.watermark_t, known.arrivals = row["watermark"], row["arrivals"]
+        for index, metrics, latest in row["windows"]:
             made = {name: _Metric.of_row(metric) for name, metric in metrics.items()}
             known.windows[index] = _Window(made, Reading.from_document(latest))
         self._series.put(series, known)

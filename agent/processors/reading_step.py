@@ -14,12 +14,9 @@ from collectors.interfaces import IProcessor
 from collectors.models import Model, ProcessingResult, Quality, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from agent.processors.route import Route
-
-_TURN_READINGS = 500
-"""So many are processed before others have their turn on the event loop: 2.5 ms."""
 
 OnError: TypeAlias = Literal["dead_letter", "drop", "pass"]
 """What becomes of a reading that a step cannot process: its frame or message is set aside whole, with its original
@@ -45,6 +42,9 @@ class ReadingStep(IProcessor):
         on_error: What becomes of a reading that it cannot process.
         dropped: How many readings were dropped because they could not be processed.
     """
+
+    TURN_READINGS = 500
+    """So many are processed before others have their turn on the event loop: 2.5 ms."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -83,10 +83,10 @@ class ReadingStep(IProcessor):
         begun_s = time.perf_counter()
         kept: list[Reading] = []
         try:
-            for first in range(0, len(data), _TURN_READINGS):
+            for first in range(0, len(data), self.TURN_READINGS):
                 if first:
                     await asyncio.sleep(0)
-                self._take(data[first : first + _TURN_READINGS], kept)
+                self._take(data[first : first + self.TURN_READINGS], kept)
         except ValueError as error:
             return ProcessingResult(
                 success=False, error=str(error), processing_time=time.perf_counter() - begun_s
@@ -95,7 +95,7 @@ class ReadingStep(IProcessor):
             success=True, processed_data=kept, processing_time=time.perf_counter() - begun_s
         )
 
-    def _take(self, readings: Iterable[Reading], kept: list[Reading]) -> None:
+    def _take(self, readings: Sequence[Reading], kept: list[Reading]) -> None:
         route = self.route
         for reading in readings:
             if route is not None and not route.matches(reading):

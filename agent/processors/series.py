@@ -48,12 +48,12 @@ class SeriesMemory(Generic[T]):
         """What is remembered of a series."""
         return self._known.get(key)
 
-    def put(self, key: SeriesKey, memory: T) -> SeriesKey | None:
-        """Remember; which series was forgotten for it, if one was."""
+    def put(self, key: SeriesKey, memory: T) -> tuple[SeriesKey, T] | None:
+        """Remember; the series that was forgotten for it, if one was, and what was known of it."""
         self._known[key] = memory
         self._known.move_to_end(key)
         if len(self._known) > SERIES_MAX:
-            return self._known.popitem(last=False)[0]
+            return self._known.popitem(last=False)
         return None
 
     def pop(self, key: SeriesKey) -> T | None:

@@ -57,8 +57,6 @@ class SwingingDoor(HoldingStep):
         super().__init__(f"swinging_door:{options.metric}")
         self._options = options
         self._doors: SeriesMemory[_Door] = SeriesMemory()
-        self._overdue: list[Reading] = []
-        self._now_s = 0.0
 
     def apply(self, reading: Reading) -> Sequence[Reading]:
         """The rest of the reading, and the corner before it if that is known now."""
@@ -119,12 +117,11 @@ class SwingingDoor(HoldingStep):
         self._note(series)
 
     def _remember(self, series: SeriesKey, door: _Door) -> None:
-        doors = self._doors
-        oldest = next(doors.items(), None)
-        forgotten = doors.put(series, door)
-        if forgotten is not None and oldest is not None and oldest[1].held is not None:
-            self._overdue.append(oldest[1].held)
-            self._note(forgotten)
+        forgotten = self._doors.put(series, door)
+        if forgotten is not None:
+            self._note(forgotten[0])
+            if forgotten[1].held is not None:
+                self._overdue.append(forgotten[1].held)
 
     def _let_go(self, series: SeriesKey) -> list[Reading]:
         door = self._doors.pop(series)
@@ -135,7 +132,7 @@ class SwingingDoor(HoldingStep):
     def due(self, monotonic_s: float) -> Sequence[Reading]:
         """Corners that have been held for `keep_every`: the sensor may have fallen silent."""
         self._now_s = monotonic_s
-        given, self._overdue = self._overdue, []
+        given = []
         for series, door in self._doors.items():
             if door.held is not None and monotonic_s - door.held_since_s >= self._options.keep_every:
                 given.append(door.held)
@@ -151,20 +148,21 @@ class SwingingDoor(HoldingStep):
     def row(self, series: SeriesKey) -> dict[str, Any] | None:
         """The door of a series."""
         door = self._doors.get(series)
-        if door is None or door.held is None:
+        if door is None:
             return None
-        return {
-            "corner": [list(door.corner[0]), door.corner[1]],
-            "slopes": [door.low, door.high],
-            READINGS: [door.held.to_document()],
-        }
+        corner = [list(door.corner[0]), door.corner[1]]
+        if door.held is None:
+            return {"corner": corner, READINGS: []}
+        return {"corner": corner, "slopes": [door.low, door.high], READINGS: [door.held.to_document()]}
 
     def restore_row(self, series: SeriesKey, row: Mapping[str, Any]) -> None:
         """Take up a door."""
         (boot, up_ns, t), value = row["corner"]
-        low, high = row["slopes"]
-        held = Reading.from_document(row[READINGS][0])
-        self._doors.put(series, _Door(((boot, up_ns, t), value), held, self._now_s, low, high))
+        door = _Door(((boot, up_ns, t), value))
+        if row[READINGS]:
+            door.held, door.held_since_s = Reading.from_document(row[READINGS][0]), self._now_s
+            door.low, door.high = row["slopes"]
+        self._doors.put(series, door)
 
 
 def _slope(corner: tuple[tuple[int, int, float], float], now: tuple[int, int, float], value: float) -> float:

@@ -135,7 +135,7 @@ async def intake(buffer: MemoryBuffer, *, give: list[Reading] | None = None):
             buffer=buffer,
             backend_id="buffer",
             pipeline_of=lambda _: "plain",
-            held=Held(buffer, buffer.append),
+            held=Held(buffer, buffer.append, SystemClock().monotonic_s),
             holding={},
             clock=SystemClock(),
         )

@@ -69,6 +69,14 @@ class Device:
             while not all(count > before.get(name, 0) for name, count in (await self.frames()).items()):
                 await asyncio.sleep(0.005)
 
+    async def counted(self) -> int:
+        """How many readings the only window holds."""
+        async with asyncio.timeout(10):
+            while not (rows := self.agent._processing._held._holders[0].step.rows()):
+                await asyncio.sleep(0.005)
+        [row] = rows.values()
+        return row["readings"][0]["values"]["n"]
+
     async def newest(self, n: int = 1) -> list[dict[str, Any]]:
         await self.agent.buffer.flush()
         return [record.document for record in await self.agent.buffer.recent(n)]
@@ -133,6 +141,56 @@ async def test_a_step_that_did_not_change_goes_on_with_what_it_holds(tmp_path):
         await device.change(source("a", rate=80), pipeline("p", WINDOWS))
         await device.more_frames()
         assert await device.newest() == [], "the window goes on"
+
+
+async def test_a_window_goes_on_when_another_step_of_its_pipeline_changes(tmp_path):
+    async with running(tmp_path, source("a"), pipeline("p", WINDOWS, TAG)) as device:
+        await device.more_frames()
+        before = await device.counted()
+        await device.change(source("a"), pipeline("p", WINDOWS, SCALE))
+        assert await device.counted() >= before
+        await device.more_frames()
+        assert await device.newest() == [], "the window goes on"
+
+
+async def test_what_is_held_of_a_source_that_its_pipeline_is_for_no_more_comes_out_as_it_is(tmp_path):
+    tables = [source("a"), source("b"), pipeline("p", WINDOWS, TAG, sources='"a", "b"')]
+    async with running(tmp_path, *tables) as device:
+        await device.more_frames()
+        await device.change(source("b"), pipeline("p", WINDOWS, TAG, sources='"b"'))
+        held = device.agent._processing._held
+        [holder] = held._holders
+        async with held.passage():
+            await holder.resume([reading for reading in holder.step.let_go() if reading.source == "a"])
+        await held.settle()
+        [kept] = await device.newest(500)
+        assert (kept["source"], kept.get("tags")) == ("a", None)
+
+
+async def test_a_change_that_does_not_work_leaves_everything_running_and_says_so(tmp_path, monkeypatch):
+    async with running(tmp_path, source("a"), source("b")) as device:
+        await device.more_frames()
+        paused = asyncio.Event()
+        monkeypatch.setattr("agent.intake._PAUSE_TIMEOUT_S", 0.01)
+        monkeypatch.setattr(device.agent._processing.intake, "_idle", paused)
+        await device.change(source("b", rate=80), source("c"))
+        report = await device.agent.report()
+        assert report.configuration.refused.startswith("something is in process for too long")
+        assert list(await device.frames()) == ["a", "b"]
+        await device.more_frames()
+        monkeypatch.undo()
+        await device.change(source("b", rate=80), source("c"))
+        assert list(await device.frames()) == ["b", "c"]
+
+
+async def test_a_source_that_cannot_be_made_leaves_everything_running_and_says_so(tmp_path, monkeypatch):
+    async with running(tmp_path, source("a")) as device:
+        link = device.agent._sources._running["a"].source
+        monkeypatch.setattr("agent.composition.sources.create_source", lambda *_: 1 / 0)
+        await device.change(source("a", rate=80))
+        assert "division by zero" in (await device.agent.report()).configuration.refused
+        assert device.agent._sources._running["a"].source is link
+        await device.more_frames()
 
 
 async def test_a_step_that_changed_or_went_gives_what_it_holds(tmp_path):

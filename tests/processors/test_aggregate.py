@@ -216,8 +216,68 @@ async def test_memory_is_bounded_and_what_is_forgotten_is_given(monkeypatch):
     monkeypatch.setattr("agent.processors.series.SERIES_MAX", 3)
     step = aggregate(functions=("count",))
     await fed(step, [reading(0, n, source=f"s{n}") for n in range(5)])
-    assert sorted(r.source for r in step.due(0.0)) == ["s0", "s1"]
+    assert sorted(r.source for r in step.overdue()) == ["s0", "s1"]
+    assert step.due(0.0) == []
     assert {name: row for name, row in step.changed_rows().items() if row is None}.keys() == {
         '["s0"]',
         '["s1"]',
     }
+
+
+# A message is taken in whole, or not at all
+
+
+async def test_a_message_that_is_refused_changes_nothing():
+    step = aggregate(functions=("count",))
+    await fed(step, [reading(0, 1), reading(60, 2)])
+    step.changed_rows()
+    result = await step.process([reading(61, 3), reading(120, 4), reading(30, 5)])
+    assert "30 s too late: its window of 60 s is closed" in result.error
+    assert step.changed_rows() == {}
+    assert by_window(flushed(step)) == {60: {"x": 1}}
+
+
+async def test_the_readings_of_a_message_come_all_at_once_in_whatever_order_it_names_them():
+    step = aggregate(functions=("count",))
+    message = [reading(t, 1) for t in (150, 90, 30, 61)]
+    assert step.validate_input(message)
+    result = await step.process(message)
+    assert by_window(result.processed_data) == {0: {"x": 1}, 60: {"x": 2}}
+
+
+async def test_a_long_message_is_taken_in_without_a_pause():
+    """What is held must never be half of a message, whoever writes it down."""
+    step = aggregate(every=3600.0, functions=("count",))
+    coroutine = step.process([reading(n, 1) for n in range(1500)])
+    with pytest.raises(StopIteration) as done:
+        coroutine.send(None)
+    assert done.value.value.success
+
+
+async def test_a_message_with_more_windows_than_may_be_open_is_taken_whole():
+    step = aggregate(every=1.0, lateness=1000.0, functions=("count",))
+    message = [reading(n, 1) for n in range(150)]
+    result = await step.process([*reversed(message)])
+    assert len(by_window(result.processed_data)) == 50
+    assert len(flushed(step)) == 100
+
+
+async def test_after_a_restart_a_window_is_as_long_as_before():
+    before = aggregate(lateness=5.0, functions=("count",))
+    await fed(before, [reading(50, 1)])
+    step = aggregate(lateness=5.0, functions=("count",))
+    step.begin(86_400.0)
+    step.restore(before.changed_rows())
+    assert step.due(86_401.0) == []
+    await fed(step, [reading(55, 1)])
+    assert [r.values for r in step.due(86_420.0)] == [{"x": 2}]
+
+
+async def test_after_a_restart_it_is_said_how_late_a_reading_is():
+    before = aggregate(functions=("count",))
+    await fed(before, [reading(50, 1)])
+    assert before.due(200.0)
+    step = aggregate(functions=("count",))
+    step.restore(before.changed_rows())
+    result = await step.process([reading(30, 1)])
+    assert "20 s too late" in result.error

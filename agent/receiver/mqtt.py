@@ -37,7 +37,14 @@ from agent.sync.acknowledgement import (
     digest,
 )
 from agent.sync.senml import NotSenML
-from drivers.transport.mqtt import InboundMessage, MqttConnection, MqttError, MqttOptions, MqttRefused
+from drivers.transport.mqtt import (
+    RESUMED_TIMEOUT_S,
+    InboundMessage,
+    MqttConnection,
+    MqttError,
+    MqttOptions,
+    MqttRefused,
+)
 
 if TYPE_CHECKING:
     import random
@@ -80,6 +87,7 @@ class MqttReceiver:
         self._committer = committer
         self._clock = clock
         self._backoff = Backoff(RETRY, rng)
+        self._failing = False
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Receive until cancelled; connects again whenever the connection is lost.
@@ -87,34 +95,42 @@ class MqttReceiver:
         Args:
             ready: Called each time the subscription stands.
         """
-        failing = False
         while True:
             try:
                 async with MqttConnection(self._options, clock=self._clock) as connection:
-                    await connection.subscribe(READINGS_FILTER, 1)
-                    await connection.subscribe(LEDGER_FILTER, 1)
-                    self._backoff.established(self._clock.monotonic_s())
-                    _log.info("receive: connected to %s", self._options.address)
-                    failing = False
-                    ready()
-                    await self._receive(connection)
+                    await self._receive(connection, ready)
             except* (MqttError, OSError) as errors:
-                if not failing:
+                if not self._failing:
                     _log.warning("receive: %s", describe(errors))
-                failing = True
+                self._failing = True
             await asyncio.sleep(self._backoff.delay_s(self._clock.monotonic_s()))
 
-    async def _receive(self, connection: MqttConnection) -> None:
+    async def _receive(self, connection: MqttConnection, ready: Callable[[], None]) -> None:
+        """Take packs, also those of a resumed session, which come before the broker answers to SUBSCRIBE.
+
+        Whoever waited for that answer would, on a slow link, give up and get the same again and again.
+        """
         underway: asyncio.Queue[_Underway] = asyncio.Queue(RECEIVE_MAXIMUM)
         async with asyncio.TaskGroup() as group:
-            acknowledger = group.create_task(
-                self._acknowledge(connection, underway), name="receive-acknowledge"
+            aside = (
+                group.create_task(self._subscribe(connection, ready), name="receive-subscribe"),
+                group.create_task(self._acknowledge(connection, underway), name="receive-acknowledge"),
             )
             async for message in connection.messages():
                 pack = await _decoded(message)
                 committed = await self._committer.submit(pack)
                 await underway.put(_Underway(message, pack, committed))
-            acknowledger.cancel()
+            for task in aside:
+                task.cancel()
+
+    async def _subscribe(self, connection: MqttConnection, ready: Callable[[], None]) -> None:
+        timeout_s = RESUMED_TIMEOUT_S if connection.session_present else None
+        for topic_filter in (READINGS_FILTER, LEDGER_FILTER):
+            await connection.subscribe(topic_filter, 1, timeout_s=timeout_s)
+        self._backoff.established(self._clock.monotonic_s())
+        _log.info("receive: connected to %s", self._options.address)
+        self._failing = False
+        ready()
 
     async def _acknowledge(self, connection: MqttConnection, underway: asyncio.Queue[_Underway]) -> None:
         """In the order of arrival. A commit that failed ends the connection: only then do its messages come again."""

@@ -9,9 +9,9 @@ other way round messages would be lost in between.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
-from drivers.transport.mqtt import MqttRefused
+from drivers.transport.mqtt import RESUMED_TIMEOUT_S, MqttRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from collectors.interfaces import Memory
     from drivers.mqtt.topics import TopicTemplate
     from drivers.transport.mqtt import MqttConnection
-
-
-RESUMED_TIMEOUT_S: Final = 600.0
-"""For an answer behind all that a resumed session brings, on a slow link; a dead one is noticed by its silence."""
 
 
 class Subscription:

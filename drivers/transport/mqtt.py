@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from drivers.transport.mqtt_packets import Publish
 
 __all__ = [
+    "RESUMED_TIMEOUT_S",
     "InboundMessage",
     "MessageStream",
     "MqttConnectRefused",
@@ -71,6 +72,8 @@ __all__ = [
 PENDING_MAX: Final = 1000
 FLOOD_MAX: Final = 65535
 """So many beyond `pending_max`, more than any Receive Maximum allows, and the connection is given up."""
+RESUMED_TIMEOUT_S: Final = 600.0
+"""For an answer behind all that a resumed session brings, on a slow link; a dead one is noticed by its silence."""
 HEADER_BYTES_MAX: Final = 16
 """Fixed header, topic length, packet id, length of the properties and of the content type, rounded up."""
 

@@ -8,10 +8,12 @@ import signal
 import sqlite3
 import sys
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.receiver import service
 from agent.receiver.service import serve
 from agent.spine.spine import open_spine
 from agent.sync.acknowledgement import readings_topic
@@ -22,12 +24,14 @@ from tests.receiver.packs import payload
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.no_timing import AsMeasured
 from tests.rigs.proxy import ChaosProxy
+from tests.rigs.scripted_broker import CONNACK_5_RESUMED, publish_5, read_packet, scripted_broker
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+PUBLISH, PUBACK = 0x32, 0x40
 QUICK = {"first": "10 ms", "base": "10 ms", "cap": "50 ms"}
 
 
@@ -137,6 +141,35 @@ async def test_a_link_that_is_cut_again_and_again_loses_and_doubles_nothing(
     assert arrived == soil(4000)
 
 
+async def test_what_a_resumed_session_brings_does_not_wait_for_the_answer_to_subscribe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow link that answer comes late, behind the whole backlog: waiting for it would bring the same again and again."""
+
+    async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await read_packet(reader))
+        writer.write(CONNACK_5_RESUMED + publish_5("outstation/a/readings", b"hello", 7))
+        while True:
+            first, body = await read_packet(reader)
+            if first == PUBLISH:  # what it says to the device
+                topic_length = int.from_bytes(body[:2], "big")
+                writer.write(b"\x40\x02" + body[2 + topic_length :][:2])
+            elif first == PUBACK and not acknowledged.done():
+                acknowledged.set_result(body[:2])
+
+    patient = service._mqtt_options
+    monkeypatch.setattr(service, "_mqtt_options", lambda *given: replace(patient(*given), connect_timeout_s=0.2))
+    connects: list[tuple[int, bytes]] = []
+    acknowledged: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    async with scripted_broker(answer_late) as port, asyncio.TaskGroup() as group:
+        task = group.create_task(serve([f"mqtt://127.0.0.1:{port}"], f"sqlite:///{tmp_path / 'r.db'}"))
+        async with asyncio.timeout(10):
+            assert await acknowledged == b"\0\7"
+        await asyncio.sleep(0.5)  # longer than connecting may take
+        assert len(connects) == 1
+        task.cancel()
+
+
 async def test_a_half_open_link_is_given_up(tmp_path: Path) -> None:
     consumer = MemoryConsumer()
     with Mosquitto() as broker:
@@ -239,6 +272,7 @@ async def test_a_commit_that_failed_is_repeated(tmp_path: Path) -> None:
 PROGRAM = """
 import asyncio, os, signal, sys
 from agent.receiver import mqtt
+from agent.receiver import service
 from agent.receiver.service import serve
 publish, count = mqtt._publish, 0
 async def dying(connection, group):

@@ -15,6 +15,7 @@ from collectors.units import parse_duration
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from drivers.discovery import Finding
 
@@ -24,11 +25,8 @@ _LOCAL_BROKER = "mqtt://localhost:1883"
 
 def main(arguments: argparse.Namespace) -> int:
     """Look for a while, then print what was found, or write it to a file."""
-    if arguments.write is not None and arguments.write.exists():
-        print(
-            f"{arguments.write} exists: name a file that does not, or paste what is printed without --write",
-            file=sys.stderr,
-        )
+    if arguments.write is not None and (wrong := _unwritable(arguments.write)) is not None:
+        print(wrong, file=sys.stderr)
         return WRONG_CONFIGURATION
     try:
         seconds = _seconds(arguments.time)
@@ -57,15 +55,34 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _unwritable(path: Path) -> str | None:
+    """Why a new file cannot be written, as far as it is known before the look; None when it can."""
+    if path.exists():
+        return _exists(path)
+    return None if path.parent.is_dir() else f"there is no folder {path.parent} to write {path.name} into"
+
+
+def _exists(path: Path) -> str:
+    return f"{path} exists: name a file that does not, or paste what is printed without --write"
+
+
 def _tell(findings: list[Finding], arguments: argparse.Namespace) -> int:
     text = toml(findings)
     proposed = sum(finding.source is not None for finding in findings)
     if arguments.write is None or not proposed:
         print(text, end="")
     else:
-        arguments.write.write_text(text, encoding="utf-8")
+        try:
+            with arguments.write.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            print(text, end="")  # what took a while to find is not thrown away
+            made = isinstance(error, FileExistsError)
+            print(_exists(arguments.write) if made else f"not written: {error}", file=sys.stderr)
+            return FAILED
         print(
-            f"{arguments.write}: {proposed} sources; look through it, then: outstation check --config {arguments.write}"
+            f"{arguments.write}: {proposed} {'source' if proposed == 1 else 'sources'}; look through it, then:"
+            f" outstation check --config {arguments.write}"
         )
     if not proposed:
         print("nothing was found that could be collected", file=sys.stderr)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from drivers import registry as drivers
+from drivers.discovery import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ def scouts(
     Args:
         brokers: URLs of MQTT brokers.
         ports: Serial ports; None for all that there are.
-        adapter: The Bluetooth adapter; None for none. Without the library for it, none is asked.
+        adapter: The Bluetooth adapter; None for none. Without the library for it, its scout says that it is missing.
         username: Who logs in at the brokers.
         password_file: Holds the password.
     """
@@ -39,6 +40,17 @@ def scouts(
         serial = drivers.load_scout("serial", "SerialScout")
         every = drivers.load_scout("serial", "ports")
         found += [serial(port) for port in (every() if ports is None else ports)]
-    if adapter is not None and find_spec("bleak") is not None:
-        found.append(drivers.load_scout("ble", "BleScout")(adapter))
+    if adapter is not None:
+        has_library = find_spec("bleak") is not None
+        found.append(drivers.load_scout("ble", "BleScout")(adapter) if has_library else _NoBluetooth())
     return found
+
+
+class _NoBluetooth:
+    """Says that the air was not listened to."""
+
+    place = "Bluetooth"
+
+    async def look(self, seconds: float) -> list[Finding]:  # noqa: ARG002 (it looks nowhere)
+        """What is missing."""
+        return [Finding("Bluetooth was not listened to: that needs pip install 'outstation[ble]'")]

@@ -69,7 +69,7 @@ class BleScout:
         unknown = len(self._heard) - len(found)
         if unknown:
             found.append(Finding(f"{unknown} further Bluetooth devices say nothing that is known"))
-        return found
+        return found or [Finding(f"{self.place}: nothing was heard")]
 
     def heard(self, device: BLEDevice, data: AdvertisementData) -> None:
         """An advertisement was heard, of anybody (called by the radio)."""

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from drivers.discovery import Finding
 from drivers.mqtt.proposal import propose
 from drivers.transport.credentials import read_secret
-from drivers.transport.mqtt import MqttConnection, options_from_url
+from drivers.transport.mqtt import MqttConnection, MqttConnectionLost, options_from_url
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from drivers.discovery import Finding
 
 TOPICS_MAX: Final = 5000
 PAYLOADS_MAX: Final = 5
 """A topic that are looked at; further messages are only counted out."""
 PAYLOAD_BYTES_MAX: Final = 65536
+HEARD_BYTES_MAX: Final = 16 << 20
+"""Of all payloads together: a broker may keep pictures, and this machine may be a small one."""
+
+
+class Heard:
+    """What was heard, within bounds.
+
+    Attributes:
+        topics: The first payloads of each topic.
+    """
+
+    def __init__(self) -> None:
+        self.topics: dict[str, list[bytes]] = {}
+        self._bytes = 0
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """Keep it, if there is room for it."""
+        payloads = self.topics.get(topic, [])
+        if (
+            (payloads or len(self.topics) < TOPICS_MAX)
+            and len(payloads) < PAYLOADS_MAX
+            and len(payload) <= PAYLOAD_BYTES_MAX
+            and self._bytes + len(payload) <= HEARD_BYTES_MAX
+        ):
+            self.topics[topic] = [*payloads, payload]
+            self._bytes += len(payload)
 
 
 class MqttScout:
@@ -33,12 +56,14 @@ class MqttScout:
         password_file: Holds the password.
 
     Raises:
-        ValueError: The URL is none of a broker, or has a password, which a proposal would show.
+        ValueError: The URL is none of a broker, has a password, which a proposal would show, or a user beside `username`.
     """
 
     def __init__(self, url: str, username: str | None = None, password_file: Path | None = None) -> None:
         if urlsplit(url).password is not None:
             raise ValueError("keep the password out of the URL: name a file that holds it")
+        if username is not None and urlsplit(url).username is not None:
+            raise ValueError(f"{url} names a user, and so does the user name beside it: say it once")
         options_from_url(url)
         self._url = url
         self._username = username
@@ -62,23 +87,26 @@ class MqttScout:
             username=self._username,
             password=password,
         )
-        heard: dict[str, list[bytes]] = defaultdict(list)
+        heard, loss = Heard(), None
         async with MqttConnection(options) as connection:
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(seconds):
                     await connection.subscribe("#", 0)
                     async for message in connection.messages():
-                        payloads = (
-                            heard[message.topic] if len(heard) < TOPICS_MAX else heard.get(message.topic)
-                        )
-                        if (
-                            payloads is not None
-                            and len(payloads) < PAYLOADS_MAX
-                            and len(message.payload) <= PAYLOAD_BYTES_MAX
-                        ):
-                            payloads.append(message.payload)
-        found = {topic: payloads for topic, payloads in heard.items() if payloads}
-        findings = await asyncio.to_thread(propose, self._url, found)
+                        heard.hear(message.topic, message.payload)
+            except TimeoutError:
+                pass  # as long as it was to be
+            except MqttConnectionLost as error:
+                loss = error
+        if not heard.topics:
+            if loss is not None:
+                raise loss
+            reader = options.username or "an anonymous client"
+            nothing = f"{self._url}: nothing was heard: does anything publish, and do its rules (ACL) let {reader} read it?"
+            return [Finding(nothing)]
+        findings = await asyncio.to_thread(propose, self._url, heard.topics)
+        if loss is not None:
+            findings.append(Finding(f"{self._url}: {loss}: it was not listened to for the whole time"))
         for finding in findings:
             if finding.source is not None and self._username is not None:
                 finding.source["username"] = self._username

@@ -7,6 +7,7 @@ many levels they have and how they begin; a level that differs becomes a name.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers.codecs import codec
@@ -19,10 +20,33 @@ if TYPE_CHECKING:
 
 CODECS: Final = ("plain", "senml", "json")
 """In this order: the first that takes all payloads of a topic."""
+_WILD: Final = ("+", "#")
 OTHERS: Final = ("homeassistant/", "outstation/", "zigbee2mqtt/bridge/")
 """What these say is no measurement."""
 TOPICS_MAX: Final = 20
 """Single topics that one proposal lists."""
+SOURCES_MAX: Final = 50
+"""Sources that are proposed for one broker: what says more than that is looked through by nobody."""
+
+
+class _Taken:
+    """Which topic filters are proposed already, by their first level: few of thousands can have to do with a new one."""
+
+    def __init__(self) -> None:
+        self._by_first: dict[str, list[TopicTemplate]] = defaultdict(list)
+
+    def add(self, template: TopicTemplate) -> None:
+        """A filter is proposed."""
+        self._by_first[template.levels[0]].append(template)
+
+    def overlaps(self, template: TopicTemplate) -> bool:
+        """Whether one of them takes a message that this one takes, too."""
+        first = template.levels[0]
+        if first in _WILD:
+            return any(map(template.overlaps, chain.from_iterable(self._by_first.values())))
+        return any(
+            template.overlaps(one) for level in (first, *_WILD) for one in self._by_first.get(level, ())
+        )
 
 
 def propose(url: str, heard: Mapping[str, Sequence[bytes]]) -> list[Finding]:
@@ -34,24 +58,38 @@ def propose(url: str, heard: Mapping[str, Sequence[bytes]]) -> list[Finding]:
     """
     left = {topic: payloads for topic, payloads in heard.items() if not topic.startswith(OTHERS)}
     findings: list[Finding] = []
-    taken: list[TopicTemplate] = []
+    taken = _Taken()
     for preset, keys in PRESETS.items():
         templates = [parse_template(text) for text in keys["topics"]]
         mine = {
             topic: payloads
             for topic, payloads in left.items()
             if any(template.match(topic) is not None for template in templates)
-            and (_codec_of(payloads) is not None and _codec_of(payloads) == _codec_of_preset(preset))
+            and _codec_of(payloads) == _codec_of_preset(preset)
         }
         if mine:
-            taken += templates
+            for template in templates:
+                taken.add(template)
             left = {topic: payloads for topic, payloads in left.items() if topic not in mine}
             source = {"id": preset, "driver": "mqtt", "url": url, "preset": preset}
             findings.append(Finding(f"{preset}: {_counted(mine)}", source))
     silent: list[str] = []
-    for name, topics in _groups(left, silent).items():
-        others = [topic for topic in heard if topic not in topics]
+    groups = _groups(left, silent)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for topic in heard:
+        alike[topic.partition("/")[0]].append(topic)
+    for name, topics in islice(groups.items(), SOURCES_MAX):
+        _, first, _ = name
+        nearby = heard if _is_special(first) else alike[first]  # such a level becomes a name, which takes all
+        others = [topic for topic in nearby if topic not in topics]
         findings.append(_finding(url, name, topics, others, taken, len(findings)))
+    if len(groups) > SOURCES_MAX:
+        left_out = sum(map(len, islice(groups.values(), SOURCES_MAX, None)))
+        findings.append(
+            Finding(
+                f"{left_out} further topics are left out: they begin in too many ways to propose sources for all"
+            )
+        )
     if silent:
         shown = ", ".join(silent[:3])
         findings.append(Finding(f"{len(silent)} topics say nothing that could be decoded, such as {shown}"))
@@ -96,7 +134,7 @@ def _finding(
     name: tuple[str, str, int],
     topics: Mapping[str, Sequence[bytes]],
     others: Sequence[str],
-    taken: list[TopicTemplate],
+    taken: _Taken,
     number: int,
 ) -> Finding:
     codec_name, first, _ = name
@@ -104,20 +142,16 @@ def _finding(
     template = parse_template(text)
     notes = []
     texts = [text]
-    if any(map(template.overlaps, taken)) or any(template.match(topic) is not None for topic in others):
+    if taken.overlaps(template) or any(template.match(topic) is not None for topic in others):
         # Two sources would keep the same messages twice, or one would get what is none of its own.
-        texts = []
-        for topic in topics:
-            single = parse_template(_escaped(topic))
-            if not any(map(single.overlaps, [*taken, *map(parse_template, texts)])):
-                texts.append(single.text)
+        texts = _listed(topics, taken)
         notes.append("its topics are listed one by one, since others of the same shape say something else")
-        if len(topics) > len(texts[:TOPICS_MAX]):
-            notes.append(f"{len(topics) - len(texts[:TOPICS_MAX])} of its topics are left out")
-        texts = texts[:TOPICS_MAX]
+        if len(topics) > len(texts):
+            notes.append(f"{len(topics) - len(texts)} of its topics are left out")
+    else:
+        taken.add(template)
     if not texts:
         return Finding(f"{_counted(topics)} {codec_name} below {first}, of topics that are collected already")
-    taken += [parse_template(text) for text in texts]
     source: dict[str, Any] = {
         "id": f"mqtt-{number + 1}",
         "driver": "mqtt",
@@ -126,6 +160,17 @@ def _finding(
         "codec": codec_name,
     }
     return Finding(f"{_counted(topics)} {codec_name} below {first}", source, notes)
+
+
+def _listed(topics: Iterable[str], taken: _Taken) -> list[str]:
+    """The topics one by one, without those that are taken, and not more than somebody would look through."""
+    texts: list[str] = []
+    for topic in topics:
+        single = parse_template(_escaped(topic))
+        if len(texts) < TOPICS_MAX and not taken.overlaps(single):
+            taken.add(single)
+            texts.append(single.text)
+    return texts
 
 
 def _counted(topics: Mapping[str, Sequence[bytes]]) -> str:

@@ -70,6 +70,8 @@ async def test_what_is_not_there_is_said(tmp_path):
     for arguments, words in (
         (["--mqtt", "http://x"], "mqtt://"),
         (["--mqtt", "mqtt://a:b@x"], "password"),
+        (["--mqtt", "mqtt://a@x", "--username", "b"], "say it once"),
+        (["--write", tmp_path / "no folder" / "found.toml"], "there is no folder"),
         (["--time", "0"], "--time"),
     ):
         wrong = await asyncio.to_thread(run_command, "discover", *arguments)

@@ -12,7 +12,7 @@ from agent.config import load_config
 from agent.discover.text import toml
 from drivers.discovery import Finding
 from drivers.framing import FRAMINGS
-from drivers.mqtt.proposal import propose
+from drivers.mqtt.proposal import SOURCES_MAX, TOPICS_MAX, propose
 from drivers.mqtt.topics import parse_template
 from drivers.serial.proposal import recognise
 
@@ -62,6 +62,23 @@ def test_topics_of_one_shape_that_say_different_things_are_listed(tmp_path):
         propose(URL, {"a/1": [b"1"], "a/2": [b'{"v":1}'], "a/3": [b"3"], "a/4": [b'{"v":1}']}), tmp_path
     )
     assert sorted(source.options.topics for source in mixed) == [["a/1", "a/3"], ["a/2", "a/4"]]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "heard",
+    [
+        {f"device-{number}/power": [b"1"] for number in range(5000)},
+        {f"a/{number}": [b"1" if number % 2 else b'{"v":1}'] for number in range(5000)},
+    ],
+    ids=["each_begins_differently", "two_kinds_mixed"],
+)
+def test_thousands_of_topics_become_a_proposal_that_can_be_looked_through_at_once(heard, tmp_path):
+    findings = propose(URL, heard)
+    found = loaded(findings, tmp_path)
+    assert 1 <= len(found) <= SOURCES_MAX
+    assert all(len(source.options.topics) <= TOPICS_MAX for source in found)
+    assert "left out" in toml(findings)
 
 
 LEVELS = st.text(

@@ -158,7 +158,9 @@ async def test_what_a_resumed_session_brings_does_not_wait_for_the_answer_to_sub
                 acknowledged.set_result(body[:2])
 
     patient = service._mqtt_options
-    monkeypatch.setattr(service, "_mqtt_options", lambda *given: replace(patient(*given), connect_timeout_s=0.2))
+    monkeypatch.setattr(
+        service, "_mqtt_options", lambda *given: replace(patient(*given), connect_timeout_s=0.2)
+    )
     connects: list[tuple[int, bytes]] = []
     acknowledged: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     async with scripted_broker(answer_late) as port, asyncio.TaskGroup() as group:

@@ -54,13 +54,18 @@ def wear_of(row: dict[str, Any] | None, endurance_bytes: int | None = None) -> W
     return Wear(total, running_s, per_day, years)
 
 
+def stored_wear(table: SmallTable, endurance_bytes: int | None = None) -> Wear:
+    """What the table `wear` says, as it was last written: see `wear_of`."""
+    return wear_of(table.get(_KEY), endurance_bytes)
+
+
 class WearMeter:
     """Counts on where the last process ended."""
 
     def __init__(self, table: SmallTable, clock: Clock) -> None:
         self._table = table
         self._clock = clock
-        self._before = wear_of(table.get(_KEY))
+        self._before = stored_wear(table)
         self._begun_s = self._written_s = self._now_s()
 
     def _now_s(self) -> float:

@@ -120,6 +120,7 @@ def test_a_damaged_buffer_is_verified_exported_repaired_and_sound(tmp_path: Path
     assert "quarantine: 1 damaged file," in listed
     assert kept.name in listed
     counted, _ = said("stats", str(store), status=0)
+    assert "written to the disk since it was made" in counted
     assert "10 records lost" in counted
     assert "readings 51 to 60: 10, damaged" in counted
     assert "device pi, store" in counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.buffer.words import counted, short_time
@@ -11,6 +12,7 @@ from agent.cli.progress import Progress
 from agent.status.text import size
 from buffer.export import time_text
 from buffer.inspection import READINGS, Inspection
+from buffer.wear import WEAR, stored_wear
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +50,7 @@ def _report(inspection: Inspection, progress: Progress) -> dict[str, Any]:
             }
             for consumer in inspection.consumers
         ],
+        "wear": asdict(stored_wear(inspection.small_table(WEAR))),
         "lost": inspection.told,
         "ledger": ledger,
         "quarantine": {"files": len(quarantine), "size_bytes": sum(file.size_bytes for file in quarantine)},
@@ -117,6 +120,11 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             f"consumer      {consumer['name']}: {consumer['backlog']:,} waiting, everything up to id"
             f" {consumer['acknowledged_up_to']:,} acknowledged"
         )
+    wear = report["wear"]
+    if wear["bytes_total"]:
+        per_day = wear["bytes_per_day"]
+        daily = f", {size(round(per_day))} a day while it is open" if per_day else ""
+        yield f"wear          {size(wear['bytes_total'])} written to the disk since it was made{daily}"
     yield from _loss_lines(report)
     quarantine = report["quarantine"]
     if quarantine["files"]:

@@ -35,6 +35,9 @@ CLOSE_TIMEOUT_S = 5.0
 SETTLE_GAP_S: Final = 0.3
 """A device that restarts says nothing for longer than this: what it had begun to say before it will not end."""
 
+WITHIN_FRAME_S: Final = 0.1
+"""A device that has begun a frame goes on within this: adapters hand bytes over every 16 ms, serial servers less often."""
+
 _TURNS_TO_READ: Final = 3
 """Of the event loop: in the first it sees that there is something to read, in the next it has read it."""
 
@@ -114,6 +117,14 @@ class SerialLink(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether bytes can still arrive."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def speaks_until_ns(self) -> int | None:
+        """Until when more may come of what the device has begun to say (CLOCK_BOOTTIME); None: it has said it all."""
+        if self._cut_ns is None or self._cut_ns <= self._heard_ns:
+            return None
+        until_ns = self._cut_ns + round(WITHIN_FRAME_S * _NS)
+        return until_ns if until_ns > self._clock.boottime_ns() else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The event loop begins to read."""

@@ -1,7 +1,8 @@
 """Asks a device on a schedule, and gives out whatever it says.
 
 A request is answered by the first good frame behind it. Whatever else comes, before a request or after its time, is
-given out as well: a late answer is a good reading, too.
+given out as well: a late answer is a good reading, too. While the device is in the middle of one it is not asked: an
+answer of 123.4 that is given up after its second digit would leave 3.4, which looks as good.
 """
 
 from __future__ import annotations
@@ -81,17 +82,32 @@ class Poller:
             ConnectionError: The connection was lost, or the device does not take the request.
         """
         self._number += 1
-        for _ in range(1 + self._config.retries):
+        timeout_ns = round(self._config.timeout * _NS)
+        for attempt in range(1 + self._config.retries):
+            limit_ns = self._clock.boottime_ns() + timeout_ns
+            while (arrival := await self._rest(link, limit_ns)) is not None:
+                yield arrival
+                if attempt and not isinstance(arrival.frame, FrameError):
+                    self.unanswered = 0
+                    return
             for unasked in link.end_frame():  # what is not complete by now is part of no answer to this
                 yield unasked
             self._send(link)
-            deadline_ns = self._clock.boottime_ns() + round(self._config.timeout * _NS)
+            deadline_ns = self._clock.boottime_ns() + timeout_ns
             while (arrival := await link.arrival_until(deadline_ns)) is not None:
                 yield arrival
                 if not isinstance(arrival.frame, FrameError):
                     self.unanswered = 0
                     return
         self.unanswered += 1
+
+    async def _rest(self, link: SerialLink, limit_ns: int) -> Arrival | None:
+        """What comes of a frame that the device has begun; None when it says nothing more, or never stops."""
+        while (until_ns := link.speaks_until_ns) is not None and self._clock.boottime_ns() < limit_ns:
+            arrival = await link.arrival_until(min(until_ns, limit_ns))
+            if arrival is not None:
+                return arrival
+        return None
 
     def _send(self, link: SerialLink) -> None:
         request = self._config.render(self._number, self._clock.now(), self._framing)

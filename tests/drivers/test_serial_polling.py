@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from collectors.clock import SystemClock
 from collectors.metadata_keys import FRAME_ERROR
 from drivers.framing import FRAMINGS
+from drivers.serial import link as link_module
 from drivers.serial.config import SerialConfig
 from drivers.serial.link import Arrival
 from drivers.serial.poll_config import PollConfig
@@ -73,6 +74,7 @@ class SlowLink:
 
     is_open = True
     settled_ns = 0
+    speaks_until_ns = None
 
     def __init__(self):
         self.now_ns = 1_000_000_000
@@ -185,6 +187,39 @@ async def test_an_answer_that_comes_late_is_a_reading_all_the_same(pty):
         await late.wait()
         await pty.write(b"late\n")
         assert good(await collecting) == [b"late", b"2"]
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_an_answer_that_is_late_in_its_middle_is_not_cut_in_two(pty, retries, monkeypatch):
+    """Its second half, 3.4, would be a frame of its own, and a wrong reading."""
+    monkeypatch.setattr(link_module, "WITHIN_FRAME_S", 5.0)  # a busy machine must not matter
+
+    def answer(_, number):
+        if number > 1:
+            return b"%d\n" % number
+        late.append(asyncio.create_task(second_half()))
+        return b"12"
+
+    async def second_half():
+        await asyncio.sleep(0.25)
+        await pty.write(b"3.4\n")
+
+    late = []
+    async with polled(pty, answer, timeout=0.2, interval=0.05, retries=retries) as (source, _):
+        assert good(await taken(source, 2)) == [b"123.4", b"2"]
+        assert not source.troubles
+        await late[0]
+
+
+async def test_a_device_that_never_stops_is_asked_all_the_same(pty):
+    async with polled(pty, lambda *_: None, timeout=0.05, interval=0.05, retries=0) as (source, sensor):
+        collecting = asyncio.create_task(taken(source, 2))
+        async with asyncio.timeout(10):
+            while not collecting.done():
+                await pty.write(b".")
+                await asyncio.sleep(0.01)
+        assert good(await collecting) == []
+    assert len(sensor.requests) >= 2
 
 
 async def test_collect_asks_once(pty):

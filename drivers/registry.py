@@ -72,8 +72,9 @@ address = "A4:C1:38:12:34:56"
 notify = ["2a37"]
 codec = "gatt"
 """,
-        # Until the sensor is heard, another one is done, it is connected to, and its services are known.
-        registration={"retry_cap_s": 5.0, "connect_timeout_s": 90.0},
+        # Until bluetoothd is there, the sensor is heard, another one is done, it is connected to, and it notifies: each of
+        # these has a limit of its own, whose message says what is wrong.
+        registration={"retry_cap_s": 5.0, "connect_timeout_s": 240.0},
     ),
     "mqtt": Driver(
         config="drivers.mqtt.config:MqttSourceConfig",

@@ -14,6 +14,7 @@ from drivers.ble.config import GattConfig
 from drivers.ble.connections import Connections
 from drivers.codecs import codec
 from drivers.codecs.gatt import parse
+from drivers.registry import DRIVERS
 from tests.drivers.ble_sources import FIRST, SECOND, collect, connected, connection, soon
 from tests.rigs.ble.fake_bluez import FakeBluez
 from tests.rigs.ble.fake_objects import BluezError
@@ -496,3 +497,14 @@ def test_characteristics_have_names():
     assert config.notify == [uuid(TEMPERATURE), uuid(0x2A37)]
     assert config.read == [uuid(BATTERY), "6e400003-b5a3-f393-e0a9-e50e24dcca9e"]
     assert parse(b"") == []
+
+
+def test_each_step_of_connecting_may_run_into_its_own_limit_which_says_what_is_wrong():
+    """Not into the one of the whole, which cannot say that, for example, other sensors hold all connections."""
+    bounds = GattConfig.model_fields["connect_timeout"].metadata
+    (connecting_s,) = [bound.le for bound in bounds if hasattr(bound, "le")]
+    beforehand_s = (
+        2 * gatt_source.PATIENT_S + gatt_link.TURN_TIMEOUT_S
+    )  # for the adapter, to be heard, for a place
+    steps_s = beforehand_s + connecting_s + gatt_link.CLEANUP_S + gatt_link.ANSWER_TIMEOUT_S
+    assert steps_s < DRIVERS["gatt"].registration["connect_timeout_s"]

@@ -90,7 +90,7 @@ class MqttSourceConfig(BaseModel):
     receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 1000
     """How many messages the broker may send ahead of our acknowledgements; it may have a lower limit of its own."""
     pending_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """How many received messages may wait for the pipeline; then the broker has to wait."""
+    """How many received messages may wait for the pipeline, 16 MiB of them at most; then the broker has to wait."""
     keepalive: Annotated[WholeSeconds, Field(ge=1, le=65535)] = 30
     """A dead link is noticed within twice this time."""
     connect_timeout: Annotated[DurationS, Field(le=300)] = 10.0

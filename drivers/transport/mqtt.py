@@ -14,9 +14,9 @@ Guarantees:
   for a later connection.
 - A message is acknowledged only by `acknowledge`, and only on the connection that brought it. PUBACKs leave in the order
   in which the messages came, as MQTT demands (4.6.0-2), whatever the order of the calls.
-- Once `pending_max` received messages wait to be taken, the socket is not read, and the broker waits; except while a reply
-  is awaited, which comes on the same stream (`replies_first`): then as many may wait as the broker sends. The Receive Maximum is no
-  bound for that: Mosquitto 2.0 sends all that it has kept when a session is taken up.
+- Once `pending_max` received messages, or 16 MiB of them, wait to be taken, the socket is not read, and the broker waits; except
+  while a reply is awaited, which comes on the same stream (`replies_first`): then more may wait, up to a bound at which the connection
+  is given up. The Receive Maximum is no bound for that: Mosquitto 2.0 sends all that it has kept when a session is taken up.
 - A new connection is a new object: none can be entered twice.
 
 QoS 2 is refused, because its subscriptions lose messages on a drop between PUBREC and PUBREL.
@@ -70,8 +70,12 @@ __all__ = [
 ]
 
 PENDING_MAX: Final = 1000
+PENDING_BYTES_MAX: Final = 16 << 20
+"""Of their payloads: messages may be large, and the machine small."""
 FLOOD_MAX: Final = 65535
 """So many beyond `pending_max`, more than any Receive Maximum allows, and the connection is given up."""
+FLOOD_BYTES_MAX: Final = 64 << 20
+"""Likewise, of their payloads."""
 RESUMED_TIMEOUT_S: Final = 600.0
 """For an answer behind all that a resumed session brings, on a slow link; a dead one is noticed by its silence."""
 HEADER_BYTES_MAX: Final = 16
@@ -126,6 +130,7 @@ class MqttConnection:
         self._loss: MqttConnectionLost | None = None
         # Towards us: to be taken; taken or not, but not acknowledged; acknowledgements of this turn of the loop.
         self._pending: deque[InboundMessage] = deque()
+        self._pending_bytes = 0
         self._taker: asyncio.Future[None] | None = None
         self._unacknowledged: deque[InboundMessage] = deque()
         self._pubacks = bytearray()
@@ -280,6 +285,7 @@ class MqttConnection:
                 return None
             await self.arrival()
         message = self._pending.popleft()
+        self._pending_bytes -= len(message.payload)
         if self._client is not None and self._client.paused:
             self._control_flow()
         return message
@@ -307,12 +313,13 @@ class MqttConnection:
 
     def _control_flow(self) -> None:
         """Read from the socket, or let the broker wait."""
-        client, waiting = self._client, len(self._pending)
+        client, waiting, size = self._client, len(self._pending), self._pending_bytes
         if client is None or not self._open:
             return
-        if (self._replies and self.replies_first) or waiting <= self._pending_max // 2:
+        roomy = waiting <= self._pending_max // 2 and size <= PENDING_BYTES_MAX // 2
+        if (self._replies and self.replies_first) or roomy:
             client.resume()
-        elif waiting >= self._pending_max:
+        elif waiting >= self._pending_max or size >= PENDING_BYTES_MAX:
             client.pause()
 
     # Sending
@@ -428,9 +435,11 @@ class MqttConnection:
         if message.qos:
             self._unacknowledged.append(inbound)
         self._pending.append(inbound)
-        if len(self._pending) >= self._pending_max:
+        self._pending_bytes += len(inbound.payload)
+        waiting, size = len(self._pending), self._pending_bytes
+        if waiting >= self._pending_max or size >= PENDING_BYTES_MAX:
             self._control_flow()
-            if len(self._pending) > self._pending_max + FLOOD_MAX:
+            if waiting > self._pending_max + FLOOD_MAX or size > PENDING_BYTES_MAX + FLOOD_BYTES_MAX:
                 raise ValueError("the broker sends more messages than it may")
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)
@@ -456,6 +465,7 @@ class MqttConnection:
         self._unacknowledged.clear()
         if error is None:
             self._pending.clear()  # nobody takes them; QoS 1 comes again
+            self._pending_bytes = 0
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)
 

@@ -269,6 +269,30 @@ async def test_a_slow_consumer_makes_the_broker_wait(broker, protocol):
         assert numbers(await take(receiver, 2000)) == list(range(2000))
 
 
+async def test_large_messages_make_the_broker_wait_before_they_fill_the_memory(broker, monkeypatch):
+    monkeypatch.setattr("drivers.transport.mqtt.PENDING_BYTES_MAX", 1_000_000)
+    async with connection(broker) as receiver:
+        await receiver.subscribe("a/#", 0)
+        await fill(broker, 60, size=100_000, qos=0)
+        async with asyncio.timeout(10):
+            while not receiver.paused:
+                await asyncio.sleep(0.01)
+        assert sum(len(message.payload) for message in receiver._pending) < 1_200_000
+        assert [int(message.payload[-9:]) for message in await take(receiver, 60)] == list(range(60))
+        assert not receiver.paused
+
+
+async def test_a_flood_of_large_messages_while_an_answer_is_awaited_ends_the_connection(broker, monkeypatch):
+    async with session(broker, receive_maximum=1000) as receiver:
+        await receiver.subscribe("a/#", 1)
+    await fill(broker, 30, size=100_000)
+    monkeypatch.setattr("drivers.transport.mqtt.PENDING_BYTES_MAX", 100_000)
+    monkeypatch.setattr("drivers.transport.mqtt.FLOOD_BYTES_MAX", 500_000)
+    async with session(broker, receive_maximum=1000) as receiver:
+        with pytest.raises(MqttConnectionLost, match="more messages than it may"):
+            await receiver.subscribe("a/#", 1)
+
+
 async def test_a_packet_larger_than_we_take_is_left_out_by_the_broker(broker):
     async with connection(broker, packet_bytes_max=1000) as receiver, connection(broker) as publisher:
         await receiver.subscribe("a", 1)

@@ -242,7 +242,8 @@ async def test_the_meter_on_the_modbus_page_is_polled(tmp_path):
     answer = CRCS["crc16_modbus"].append(bytes([1, 4, 4]) + struct.pack(">f", 230.2))
     refusal = CRCS["crc16_modbus"].append(bytes([1, 0x84, 2]))
     async with PtySensor(tmp_path) as port:
-        options = source.options.model_copy(update={"port": port.port})
+        quick = source.options.poll.model_copy(update={"interval": 0.05, "timeout": 0.3})
+        options = source.options.model_copy(update={"port": port.port, "poll": quick})
         meter = SerialSource("meter", options, data_format="struct", clock=SystemClock())
         answers = [answer, refusal, answer[:4], answer]
         request_end = b"\x71\xcb"

@@ -46,9 +46,6 @@ def create_source(
             broker's session is the agent's, so an onlooker subscribes without one.
     """
     options = source.options
-    if source.silent_after is not None and "silent_after" in type(options).model_fields:
-        # Its driver does something about silence.
-        options = options.model_copy(update={"silent_after": source.silent_after})
     if "client_id" in type(options).model_fields:
         # A session that lives through restarts belongs to a client id that does, too.
         client_id = options.client_id or source_client_id(device_id_of(config), source)

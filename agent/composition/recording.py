@@ -46,7 +46,12 @@ def options_of(source: SourceConfig) -> Any:
 
 def recording_source(options: Any, clock: Clock) -> IDataSource:
     """A source that gives the bytes of a port as they arrive, and asks as the configured one does."""
-    unframed = options.model_copy(update={"framing": PiecesConfig(sent=options.framing)})
+    unframed = options.model_copy(
+        update={
+            "framing": PiecesConfig(sent=options.framing),
+            "silent_after": None,
+        }  # silence is recorded, too
+    )
     return drivers.load_source_class(_DRIVER)("record", unframed, data_format="pieces", clock=clock)
 
 

@@ -188,6 +188,8 @@ class _Loader:
             self._problems.append(Problem(key_path([*where, key]), str(error), shown(key, name)))
             return None
         found = len(self._problems)
+        if section is not None:  # a key that is the driver's as well, such as `silent_after`
+            rest |= {name: getattr(section, name) for name in own if name in model.model_fields}
         options = self._section(model, rest, where)
         self._extend_known_keys(found, shared)
         if section is None or options is None:

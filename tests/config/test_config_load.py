@@ -18,6 +18,7 @@ class PortOptions(BaseModel):
     port: str
     baudrate: int = Field(default=115200, gt=0)
     parity: Literal["none", "even", "odd"] = "none"
+    silent_after: float | None = Field(default=None, gt=1)
 
 
 class BrokerOptions(BaseModel):
@@ -239,3 +240,23 @@ def test_files_are_looked_for_in_the_folder_of_the_configuration(tmp_path, monke
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(ConfigurationError, match="give one with --config FILE"):
         load_config(tmp_path / "nowhere.toml", CATALOGUE)
+
+
+def test_a_key_of_every_source_that_the_driver_wants_as_well_is_checked_by_both(tmp_path):
+    def written(silent_after):
+        path = tmp_path / "agent.toml"
+        path.write_text(
+            GOOD.replace('driver = "serial"', f'driver = "serial"\nsilent_after = "{silent_after}"')
+        )
+        return path
+
+    (source, *_) = load_config(written("2 s"), CATALOGUE).source
+    assert (source.silent_after, source.options.silent_after) == (2.0, 2.0)
+    with pytest.raises(
+        ConfigurationError, match=r"source\[0\].silent_after: should be greater than 1 \(found"
+    ) as caught:
+        load_config(written("1 s"), CATALOGUE)
+    assert len(caught.value.problems) == 1
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(written("0 s"), CATALOGUE)
+    assert len(caught.value.problems) == 1

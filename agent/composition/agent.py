@@ -100,6 +100,8 @@ class Agent:
         )
         supervise(self._spine, "watch", BACKEND_ID, watch.run, layer=STORAGE)
         self._time.run()
+        self._sources.expect(self._config)
+        self._deliveries.expect(self._config.upstream)
         supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
         await self._deliveries.apply(self._config.upstream)
         self._sources.run()

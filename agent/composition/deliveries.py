@@ -76,13 +76,17 @@ class Deliveries:
         self._buffer = buffer
         self._time = time
         self._spine = spine
-        self._order: list[str] = []
+        self._configured: Sequence[UpstreamConfig] = ()
         self._running: dict[str, _Delivery] = {}
+
+    def expect(self, upstreams: Sequence[UpstreamConfig]) -> None:
+        """Tell of these upstreams from now on, though nothing is delivered to them yet."""
+        self._configured = upstreams
 
     async def apply(self, upstreams: Sequence[UpstreamConfig]) -> None:
         """Deliver to these upstreams and no others; one whose configuration is the same goes on undisturbed."""
         wanted = {upstream.name: upstream for upstream in upstreams}
-        self._order = list(wanted)
+        self.expect(upstreams)
         for name, delivery in list(self._running.items()):
             if wanted.get(name) != delivery.config:
                 await self._spine.tasks.end_task(delivery.task_id, _END_TIMEOUT_S)
@@ -163,11 +167,11 @@ class Deliveries:
 
     def status(self) -> list[UpstreamStatus]:
         """How each that is configured does, in the order of the file."""
-        return [_status(self._running[name]) for name in self._order if name in self._running]
+        return [_status(config, self._running.get(config.name)) for config in self._configured]
 
 
-def _status(delivery: _Delivery) -> UpstreamStatus:
-    config, sender = delivery.config, delivery.sender
+def _status(config: UpstreamConfig, delivery: _Delivery | None) -> UpstreamStatus:
+    sender = None if delivery is None else delivery.sender
     if sender is None:
         return UpstreamStatus(name=config.name, driver=config.driver, state="starting")
     status = sender.status

@@ -87,6 +87,10 @@ class Sources:
             lambda: [NewSource(source, create_source(config, source, self._spine.clock)) for source in new]
         )
 
+    def expect(self, config: AgentConfig) -> None:
+        """Tell of the sources of a configuration from now on, though they are not collected from yet."""
+        self._configured = config.source
+
     async def begin_new(self, config: AgentConfig, made: Sequence[NewSource]) -> None:
         """Begin to collect from the sources of a configuration that were made for it."""
         self._configured = config.source

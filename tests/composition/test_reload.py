@@ -307,7 +307,7 @@ def shape(agent: Agent) -> dict[str, Any]:
         "holding": processing._holding,
         "holders": [holder.key for holder in processing._held._holders],
         "upstreams": [(d.config, d.config.name) for d in agent._deliveries._running.values()],
-        "order": agent._deliveries._order,
+        "order": [upstream.name for upstream in agent._deliveries._configured],
         "config": agent._config,
     }
 

@@ -39,7 +39,7 @@ async def test_a_kill_costs_at_most_the_last_commit_window(tmp_path: Path):
                 assert report.sources[0].since is not None
                 listened.append((report.sources[0].since.timestamp(), agent.killed[-1][0]))
             agent.start()
-            report = await agent.until(lambda r: r.buffer.stored, "the last life")
+            report = await agent.until(lambda r: r.sources[0].frames, "the last life")
             assert report.sources[0].since is not None
             counting.cancel()
             await asyncio.sleep(0.2)  # the last line arrives

@@ -11,6 +11,7 @@ the receiver, which takes nothing twice.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from bisect import bisect_right, insort
 from dataclasses import replace
@@ -53,6 +54,7 @@ class Chronicle:
         self._final_table = state("clock_final")
         self._final: dict[int, list[Span]] = {}
         self._unwritten: dict[str, tuple[StateTable, dict[str, Any]]] = {}
+        self._writing = asyncio.Lock()
         self._load()
 
     def _load(self) -> None:
@@ -183,7 +185,17 @@ class Chronicle:
         for span in spans:
             self._unwritten[f"final/{boot}/{span.low_ns}"] = (self._final_table, {_key(boot, span): None})
 
+    async def written(self) -> None:
+        """Wait for what is being written down, by whoever: so that what is final is so on the disk, too."""
+        if self._writing.locked():
+            async with self._writing:
+                pass
+
     async def _write(self) -> None:
+        async with self._writing:
+            await self._write_now()
+
+    async def _write_now(self) -> None:
         unwritten, self._unwritten = self._unwritten, {}
         by_table: dict[int, tuple[StateTable, dict[str, Any]]] = {}
         for table, rows in unwritten.values():

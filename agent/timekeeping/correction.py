@@ -75,6 +75,7 @@ class Correction:
             await self._chronicle.settle(
                 unsettled.boot, unsettled.up_ns, unsettled.raw_t, only_this=only_this
             )
+        await self._chronicle.written()  # another upstream may have made them final just now
         return [self._corrected(record) for record in records]
 
     async def _await_synchronisation(self, records: Sequence[Any]) -> None:

@@ -1,7 +1,8 @@
-"""Small durable tables in memory, with a disk that can refuse."""
+"""Small durable tables in memory, with a disk that can refuse, or take its time."""
 
 from __future__ import annotations
 
+import asyncio
 from copy import deepcopy
 from typing import Any
 
@@ -15,6 +16,8 @@ class MemoryTable:
         self.rows: dict[str, Any] = {}
         self.writes = 0
         self.refuses = False
+        self.quick = asyncio.Event()
+        self.quick.set()
 
     def get(self, key):
         return deepcopy(self.rows.get(key))
@@ -28,6 +31,8 @@ class MemoryTable:
     async def put_all(self, rows):
         if self.refuses:
             raise DiskFault("the disk refuses")
+        if not self.quick.is_set():
+            await self.quick.wait()
         self.writes += 1
         for key, row in rows.items():
             if row is None:

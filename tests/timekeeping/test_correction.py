@@ -256,3 +256,19 @@ async def test_what_is_known_is_bounded(device):
         anchor = Anchor((place + 1) * S, NOON + place, 0.1)
         device.chronicle.anchor(anchor, continues=False)
     assert len(device.chronicle.timeline.boot(BOOTS_MAX + 5).stretches) == STRETCHES_MAX
+
+
+async def test_a_time_that_another_upstream_made_final_is_sent_only_when_that_is_on_the_disk(device):
+    early = await device.measure(100)
+    device.clock.synchronise()
+    await device.measure(100)
+    other = Correction(device.chronicle, device.watch, device.clock)
+    device.tables("clock_final").quick.clear()
+    first = asyncio.create_task(device.correction.apply([early]), name="first")
+    second = asyncio.create_task(other.apply([early]), name="second")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not first.done()
+    assert not second.done()
+    device.tables("clock_final").quick.set()
+    assert times(await second) == times(await first)

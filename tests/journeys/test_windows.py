@@ -1,9 +1,10 @@
-"""Windows of MQTT messages, counted by a device that is killed again and again: no message is lost or counted twice."""
+"""Windows of MQTT messages, counted by a device that is killed, and told to change its configuration, again and again."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ lateness = "2 s"
 functions = ["count", "max"]
 on_error = "dead_letter"
 """
+TAG = """
+[[pipeline.step]]
+processor = "tag"
+tags = { site = "north" }
+"""
 
 
 @pytest.mark.slow
@@ -37,14 +43,21 @@ async def test_a_device_that_is_killed_again_and_again_counts_each_message_once(
     rng = random.Random(seed_of("test_windows"))
     async with AsyncExitStack() as stack:
         broker = stack.enter_context(Mosquitto(BrokerSettings(persistence=True)))
-        config = device(mqtt_source(broker.url), PIPELINE)
-        agent = stack.enter_context(AgentProgram(tmp_path, config))
+        configurations = [
+            device(mqtt_source(broker.url, keepalive=keepalive), PIPELINE, step)
+            for keepalive, step in (("60 s", ""), ("60 s", TAG), ("50 s", ""))
+        ]
+        agent = stack.enter_context(AgentProgram(tmp_path, configurations[0]))
         sensors = [MqttSensor(f"sensor-{place}", broker.port, HZ) for place in range(SENSORS)]
         agent.start()
         await agent.until(lambda report: report.sources[0].state == "connected", "the subscription")
         async with speaking(sensors):
             for _ in range(LIVES):
-                await asyncio.sleep(rng.uniform(0.5, 3))
+                for _ in range(rng.randrange(4)):
+                    await asyncio.sleep(rng.uniform(0.1, 1))
+                    await asyncio.to_thread(agent.config_file.write_text, rng.choice(configurations))
+                    agent.signal(signal.SIGHUP)
+                await asyncio.sleep(rng.uniform(0, 1.5))
                 agent.kill()
                 agent.start()
                 await agent.until(lambda report: report.sources[0].state == "connected", "it is back")
@@ -54,6 +67,8 @@ async def test_a_device_that_is_killed_again_and_again_counts_each_message_once(
             4
         )  # a window and its lateness, after which a silent sensor's last window is given
         assert (await agent.stop())[0] == 0
+        assert "configuration was read again" in agent.log
+        assert "ERROR" not in agent.log
     windows, late = await asyncio.to_thread(kept, tmp_path / "buffer")
     counted = sum(document["values"]["n.count"] for document in windows)
     keys = [(document["tags"]["topic"], document["t"]) for document in windows]

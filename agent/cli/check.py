@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Advising(Protocol):
     """Options of a driver that may be right, and yet not the best."""
 
-    def advice(self) -> list[str]:
-        """What would be better."""
+    def advice(self, *, refuses_half: bool) -> list[str]:
+        """What would be better; the codec may refuse what has lost its beginning."""
         ...
 
 
@@ -30,6 +30,6 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"{arguments.config} is right: sources {sources}; upstreams {upstreams or 'none'}")
     for source in config.source:
         if isinstance(source.options, Advising):
-            for advice in source.options.advice():
+            for advice in source.options.advice(refuses_half=source.codec.refuses_half):
                 print(f"source {source.id}: {advice}")
     return DONE

@@ -18,6 +18,8 @@ class CodecConfig(Options, ABC):
     """What it reads, in one line."""
     example: ClassVar[str]
     """TOML of a source's `codec`."""
+    refuses_half: ClassVar[bool] = False
+    """Whether it decodes nothing that has lost its beginning."""
 
     @abstractmethod
     def codec(self) -> Codec:

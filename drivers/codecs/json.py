@@ -248,6 +248,8 @@ class JsonConfig(CodecConfig):
     )
     example: ClassVar[str] = 'codec = { type = "json", values = { power = "ENERGY.Power" } }'
 
+    refuses_half: ClassVar[bool] = True
+
     type: Literal["json"] = "json"
     values: Annotated[dict[Name, JsonPath], Field(max_length=1000)] = Field(default_factory=dict)
     """Which values to pick, by metric: paths into the document. Unset, all of it is taken."""

@@ -43,6 +43,8 @@ class NmeaConfig(CodecConfig):
     summary: ClassVar[str] = "NMEA 0183 sentences with their checksum (GPS, marine instruments)"
     example: ClassVar[str] = 'codec = { type = "nmea", sentences = ["GGA", "RMC"] }'
 
+    refuses_half: ClassVar[bool] = True
+
     type: Literal["nmea"] = "nmea"
     sentences: (
         Annotated[list[Annotated[str, Field(pattern="^[A-Z0-9]{3}$")]], Field(max_length=100)] | None

@@ -168,6 +168,8 @@ class SenmlConfig(CodecConfig):
     summary: ClassVar[str] = "SenML JSON (RFC 8428): a pack of records"
     example: ClassVar[str] = 'codec = "senml"'
 
+    refuses_half: ClassVar[bool] = True
+
     type: Literal["senml"] = "senml"
 
     def codec(self) -> Codec:

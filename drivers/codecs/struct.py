@@ -189,6 +189,8 @@ fields = [
     { name = "temperature", type = "i16", scale = 0.1, unit = "Cel", missing = -32768 },
 ]"""
 
+    refuses_half: ClassVar[bool] = True
+
     type: Literal["struct"] = "struct"
     byteorder: Literal["big", "little"]
     layout: Annotated[list[LayoutConfig], Field(min_length=1, max_length=100)]

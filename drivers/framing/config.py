@@ -61,6 +61,11 @@ class FramingConfig(Options, ABC):
         """A pause on the line that ends every frame that is not complete; None: pauses mean nothing."""
         return None
 
+    @property
+    def keeps_half(self) -> bool:
+        """Whether the first frame after opening is given out although its beginning may be missing."""
+        return False
+
     @abstractmethod
     def framer(self) -> Framer:
         """A framer at the beginning of a stream."""
@@ -84,6 +89,11 @@ class CheckedFramingConfig(FramingConfig, ABC):
     """The longest permitted payload, bytes."""
     first_frame: Literal["keep", "discard"] = "keep"
     """Without a check sequence: what to do with the first frame after opening, whose beginning may be missing."""
+
+    @property
+    def keeps_half(self) -> bool:
+        """Whether the first frame after opening is given out although its beginning may be missing."""
+        return self.crc == "none" and self.first_frame == "keep"
 
     @model_validator(mode="after")
     def _first_frame_is_checked(self) -> Self:

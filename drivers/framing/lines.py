@@ -64,6 +64,11 @@ class LinesConfig(FramingConfig):
     """What to do with the first line after opening, whose beginning may be missing. JSON without its beginning never
     decodes, so `keep` is safe for it; a format such as CSV can turn 23.5 into 3.5 and wants `discard`."""
 
+    @property
+    def keeps_half(self) -> bool:
+        """Whether the first line after opening is given out although its beginning may be missing."""
+        return self.first_frame == "keep"
+
     def framer(self) -> LineFramer:
         """A framer at the beginning of a stream."""
         return LineFramer(

@@ -150,8 +150,18 @@ class SerialConfig(BaseModel):
         assert self.usb is not None
         return self.usb
 
-    def advice(self) -> list[str]:
-        """What would be better, though it is not wrong. Asks the system: blocks."""
+    def advice(self, *, refuses_half: bool) -> list[str]:
+        """What would be better, though it is not wrong. Asks the system: blocks.
+
+        Args:
+            refuses_half: Whether the codec decodes nothing that has lost its beginning.
+        """
         from drivers.serial.diagnosis import advice
 
-        return advice(self.port) if self.port is not None else []
+        advised = advice(self.port) if self.port is not None else []
+        if self.poll is None and self.framing.keeps_half and not refuses_half:
+            advised.append(
+                "the port is perhaps opened in the middle of a frame, and what is left of it can be a wrong value (of 23.5, "
+                f'3.5): framing = {{ type = "{self.framing.type}", first_frame = "discard" }} leaves the first one out'
+            )
+        return advised

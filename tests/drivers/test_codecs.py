@@ -53,6 +53,15 @@ def test_good_frames_are_readings(name):
         assert values
 
 
+@pytest.mark.parametrize("name", [name for name in CODEC_CASES if CODECS.find(name).refuses_half])
+def test_what_says_so_decodes_nothing_that_has_lost_its_beginning(name):
+    decode = made(name)
+    nested = {"json": [b'{"a": {"b": {"c": 1}}, "d": 2}', b'[{"a": 1}, {"b": 2}]']}
+    for raw in CODEC_CASES[name][1] + nested.get(name, []):
+        for lost in range(1, len(raw) + 1):
+            assert isinstance(checked(decode, raw[lost:]), str)
+
+
 def one(options, raw):
     return checked(CODECS.choose(options).codec(), raw)
 

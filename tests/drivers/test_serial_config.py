@@ -77,3 +77,24 @@ def test_what_is_accepted(settings):
 def test_what_is_refused_and_why(settings, message):
     with pytest.raises(ValidationError, match=message):
         SerialConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refuses_half", "is_advised"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"framing": {"type": "lines", "first_frame": "discard"}}, False, False),
+        ({"framing": "slip"}, False, True),
+        ({"framing": {"type": "slip", "crc": "crc16"}}, False, False),
+        ({"framing": "cobs"}, False, False),
+        ({"framing": {"type": "delimited", "start": "<", "end": ">"}}, False, False),
+        ({"poll": {"request": "?", "interval": 1}}, False, False),
+    ],
+)
+def test_half_a_first_frame_is_advised_against_where_it_could_be_a_wrong_value(
+    settings, refuses_half, is_advised
+):
+    config = SerialConfig(port="/dev/serial0", **settings)
+    advice = config.advice(refuses_half=refuses_half)
+    assert any('first_frame = "discard"' in line for line in advice) is is_advised

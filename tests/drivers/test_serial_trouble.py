@@ -484,9 +484,9 @@ def test_a_name_that_may_change_is_advised_against(tmp_path, monkeypatch):
     assert advice("/dev/ttyUSB0") == [
         f"/dev/ttyUSB0 may come back under another name when it is unplugged: use {tmp_path}/by-id/usb-FTDI-if00"
     ]
-    assert SerialConfig(port="/dev/ttyUSB0").advice() == advice("/dev/ttyUSB0")
+    assert SerialConfig(port="/dev/ttyUSB0").advice(refuses_half=True) == advice("/dev/ttyUSB0")
     for stable in ("/dev/serial/by-id/usb-FTDI-if00", "/dev/ttyS0", "/dev/ttyAMA0", "socket://a:1"):
-        assert SerialConfig(port=stable).advice() == []
+        assert SerialConfig(port=stable).advice(refuses_half=True) == []
 
 
 def adapter(device, vid, pid, serial=None, location="1-1"):

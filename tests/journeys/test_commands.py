@@ -127,6 +127,19 @@ def test_check_says_that_a_configuration_is_right_and_starts_nothing(tmp_path: P
     assert list(tmp_path.iterdir()) == [config]
 
 
+def test_check_advises_against_half_a_first_line_that_could_be_a_wrong_value(tmp_path: Path):
+    config = tmp_path / "right.toml"
+    columns = {"type": "csv", "columns": ["t"]}
+    config.write_text(
+        device(serial_source("/dev/serial0", "csv", codec=columns), serial_source("/dev/serial1"))
+    )
+    checked = run_command("check", "--config", config)
+    assert checked.returncode == 0
+    advised = [line for line in checked.stdout.splitlines() if line.startswith("source ")]
+    assert len(advised) == 1
+    assert advised[0].startswith("source csv: the port is perhaps opened in the middle of a frame")
+
+
 def test_the_version_is_that_of_the_package():
     told = run_command("--version")
     assert (told.returncode, told.stdout) == (0, f"outstation {version()}\n")

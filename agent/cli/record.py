@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -28,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Record until Ctrl-C, SIGTERM, or for so long."""
     try:
         options = _options(arguments)
-        duration_s = parse_duration(arguments.duration) if arguments.duration is not None else None
+        duration_s = _duration_s(arguments.duration)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             where = ".".join(map(str, problem["loc"])) or arguments.source
@@ -59,8 +60,11 @@ def _record(options: Any, file: BinaryIO, arguments: argparse.Namespace, duratio
     status = DONE
     try:
         asyncio.run(_until_told(recorder, duration_s))
-    except OSError as error:
+    except ConnectionError as error:
         _say(str(error))
+        status = FAILED
+    except OSError as error:
+        _say(f"{arguments.output}: {error.strerror or error}: what came until then is in it")
         status = FAILED
     if not recorder.elapsed_s:
         arguments.output.unlink()  # the port could not be opened: nothing was recorded
@@ -96,6 +100,23 @@ async def _until_told(recorder: Recorder, duration_s: float | None) -> None:
     except asyncio.CancelledError:
         if not stopped:
             raise
+
+
+def _duration_s(text: str | None) -> float | None:
+    """For how long; None: until told.
+
+    Raises:
+        ValueError: It is no time above 0.
+    """
+    if text is None:
+        return None
+    try:
+        duration_s = float(parse_duration(text))
+    except ValueError as error:
+        raise ValueError(f"--duration {text}: {error}") from None
+    if not 0 < duration_s < math.inf:
+        raise ValueError(f'--duration {text}: should be a time above 0, such as "10 min"')
+    return duration_s
 
 
 def _options(arguments: argparse.Namespace) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 from io import BytesIO
@@ -13,7 +14,7 @@ import pytest
 
 from agent.captures.format import CaptureReader, Piece, encode_header, encode_piece
 from agent.captures.recorder import Recorder
-from agent.cli import main
+from agent.cli import main, record
 from collectors.clock import SystemClock
 from tests.rigs.programs import Program, run_command, until
 from tests.rigs.pty import PtySensor, SocketSensor
@@ -118,7 +119,8 @@ def test_what_cannot_be_recorded_is_said_and_leaves_nothing(tmp_path, capsys):
     for arguments, status, message in (
         (["/dev/not-there", "-o", capture], 1, "no such port"),
         (["/dev/not-there", "-o", capture, "--baudrate", "7"], 2, "baudrate: Input should be greater than"),
-        (["/dev/not-there", "-o", capture, "--duration", "soon"], 2, "not understood"),
+        (["/dev/not-there", "-o", capture, "--duration", "soon"], 2, "--duration soon: not understood"),
+        (["/dev/not-there", "-o", capture, "--duration", "0"], 2, "--duration 0: should be a time above 0"),
         (["/dev/not-there", "-o", tmp_path / "no" / "folder"], 1, "No such file or directory"),
         (["soil", "-o", capture, "--baudrate", "9600"], 2, "--baudrate belongs to a port"),
         (["soil", "-o", capture, "--config", tmp_path / "none"], 2, "cannot be read"),
@@ -139,6 +141,15 @@ class FullFile(BytesIO):
 
     def write(self, data):
         return super().write(bytes(data)[: max(0, self.room - self.tell())])
+
+
+def test_the_file_that_takes_no_more_is_named(tmp_path, monkeypatch, capsys):
+    async def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(record, "_until_told", full)
+    assert main(["record", "/dev/not-there", "-o", str(tmp_path / "c.jsonl")]) == 1
+    assert f"{tmp_path / 'c.jsonl'}: No space left on device: what came until then" in capsys.readouterr().err
 
 
 async def test_a_full_disk_ends_the_recording_with_whole_lines(tmp_path):

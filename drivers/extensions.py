@@ -12,15 +12,21 @@ is to be listed: who uses no such part pays nothing for it. A name of our own is
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from collectors.suggestion import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from importlib.metadata import EntryPoint
 
 DRIVERS: Final = "outstation.drivers"
 FRAMINGS: Final = "outstation.framings"
 CODECS: Final = "outstation.codecs"
+PROCESSORS: Final = "outstation.processors"
+
+T = TypeVar("T")
 
 
 BROKEN: Final = (Exception, SystemExit)
@@ -77,3 +83,50 @@ class Names(Collection[str]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+def find_part(name: str, own: Mapping[str, T], group: str, what: str) -> T:
+    """The part with a name: one of our own, or else one that another package brings, of the same class.
+
+    Args:
+        name: Its name.
+        own: Our own, by name; there is at least one.
+        group: The group of entry points by which other packages bring theirs.
+        what: What it is called in messages, such as "driver".
+
+    Raises:
+        ValueError: There is none, or it cannot be used; the message says what would be right.
+    """
+    found = own.get(name)
+    if found is not None:
+        return found
+    point = extensions(group).get(name)
+    if point is None:
+        names = Names(own, group)
+        meant = nearest(name, names)
+        hint = f"did you mean {meant!r}? " if meant is not None else ""
+        raise ValueError(f"no {what} is named {name!r}: {hint}there are {', '.join(names)}")
+    brought = load(point)
+    wanted = type(next(iter(own.values())))
+    if not isinstance(brought, wanted):
+        raise ExtensionError(
+            f"{name!r} of {package_of(point)} is no {wanted.__module__}.{wanted.__qualname__}"
+        )
+    return brought
+
+
+def load_target(target: str, name: str, own: Collection[str], what: str) -> object:
+    """What `module:attribute` names, for a part; what another package spoils is told as its fault.
+
+    Raises:
+        ExtensionError: It cannot be imported, and is none of our own.
+    """
+    module, _, attribute = target.partition(":")
+    if name in own:
+        return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except BROKEN as error:
+        raise ExtensionError(
+            f"the {what} {name!r} cannot be loaded: {target}: {type(error).__name__}: {error}"
+        ) from error

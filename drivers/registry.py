@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from collectors.suggestion import nearest
-from drivers.extensions import BROKEN, ExtensionError, Names, extensions, load, package_of
 from drivers.extensions import DRIVERS as GROUP
+from drivers.extensions import Names, find_part, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,18 +136,7 @@ def driver(name: str) -> Driver:
     Raises:
         ValueError: There is none, or it cannot be used; the message says what would be right.
     """
-    found = DRIVERS.get(name)
-    if found is not None:
-        return found
-    point = extensions(GROUP).get(name)
-    if point is None:
-        meant = nearest(name, NAMES)
-        hint = f"did you mean {meant!r}? " if meant is not None else ""
-        raise ValueError(f"no driver is named {name!r}: {hint}there are {', '.join(NAMES)}")
-    brought = load(point)
-    if not isinstance(brought, Driver):
-        raise ExtensionError(f"{name!r} of {package_of(point)} is no drivers.registry.Driver")
-    return brought
+    return find_part(name, DRIVERS, GROUP, "driver")
 
 
 def load_config_class(name: str) -> type[BaseModel]:
@@ -197,12 +184,4 @@ def load_source_class(name: str) -> SourceClass:
 
 
 def _load(target: str, name: str) -> object:
-    module, _, attribute = target.partition(":")
-    if name in DRIVERS:
-        return getattr(import_module(module), attribute)
-    try:
-        return getattr(import_module(module), attribute)
-    except BROKEN as error:
-        raise ExtensionError(
-            f"the driver {name!r} cannot be loaded: {target}: {type(error).__name__}: {error}"
-        ) from error
+    return load_target(target, name, DRIVERS, "driver")

@@ -6,17 +6,14 @@ Other packages bring theirs by the entry-point group `outstation.processors`: ea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from agent.processors.reading_step import ReadingStep, StepOptions
-from collectors.suggestion import nearest
-from drivers.extensions import BROKEN, ExtensionError, Names, extensions, load, package_of
+from drivers.extensions import PROCESSORS as GROUP
+from drivers.extensions import ExtensionError, Names, find_part, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-GROUP: Final = "outstation.processors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +74,7 @@ def processor(name: str) -> Processor:
     Raises:
         ValueError: There is none, or it cannot be used; the message says what would be right.
     """
-    found = PROCESSORS.get(name)
-    if found is not None:
-        return found
-    point = extensions(GROUP).get(name)
-    if point is None:
-        meant = nearest(name, NAMES)
-        hint = f"did you mean {meant!r}? " if meant is not None else ""
-        raise ValueError(f"no processor is named {name!r}: {hint}there are {', '.join(NAMES)}")
-    brought = load(point)
-    if not isinstance(brought, Processor):
-        raise ExtensionError(f"{name!r} of {package_of(point)} is no agent.processors.registry.Processor")
-    return brought
+    return find_part(name, PROCESSORS, GROUP, "processor")
 
 
 def load_config_class(name: str) -> type[StepOptions]:
@@ -115,12 +101,4 @@ def create_processor(name: str, options: StepOptions | dict[str, Any]) -> Readin
 
 
 def _load(target: str, name: str) -> object:
-    module, _, attribute = target.partition(":")
-    if name in PROCESSORS:
-        return getattr(import_module(module), attribute)
-    try:
-        return getattr(import_module(module), attribute)
-    except BROKEN as error:
-        raise ExtensionError(
-            f"the processor {name!r} cannot be loaded: {target}: {type(error).__name__}: {error}"
-        ) from error
+    return load_target(target, name, PROCESSORS, "processor")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from agent.config.spoilt import SOCKET_NAME
+from agent.config.spoilt import BUFFER_PATH, SOCKET_NAME
 from collectors.units import DurationS, SizeBytes, parse_duration, parse_size
 from drivers.codecs import CODECS, CodecChoice
 
@@ -107,7 +107,7 @@ class PipelineConfig(Section):
 class BufferConfig(Section):
     """`[buffer]`: where and how readings are kept."""
 
-    path: Annotated[Path, AfterValidator(_a_path)] = Path("/var/lib/outstation/buffer")
+    path: Annotated[Path, AfterValidator(_a_path)] = BUFFER_PATH
     sync: Literal["window", "each"] = "window"
     window: Annotated[DurationS, Field(le=3600)] = 1.0
     """Seconds a reading nobody waits for may gather before its commit; what a power cut can cost."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 _SECTION = re.compile(r"\s*\[(?P<name>\w+)\]\s*(#.*)?")
 _TEXT = re.compile(r"""\s*(?P<key>\w+)\s*=\s*(?P<quote>["'])(?P<text>[^"']*)(?P=quote)\s*(#.*)?""")
 SOCKET_NAME = "agent.sock"
+BUFFER_PATH = Path("/var/lib/outstation/buffer")
+"""Where the buffer is when the file does not say it."""
 
 
 def socket_named_in(path: Path) -> Path | None:
-    """The socket that a file names, whatever else is wrong with it; None when it cannot be told."""
+    """The socket that a file names, whatever else is wrong with it; None when it cannot be told.
+
+    One that names no buffer means the usual one.
+    """
     try:
         text = path.read_text("utf-8-sig", "replace")
     except OSError:
@@ -25,16 +28,21 @@ def socket_named_in(path: Path) -> Path | None:
     except (ValueError, RecursionError):
         document = _sections(text)
     folder = path.parent.absolute()
-    socket, buffer = _text(document, "agent", "socket"), _text(document, "buffer", "path")
-    if socket is not None:
-        return folder / socket
-    return None if buffer is None else folder / buffer / SOCKET_NAME
+    socket, buffer = _value(document, "agent", "socket"), _value(document, "buffer", "path")
+    if _is_path(socket):
+        return folder / str(socket)
+    if buffer is None:
+        return BUFFER_PATH / SOCKET_NAME
+    return folder / str(buffer) / SOCKET_NAME if _is_path(buffer) else None
 
 
-def _text(document: dict[str, Any], section: str, key: str) -> str | None:
+def _value(document: dict[str, Any], section: str, key: str) -> object:
     table = document.get(section)
-    value = table.get(key) if isinstance(table, dict) else None
-    return value if isinstance(value, str) and "\0" not in value else None
+    return table.get(key) if isinstance(table, dict) else None
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
 
 
 def _sections(text: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from agent.processors.reading_step import ReadingStep, StepOptions, without
-from agent.processors.series import SeriesMemory, series_of
+from agent.processors.series import SeriesMemory, elapsed_s, moment, series_of
 from collectors.enums import Lane, QualityFlag
 from collectors.models import Name, Reading
 from collectors.units import DurationS
@@ -25,7 +25,7 @@ class _Kept(NamedTuple):
     """The last value kept of one series."""
 
     value: bool | int | float | str
-    t: float
+    at: tuple[int, int, float]
     flag: QualityFlag
 
 
@@ -50,7 +50,7 @@ class Deadband(ReadingStep):
             return reading
         series = series_of(reading)
         quality = reading.quality.get(metric)
-        now = _Kept(value, reading.t, QualityFlag.GOOD if quality is None else quality.flag)
+        now = _Kept(value, moment(reading), QualityFlag.GOOD if quality is None else quality.flag)
         if reading.lane is Lane.ALARM or self._moved(self._series.get(series), now):
             self._series.put(series, now)
             return reading
@@ -59,8 +59,8 @@ class Deadband(ReadingStep):
     def _moved(self, last: _Kept | None, now: _Kept) -> bool:
         if last is None or last.flag is not now.flag:
             return True
-        # The wall clock may step either way; a step in it can only keep a value, never hide one for long.
-        if abs(now.t - last.t) >= self._options.keep_every:
+        # Below 0 where only the wall clock can tell, and it was set back: better one value too many.
+        if not 0 <= elapsed_s(last.at, now.at) < self._options.keep_every:
             return True
         if isinstance(now.value, bool | str) or isinstance(last.value, bool | str):
             return now.value != last.value or type(now.value) is not type(last.value)

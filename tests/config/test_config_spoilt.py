@@ -2,6 +2,8 @@ import pytest
 
 from agent.config import socket_named_in
 
+USUAL = "/var/lib/outstation/buffer/agent.sock"
+
 
 @pytest.mark.parametrize(
     ("text", "socket"),
@@ -11,10 +13,10 @@ from agent.config import socket_named_in
         ("[[source]]\nid = \n[buffer]\npath = 'kept'\n", "kept/agent.sock"),
         ('[buffer]\npath = "kept"\n[agent]\nsocket = "/run/o.sock"\n[[source]\n', "/run/o.sock"),
         ("[buffer]\npath = 5\n", None),
-        ('path = "elsewhere"\n[[source]]\npath = "not this"\n=\n', None),
-        ("nonsense", None),
-        ("", None),
-        ('buffer = "x"', None),
+        ('path = "elsewhere"\n[[source]]\npath = "not this"\n=\n', USUAL),
+        ("nonsense", USUAL),
+        ("", USUAL),
+        ('buffer = "x"', USUAL),
         ('[buffer]\npath = "\\u0000"', None),
     ],
 )

@@ -145,6 +145,14 @@ async def test_clock_that_steps_back_does_not_silence():
     assert await kept(step, reading(20, t=1e9), reading(20, t=0), reading(20, t=59)) == [20, 20]
 
 
+async def test_deadband_counts_by_the_clock_that_never_steps():
+    step = deadband(keep_every=60)
+    moments = [(1e9, 100), (1e9 - 50, 150), (1e9 - 45, 155), (1e9 - 40, 160), (2e9, 165)]
+    readings = [reading(20, t=t, boot=1, up=up * 10**9) for t, up in moments]
+    result = await step.process(readings)
+    assert [r.up // 10**9 for r in result.processed_data] == [100, 160]
+
+
 async def test_texts_and_truth_values_are_kept_when_they_change():
     sequence = [True, True, False, "open", "open", 1, True]
     assert await kept(deadband(10), *(reading(v) for v in sequence)) == [True, False, "open", 1, True]

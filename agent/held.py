@@ -81,6 +81,10 @@ class Keeping(Protocol):
         """Every reading up to this id is on disk."""
         ...
 
+    async def wait_durable(self, last_id: int) -> None:
+        """Return when every reading up to this id is on disk; starts an early commit."""
+        ...
+
     async def visit_recent(self, n: int, visit: Callable[[int, dict[str, Any]], None]) -> None:
         """Call `visit(id, document)` for the newest `n` durable readings."""
         ...
@@ -346,6 +350,7 @@ class Held:
     async def _snapshot(self) -> None:
         assert self._table is not None, "it is restored first"
         async with self._nothing_under_way():
+            hurried = self._hurry.is_set()
             self._wanted.clear()
             self._hurry.clear()
             # What comes in while the disk works belongs to the next version.
@@ -359,20 +364,24 @@ class Held:
                 self.durable_version = version
                 self._landed.notify_all()
             rows = {}
-            if out:
-                await self._hand_over(out)
+            handed = await self._hand_over(out) if out else None
         except BaseException:
             self._out = out + self._out
             self._unwritten = rows | self._unwritten
             self._want(hurry=True)
             raise
         self.fault = None
+        if handed is not None and hurried:
+            # The next snapshot comes soon: it should not have to write all of them once more.
+            await self._buffer.wait_durable(handed.last_id)
 
-    async def _hand_over(self, out: list[bytes]) -> None:
+    async def _hand_over(self, out: list[bytes]) -> _HandedOver:
         after_id = self._buffer.durable_id()
         ids = await self._submit(out)
-        self._handed.append(_HandedOver(out, after_id, ids[-1]))
+        handed = _HandedOver(out, after_id, ids[-1])
+        self._handed.append(handed)
         self._want(hurry=False)  # the next snapshot leaves them out, once they are durable
+        return handed
 
     def _note_rows(self, holder: Holder) -> None:
         for series, row in holder.step.changed_rows().items():

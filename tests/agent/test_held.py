@@ -34,6 +34,8 @@ class Disk:
         self.pending: list[tuple[int, dict]] = []
         self.next_id = 1
         self.fails: str | None = None
+        self.commits = False
+        """Whether who waits makes it commit; else it commits by itself, when it likes."""
 
     def items(self):
         return list(deepcopy(self.rows).items())
@@ -62,6 +64,10 @@ class Disk:
 
     def durable_id(self):
         return self.readings[-1][0] if self.readings else 0
+
+    async def wait_durable(self, last_id):
+        if self.commits:
+            self.commit()
 
     async def visit_recent(self, n, visit):
         for record_id, document in self.readings[-n:]:
@@ -392,3 +398,16 @@ async def test_a_row_that_a_step_cannot_read_is_kept_as_what_it_stands_for(caplo
     assert "cannot go on with what it held" in caplog.text
     await after.end()
     assert counted(disk) == expected(range(2))
+
+
+async def test_what_came_out_is_written_twice_and_not_with_each_snapshot():
+    disk = Disk()
+    disk.commits = True
+    life = Life(disk)
+    await life.start()
+    for number in range(5):
+        async with life.held.passage():
+            life.held.absorb([to_json({"x": number})], None, awaited=True)
+        await life.held.snapshot()
+        assert disk.rows["!out"]["documents"] == [{"x": number}]
+    assert len(disk.readings) == 5

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     TakeLate: TypeAlias = Callable[[str, str | None, list[Reading]], Awaitable[None]]
     """Pipeline, step (None: it is in that pipeline no more), readings."""
 
-PLAIN = "plain"
-"""The pipeline of sources that no [[pipeline]] is for: it only decodes."""
+PLAIN = "(plain)"
+"""The pipeline of sources that no [[pipeline]] is for: it only decodes. No [[pipeline]] can have this name."""
 
 
 def pipeline_id_of(config: AgentConfig, source_id: str) -> str:

@@ -143,6 +143,15 @@ async def test_a_step_that_did_not_change_goes_on_with_what_it_holds(tmp_path):
         assert await device.newest() == [], "the window goes on"
 
 
+async def test_a_pipeline_may_be_named_like_what_is_only_decoded(tmp_path):
+    tables = [source("a"), source("b"), pipeline("plain", TAG, sources='"a"')]
+    async with running(tmp_path, *tables) as device:
+        await device.more_frames()
+        await device.more_frames()
+        tags = {document["source"]: document.get("tags") for document in await device.newest(500)}
+        assert tags == {"a": {"site": "north"}, "b": None}
+
+
 async def test_a_window_goes_on_when_another_step_of_its_pipeline_changes(tmp_path):
     async with running(tmp_path, source("a"), pipeline("p", WINDOWS, TAG)) as device:
         await device.more_frames()

@@ -6,7 +6,9 @@ than its end by `lateness`, or when nothing has come for as long. So readings ma
 lateness, and the result is the same. What comes for a window that is closed cannot be processed (`on_error`).
 The readings of one frame or message arrive at once: no window is closed between them.
 
-A clock that is set far back (by ten windows and more) closes all windows, and begins anew.
+A reading of a later moment with an earlier time is not late, where one of the two was dated by a clock that was not
+synchronised: the clock was set back (a Pi that boots without a network begins at the time that it last wrote down).
+That closes all windows, and begins anew; so does any time that lies ten windows and more back.
 """
 
 import math
@@ -132,6 +134,8 @@ class _Series:
     windows: dict[int, _Window] = field(default_factory=dict)
     watermark_t: float = -math.inf
     """The latest time that a reading had."""
+    watermark_at: tuple[int, int, bool] = (0, 0, False)
+    """That reading's boot and CLOCK_BOOTTIME, and whether its time was estimated."""
     closed: int | None = None
     """Windows up to this one are closed."""
     arrivals: int = 0
@@ -185,7 +189,9 @@ class Aggregate(HoldingStep):
         series = self._series.get(series_of(reading))
         if series is None or series.closed is None:
             return
-        if series.closed - _BACK_WINDOWS < self._index(reading.t) <= series.closed:
+        if series.closed - _BACK_WINDOWS < self._index(reading.t) <= series.closed and not _was_set_back(
+            series, reading
+        ):
             late_s = series.watermark_t - reading.t
             raise ValueError(f"{late_s:.3g} s too late: its window of {self._options.every:g} s is closed")
 
@@ -206,7 +212,9 @@ class Aggregate(HoldingStep):
 
     def _add(self, series: _Series, index: int, reading: Reading) -> None:
         series.heard_s = self._now_s
-        series.watermark_t = max(series.watermark_t, reading.t)
+        if reading.t >= series.watermark_t:
+            series.watermark_t = reading.t
+            series.watermark_at = (reading.boot, reading.up, reading.clock is ClockQuality.ESTIMATED)
         series.arrivals += 1
         window = series.windows.get(index)
         if window is None:
@@ -294,7 +302,7 @@ class Aggregate(HoldingStep):
                 ]
                 for index, window in known.windows.items()
             ],
-            "watermark": known.watermark_t,
+            "watermark": [known.watermark_t, *known.watermark_at],
             "closed": known.closed,
             "arrivals": known.arrivals,
             READINGS: [reading.to_document() for reading in so_far if reading is not None],
@@ -303,11 +311,19 @@ class Aggregate(HoldingStep):
     def restore_row(self, series: SeriesKey, row: Mapping[str, Any]) -> None:
         """Take up the open windows of a series."""
         known = _Series(closed=row["closed"], heard_s=self._now_s)
-        known.watermark_t, known.arrivals = row["watermark"], row["arrivals"]
+        known.watermark_t, boot, up_ns, estimated = row["watermark"]
+        known.watermark_at, known.arrivals = (boot, up_ns, estimated), row["arrivals"]
         for index, metrics, latest in row["windows"]:
             made = {name: _Metric.of_row(metric) for name, metric in metrics.items()}
             known.windows[index] = _Window(made, Reading.from_document(latest))
         self._series.put(series, known)
+
+
+def _was_set_back(series: _Series, reading: Reading) -> bool:
+    """Whether the clock was, since the latest time that a reading of this series had."""
+    boot, up_ns, estimated = series.watermark_at
+    in_doubt = estimated or reading.clock is ClockQuality.ESTIMATED
+    return in_doubt and boot > 0 and (reading.boot, reading.up) > (boot, up_ns)
 
 
 def _bare(reading: Reading) -> Reading:

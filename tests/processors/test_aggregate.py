@@ -281,3 +281,28 @@ async def test_after_a_restart_it_is_said_how_late_a_reading_is():
     step.restore(before.changed_rows())
     result = await step.process([reading(30, 1)])
     assert "20 s too late" in result.error
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        # A boot without a network: its clock begins where it was last written down.
+        ({"boot": 1, "up": 10**12}, {"boot": 2, "up": 10**9, "clock": ClockQuality.ESTIMATED}),
+        # A clock that was ahead is synchronised.
+        ({"boot": 1, "up": 10**9, "clock": ClockQuality.ESTIMATED}, {"boot": 1, "up": 10**10}),
+    ],
+)
+async def test_a_reading_is_not_late_because_the_clock_was_set_back(before, now):
+    step = aggregate(functions=("count",))
+    await fed(step, [reading(0, 1, **before), reading(180, 1, **before)])
+    after = aggregate(functions=("count",))
+    after.restore(from_json(to_json(step.changed_rows())))
+    assert by_window(await fed(after, [reading(60, 1, **now)])) == {180: {"x": 1}}
+    assert by_window(await fed(after, [reading(70, 1, **now), reading(120, 1, **now)])) == {60: {"x": 2}}
+
+
+async def test_a_reading_that_was_taken_before_is_late_whatever_the_clock():
+    step = aggregate(functions=("count",))
+    estimated = {"boot": 1, "clock": ClockQuality.ESTIMATED}
+    await fed(step, [reading(180, 1, up=10**12, **estimated)])
+    assert (await step.process([reading(60, 1, up=10**9, **estimated)])).error

@@ -81,6 +81,8 @@ class GattSource(IDataSource):
         self._inbox: Inbox[Value] = Inbox(WAITING_MAX)
         self._watchdog = Watchdog(clock.monotonic_s(), config.silent_after)
         self._found: asyncio.Future[BLEDevice] | None = None
+        self._opening: asyncio.Timeout | None = None
+        """Ends the attempt to connect that is under way."""
         self._rssi: tuple[float, float] | None = None
         self._troubles: Counter[str] = Counter()
         self._due_s: float | None = None
@@ -128,11 +130,21 @@ class GattSource(IDataSource):
             self._due_s = now_s
 
     async def _open(self, radio: Radio) -> None:
-        """Find the sensor and connect.
+        """Find the sensor and connect, unless bluetoothd or the adapter is lost meanwhile: then no answer may ever come.
 
         Raises:
             ConnectionError: That is not possible.
         """
+        try:
+            async with asyncio.timeout(None) as self._opening:
+                await self._find_and_connect(radio)
+        except TimeoutError:
+            self._inbox.raise_failure()
+            raise
+        finally:
+            self._opening = None
+
+    async def _find_and_connect(self, radio: Radio) -> None:
         link = GattLink(radio, self._config, self._ended)
         try:
             device = await self._find(radio)
@@ -245,8 +257,8 @@ class GattSource(IDataSource):
     def lost(self, error: ConnectionError) -> None:
         """No bluetoothd or no adapter any more: no connection either, whatever bleak says."""
         self._inbox.fail(error)
-        if self._found is not None and not self._found.done():
-            self._found.set_exception(error)
+        if self._opening is not None:
+            self._opening.reschedule(asyncio.get_running_loop().time())
 
     def _ended(self) -> None:
         self._inbox.fail(ConnectionError(f"{self._config.address}: the connection ended"))

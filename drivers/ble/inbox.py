@@ -54,6 +54,15 @@ class Inbox(Generic[T]):
             self._error = error
         self._news.set()
 
+    def raise_failure(self) -> None:
+        """Raise what `fail` was given, if it was.
+
+        Raises:
+            ConnectionError: It was.
+        """
+        if self._error is not None:
+            raise self._error
+
     def take_all(self) -> list[T]:
         """What nobody has taken."""
         left = list(self._items)
@@ -67,8 +76,7 @@ class Inbox(Generic[T]):
             ConnectionError: What `fail` was given.
         """
         while not self._items:
-            if self._error is not None:
-                raise self._error
+            self.raise_failure()
             self._news.clear()
             await self._news.wait()
         return self._items.popleft()

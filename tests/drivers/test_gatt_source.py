@@ -386,6 +386,31 @@ async def test_cancelling_a_connect_leaves_nothing_behind(bluez):
         pass
 
 
+@pytest.mark.parametrize(
+    ("vanishes", "comes_back", "words"),
+    [
+        (FakeBluez.unplug_adapter, FakeBluez.plug_adapter, "there is no Bluetooth adapter hci0"),
+        (FakeBluez.kill_bluetoothd, FakeBluez.start_bluetoothd, "bluetoothd"),
+        (lambda bluez: bluez.power(on=False), lambda bluez: bluez.power(on=True), "hci0 is switched off"),
+    ],
+    ids=["adapter", "bluetoothd", "power"],
+)
+async def test_what_vanishes_during_a_connect_ends_it_at_once(bluez, vanishes, comes_back, words):
+    sensor = await thermometer(bluez)
+    sensor.connect_takes_s = 9
+    source = connection(notify=["temperature"], manage_adapter=False)
+    connecting = asyncio.create_task(source.connect())
+    await soon(lambda: "Connect" in bluez.calls)
+    await vanishes(bluez)
+    with pytest.raises(ConnectionError, match=words):
+        async with asyncio.timeout(2):
+            await connecting
+    sensor.connect_takes_s = 0
+    await comes_back(bluez)
+    async with connected(source):
+        pass
+
+
 async def test_no_place_for_a_connection_is_said(bluez, monkeypatch):
     monkeypatch.setattr(gatt_link, "TURN_TIMEOUT_S", 0.1)
     await thermometer(bluez)

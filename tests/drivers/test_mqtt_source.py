@@ -351,7 +351,8 @@ async def test_a_link_that_is_cut_before_the_answer_to_subscribe_makes_progress(
         async with ChaosProxy(("127.0.0.1", broker.port)) as proxy, asyncio.timeout(20):
             source = make(broker, protocol=protocol, url=f"mqtt://127.0.0.1:{proxy.port}")
             while len(seen) < total:
-                proxy.set_weather("down", cut_after_bytes=3000)
+                # Slow, so that what comes before a cut can be acknowledged before it.
+                proxy.set_weather("down", rate_bytes_s=20_000, chunk_bytes=200, cut_after_bytes=3000)
                 with contextlib.suppress(ConnectionError):
                     await source.connect()
                     while len(seen) < total:

@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 QUEUE_BYTES_MAX = 64 * 1024
 """Reading pauses above this and goes on below half of it: 0.7 s of a line at 921,600 baud."""
 
-PIECE_BYTES = 4096
-"""How much is cut into frames at a time; it bounds the frames in memory and the time between two turns of the loop."""
+PIECE_BYTES = 512
+"""How much is cut into frames at a time; it bounds the frames in memory and the time between two turns of the loop. On a
+line that is stuck on the byte that frames begin with, each byte costs a check sequence over the longest frame."""
 
 CLOSE_TIMEOUT_S = 5.0
 """How long closing may take before it is reported as stuck."""

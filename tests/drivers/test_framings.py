@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.framing import FRAMINGS, FrameError
-from drivers.serial.link import PIECE_BYTES
 from tests.drivers.framings import CASES, PAUSE, Case, binary, chunked, good, run
 
 CUTS = st.lists(st.integers(0, 5000), max_size=30)
@@ -95,6 +94,7 @@ def test_a_framer_goes_on_after_a_pause(case: Case):
 
 
 NOISE_BYTES = 10_000_000
+PIECE_BYTES = 4096
 
 
 @pytest.mark.slow

@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 
 from collectors.clock import SystemClock
 from collectors.metadata_keys import FRAME_ERROR
-from drivers.framing import FRAMINGS
+from drivers.framing import FRAMINGS, FrameError
 from drivers.serial import diagnosis
 from drivers.serial import observer as observer_module
 from drivers.serial import port as port_module
 from drivers.serial.config import SerialConfig
 from drivers.serial.diagnosis import LineErrors, advice, line_errors, missing_permission, stable_name, why_not
 from drivers.serial.garbage import KEPT_BURST, BaudrateDoubt, Ration, _is_text
+from drivers.serial.link import SerialLink
 from drivers.serial.source import SerialSource
 from drivers.serial.trouble import PortError, TroubleKind
 from drivers.serial.usb import UsbConfig, find_port
@@ -163,12 +164,12 @@ async def test_frames_in_time_keep_it_open(pty):
 
 
 async def test_who_did_not_take_what_came_is_not_told_that_the_device_was_silent(sensor):
-    line = b"1234567\n"
+    line = b"%063d\n" % 7
     async with connected(sensor.port, silent_after=0.2) as source:
-        sending = asyncio.create_task(sensor.write(line * 60_000))
+        sending = asyncio.create_task(sensor.write(line * 10_000))
         await until(lambda: source._link.is_flooded)
         await asyncio.sleep(0.3)  # longer than the silence
-        assert len(await stream_of(source, 60_000)) == 60_000
+        assert len(await stream_of(source, 10_000)) == 10_000
         await sending
 
 
@@ -176,18 +177,40 @@ async def test_who_did_not_take_what_came_is_not_told_that_the_device_was_silent
 
 
 async def test_a_flood_is_told_counted_and_loses_nothing_where_the_device_can_wait(sensor, caplog):
-    line = b"1234567\n"
+    line = b"%063d\n" % 7
     async with connected(sensor.port) as source:
-        sending = asyncio.create_task(sensor.write(line * 60_000))
+        sending = asyncio.create_task(sensor.write(line * 10_000))
         await until(lambda: source._link.is_flooded)
         assert source.remarks == ["the device sends faster than its frames are taken: bytes may be lost"]
         assert source.troubles["flood"] == 1
-        assert good(await stream_of(source, 60_000)) == [line[:-1]] * 60_000
+        assert good(await stream_of(source, 10_000)) == [line[:-1]] * 10_000
         await sending
         assert source.remarks == []
         floods = source.troubles["flood"]
     assert source.troubles["flood"] == floods >= 1
     assert len([r for r in caplog.records if "sends faster than its frames are taken" in r.message]) == 1
+
+
+async def test_a_line_that_is_stuck_on_a_byte_leaves_turns_to_others():
+    """Each of its bytes is a false beginning, with a long frame behind it to check."""
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    framing = FRAMINGS.choose({"type": "length_prefixed", "sync": [15], "crc": "crc16_modbus"})
+    link = SerialLink("port", framing.framer(), SystemClock())
+    link.data_received(b"\x0f" * 4700)
+    link.connection_lost(None)
+    others = asyncio.create_task(other())
+    assert isinstance((await link.next_arrival()).frame, FrameError)
+    assert turns >= 7
+    others.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await others
 
 
 async def test_a_flood_of_garbage_is_counted_and_only_part_of_it_given_out(pty):

@@ -7,6 +7,7 @@ needs both takes `io` first.
 
 import threading
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -37,6 +38,8 @@ from buffer.writer import build_segment, create_durably
 
 _VISIT_RECORDS = 200
 """Held in memory at a time while records are visited (some 0.2 MB)."""
+_MENDED_MAX = 2
+"""So often a file is written anew in one go; a disk that does not give back what it just took is at fault itself."""
 LEARNT_AT_ONCE = 4
 """So many files are searched for alarms in one go (16 MiB: half a second from a slow card)."""
 
@@ -152,6 +155,7 @@ class StoredRecords:
         high = min(high, self.durable_id)
         found = self.block(high, position)
         size, learnt = 0, 0
+        mended: Counter[int] = Counter()
         while found.count < n and (bytes_max is None or size < bytes_max or not found.count):
             segment = self.first_segment(low)
             if segment is None or segment.base > high or low > high:
@@ -171,6 +175,9 @@ class StoredRecords:
                 else:
                     text, position = self._read_lines(segment, low, n - found.count, left, found.position)
             except (DamagedSegment, OSError) as error:
+                mended[segment.base] += 1
+                if mended[segment.base] > _MENDED_MAX:
+                    raise DiskFault(f"{segment.name} cannot be read, though written anew: {error}") from error
                 self.mend(segment, error)
                 continue
             if left is not None and found.count and len(text) > left:

@@ -40,6 +40,7 @@ _VISIT_RECORDS = 200
 """Held in memory at a time while records are visited (some 0.2 MB)."""
 _MENDED_MAX = 2
 """So often a file is written anew in one go; a disk that does not give back what it just took is at fault itself."""
+_LOOKED_AT = 3
 LEARNT_AT_ONCE = 4
 """So many files are searched for alarms in one go (16 MiB: half a second from a slow card)."""
 
@@ -513,8 +514,12 @@ class StoredRecords:
             self.version += 1
 
     def read_tolerant(self, name: str, segment: Segment) -> bytes:
-        """A whole file; sectors that cannot be read come as zeros."""
-        sector = 4096
+        """A whole file; sectors that cannot be read come as zeros.
+
+        Raises:
+            OSError: None can be read, nor any of another file: it is the disk, not this file.
+        """
+        sector, readable = 4096, False
         handle = self._fs.open(f"{self.directory}/{name}")
         try:
             size = self._fs.size(handle)
@@ -528,9 +533,37 @@ class StoredRecords:
                     with suppress(OSError):
                         piece = self._fs.read(handle, min(sector, size - at), at)
                         data[at : at + len(piece)] = piece
+                        readable = True
+                if not readable:
+                    self._require_readable(segment)
                 return bytes(data)
         finally:
             self._fs.close(handle)
+
+    def _require_readable(self, segment: Segment) -> None:
+        """Nothing of a segment could be read: see whether that is because nothing at all can be.
+
+        Raises:
+            OSError: No other file can be read either.
+        """
+        with self.lock:
+            others = [other.name for other in self.segments if other is not segment]
+        failure: OSError | None = None
+        for name in others[-_LOOKED_AT:]:
+            try:
+                handle = self._fs.open(f"{self.directory}/{name}")
+                try:
+                    self._fs.read(handle, 1, 0)
+                finally:
+                    self._fs.close(handle)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failure = error
+            else:
+                return
+        if failure is not None:
+            raise failure
 
     def drop(self, segment: Segment) -> None:
         """Unlink a segment.

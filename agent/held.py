@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic_core import from_json, to_json
 
+from agent.passages import Passages
 from agent.processors.holding import READINGS as ROW_READINGS
 from buffer import StoreError
 from collectors.models import Origin
@@ -149,12 +150,7 @@ class Held:
         self._hurry = asyncio.Event()
         self._landed = asyncio.Condition()
         self._writing = asyncio.Lock()
-        self._gate = asyncio.Lock()
-        self._open = asyncio.Event()
-        self._open.set()
-        self._passing = 0
-        self._nobody_passes = asyncio.Event()
-        self._nobody_passes.set()
+        self._passages = Passages()
 
     # -- starting
 
@@ -214,31 +210,18 @@ class Held:
 
         Waits while too much waits for the disk.
         """
-        while not self._open.is_set() or len(self._out) >= WAITING_MAX:
-            await self._open.wait()
-            async with self._landed:
-                await self._landed.wait_for(lambda: len(self._out) < WAITING_MAX)
-        self._passing += 1
-        self._nobody_passes.clear()
-        try:
+        async with self._landed:
+            await self._landed.wait_for(lambda: len(self._out) < WAITING_MAX)
+        async with self._passages.one():
             yield
-        finally:
-            self._passing -= 1
-            if not self._passing:
-                self._nobody_passes.set()
 
     @asynccontextmanager
     async def _nothing_under_way(self) -> AsyncIterator[None]:
         """Nothing is half-way through a pipeline while the block runs; and no step has anything in hand."""
-        async with self._gate:
-            self._open.clear()
-            try:
-                await self._nobody_passes.wait()
-                for holder in self._holders:
-                    await self._resume(holder, holder.step.overdue())
-                yield
-            finally:
-                self._open.set()
+        async with self._passages.none():
+            for holder in self._holders:
+                await self._resume(holder, holder.step.overdue())
+            yield
 
     def absorb(self, documents: Sequence[bytes], origin: Origin | None, *, awaited: bool) -> int:
         """Take in that a message went through its pipeline; the version with which that becomes durable.
@@ -248,7 +231,7 @@ class Held:
             origin: Where the message came from, if it can come again.
             awaited: Its source waits for an acknowledgement.
         """
-        assert self._passing or self._gate.locked(), "a snapshot may have been made of half of it"
+        assert self._passages.in_use, "a snapshot may have been made of half of it"
         self._out += documents
         if origin is not None:
             self._origins.append([origin.client, origin.packet, origin.payload_hash])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collectors.models import CollectedData
 
 _LET_GO_S = 1.0
+_CHANGE_TIMEOUT_S = 5.0
 
 
 class Processing:
@@ -112,7 +113,7 @@ class Processing:
             TimeoutError: Something is in process for too long, on a disk that hangs: all is as it was.
         """
         pipelines = await self._make(config)
-        async with self.intake.paused():
+        async with self.intake.paused(), asyncio.timeout(_CHANGE_TIMEOUT_S):
             await self._held.change(
                 pipelines.holders(self.intake.take_late), partial(self._put, config, pipelines)
             )

@@ -192,6 +192,16 @@ async def test_a_change_that_does_not_work_leaves_everything_running_and_says_so
         assert list(await device.frames()) == ["b", "c"]
 
 
+async def test_what_comes_out_of_a_step_for_too_long_leaves_everything_running(tmp_path, monkeypatch):
+    monkeypatch.setattr("agent.composition.processing._CHANGE_TIMEOUT_S", 0.01)
+    async with running(tmp_path, source("a"), pipeline("p", WINDOWS)) as device:
+        async with device.agent._processing._held.passage():
+            await device.change(source("a"), pipeline("p", TAG))
+        assert "too long" in (await device.agent.report()).configuration.refused
+        await device.more_frames()
+        assert await device.counted() > 0
+
+
 async def test_a_source_that_cannot_be_made_leaves_everything_running_and_says_so(tmp_path, monkeypatch):
     async with running(tmp_path, source("a")) as device:
         link = device.agent._sources._running["a"].source

@@ -3,6 +3,9 @@
 import asyncio
 import io
 
+import pytest
+
+from agent.cli import main
 from agent.cli.progress import Progress
 from tests.rigs.configuration import device, serial_source
 from tests.rigs.mosquitto import Mosquitto
@@ -43,9 +46,6 @@ async def test_what_is_there_is_found_and_the_file_is_right(tmp_path):
     assert "2 sources" in ended.stdout
     checked = await asyncio.to_thread(run_command, "check", "--config", found)
     assert checked.returncode == 0, checked.stderr
-    again = await discover("--no-serial", "--write", found)
-    assert again.returncode == 2
-    assert "exists" in again.stderr
 
 
 async def test_a_port_that_an_agent_has_is_left_alone(tmp_path):
@@ -67,15 +67,23 @@ async def test_what_is_not_there_is_said(tmp_path):
     assert "refused" in ended.stdout
     assert str(tmp_path / "none") in ended.stdout
     assert "nothing was found" in ended.stderr
-    for arguments, words in (
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (["--mqtt", "http://x"], "mqtt://"),
         (["--mqtt", "mqtt://a:b@x"], "password"),
         (["--mqtt", "mqtt://a@x", "--username", "b"], "say it once"),
-        (["--write", tmp_path / "no folder" / "found.toml"], "there is no folder"),
         (["--time", "0"], "--time"),
-    ):
-        wrong = await asyncio.to_thread(run_command, "discover", *arguments)
-        assert (wrong.returncode, words in wrong.stderr) == (2, True)
+        (["--write", "{folder}/none/found.toml"], "there is no folder"),
+        (["--write", "{folder}/found.toml"], "exists"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_look(tmp_path, capsys, arguments, words):
+    (tmp_path / "found.toml").touch()
+    assert main(["discover", *(argument.format(folder=tmp_path) for argument in arguments)]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_time_that_passes_is_drawn_as_a_bar(monkeypatch):

@@ -223,14 +223,6 @@ async def test_a_half_open_link_is_noticed_within_twice_the_keepalive(proxy):
                 await call
 
 
-async def test_an_idle_link_stays_up(broker):
-    async with MqttConnection(options_from_url(broker.url, keepalive_s=1)) as idle:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(3.5):
-                await idle.lost()
-        await idle.publish("a", b"x")
-
-
 async def test_closing_a_stuck_link_takes_a_second_at_most(proxy):
     async with through(proxy) as publisher:
         proxy.blackhole()

@@ -137,8 +137,14 @@ async def _shut_down(agent: Agent) -> bool:
     await agent.stop()
     left = agent.backlog()
     closed = await _within(_CLOSE_S, "close the buffer", agent.buffer.disconnect())
-    _log.info("stopped; %s", f"{left} readings wait in the buffer" if left else "everything is delivered")
+    _log.info("stopped; %s", _told(left))
     return closed
+
+
+def _told(left: int | None) -> str:
+    if left is None:
+        return "no upstream has begun: the readings are in the buffer"
+    return f"{left} readings wait in the buffer" if left else "everything is delivered"
 
 
 async def _within(timeout_s: float, what: str, work: Coroutine[Any, Any, object]) -> bool:

@@ -167,8 +167,8 @@ class Agent:
         """Stop everything that runs in the background; after this nobody uses the buffer."""
         await self._spine.tasks.cancel_all(_STOP_TIMEOUT_S)
 
-    def backlog(self) -> int:
-        """Readings that some upstream has not acknowledged."""
+    def backlog(self) -> int | None:
+        """Readings that some upstream has not acknowledged; None while there is no upstream that knows."""
         return self._deliveries.backlog()
 
     # Status

@@ -158,9 +158,12 @@ class Deliveries:
             for sender in self._senders():
                 group.create_task(sender.drain(deadline_s), name=f"drain:{sender.name}")
 
-    def backlog(self) -> int:
-        """Readings that some upstream has not acknowledged."""
-        return max((sender.status.backlog for sender in self._senders()), default=0)
+    def backlog(self) -> int | None:
+        """Readings that some upstream has not acknowledged; None while there is no upstream that knows."""
+        senders = self._senders()
+        if not senders or len(senders) < len(self._running):
+            return None
+        return max(sender.status.backlog for sender in senders)
 
     def _senders(self) -> list[Sender[Batch]]:
         return [delivery.sender for delivery in self._running.values() if delivery.sender is not None]

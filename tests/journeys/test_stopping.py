@@ -195,6 +195,14 @@ async def test_what_can_be_delivered_is_delivered_before_the_end(tmp_path: Path)
         assert [row.document["values"]["n"] for row in arrived] == list(range(100))
 
 
+async def test_what_nobody_takes_is_not_called_delivered(tmp_path: Path):
+    with AgentProgram(tmp_path, SIMULATED) as agent:
+        agent.start()
+        await agent.until(lambda r: r.buffer.stored > 0, "a reading")
+        await agent.stop()
+        assert agent.log.rstrip().endswith("stopped; no upstream has begun: the readings are in the buffer")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_can_be_stopped_at_any_moment_of_its_start(tmp_path: Path, number: signal.Signals):
     with AgentProgram(tmp_path, SIMULATED) as agent:

@@ -228,6 +228,18 @@ async def test_a_step_that_changed_or_went_gives_what_it_holds(tmp_path):
                 await asyncio.sleep(0.02)
 
 
+async def test_what_comes_in_while_it_stops_is_in_its_window_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("agent.held.WINDOW_S", 100.0)
+    async with running(tmp_path, source("a"), pipeline("p", WINDOWS)) as device:
+        await device.agent.settle()
+        await device.more_frames()
+        await device.agent.disconnect_sources()
+        await device.agent.commit()
+        held = dict(device.agent.buffer.state("held").items())
+        [row] = [row for name, row in held.items() if name.startswith("p/")]
+        assert row["readings"][0]["values"]["n"] == await device.counted() > 0
+
+
 async def test_upstreams_come_and_go_and_the_same_one_goes_on(tmp_path):
     async with running(tmp_path, source("a"), upstream("kept"), upstream("gone")) as device:
         await device.more_frames()

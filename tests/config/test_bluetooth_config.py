@@ -51,7 +51,7 @@ def test_what_waits_by_itself_is_tried_again_soon(tmp_path):
     config = load(tmp_path, HALL + 'codec = "bthome"\n' + GREEN + 'codec = "gatt"\n')
     hall, green = map(registration_of, config.source)
     assert hall["retry_cap_s"] == green["retry_cap_s"] == 5.0
-    assert green["connect_timeout_s"] == 90.0
+    assert green["connect_timeout_s"] == 240.0
 
 
 def test_an_extra_that_is_missing_is_named_before_anything_starts(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from buffer.aio import AsyncConsumer, StateTable
 from buffer.consumers import Record
 from buffer.database import DEAD_LETTERS, READINGS, BufferDB
 from buffer.encoding import checked, encoded, trusted
-from buffer.errors import BufferClosed, BufferLocked, InvalidDocument, StoreError, UnknownRecord
+from buffer.errors import BufferClosed, BufferLocked, DiskFault, InvalidDocument, StoreError, UnknownRecord
 from buffer.identity import Identity
 from buffer.options import BufferOptions
 from buffer.selection import location
@@ -78,7 +78,7 @@ class TinyDBBuffer(IStorageBackend):
             db = await asyncio.to_thread(self._opened)
         except BufferLocked:
             raise
-        except OSError as error:
+        except (OSError, DiskFault) as error:
             raise ConnectionError(f"the buffer at {self._path} cannot be opened: {error}") from error
         self._db = db
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outstation-read")

@@ -110,6 +110,7 @@ class Consumer:
         self._progress = Progress(state)
         self.floor: tuple[int, int] = (state["floor"][0], state["floor"][1])
         """Trailers up to this one were written without regard to this consumer."""
+        self._origin = _origin(state)
         self._out: dict[int, _Out] = {}
         self._positions: dict[str | None, Position | None] = {}
         self.dirty = True
@@ -337,13 +338,25 @@ class Consumer:
             self._backlog = None
             self.dirty = True
 
+    def gone(self, runs: Collection[tuple[int, int]]) -> None:
+        """Records that all have, in the one lane that each is of, go: nothing of them is in the other lane."""
+        with self._lock:
+            for low, high in runs:
+                self._progress.settle(Span(low, high, LANES))
+            self.dirty = True
+
     # -- state
 
     def state(self) -> dict[str, Any]:
         """What is to be durable of it."""
         with self._lock:
             self.dirty = False
-            return {**self._progress.state(), "floor": list(self.floor)}
+            return {**self._progress.state(), **self._origin}
+
+
+def _origin(row: dict[str, Any]) -> dict[str, Any]:
+    """What a consumer's row says for good: how things stood when it was made."""
+    return {key: row[key] for key in ("floor", "since") if key in row}
 
 
 def _lanes(lane: str | None) -> tuple[str, ...]:
@@ -394,7 +407,12 @@ class Consumers:
             if row is None:
                 # What is in no file by now is nobody's loss that it has to be told of.
                 holes = list(log.holes())
-                row = {"mark": log.lowest_id - 1, "ranges": holes, "floor": list(log.active_at)}
+                row = {
+                    "mark": log.lowest_id - 1,
+                    "ranges": holes,
+                    "floor": list(log.active_at),
+                    "since": log.durable_id,
+                }
                 # First here: should the disk refuse, the row may be on it all the same, and trailers
                 # from now on must not claim more than this consumer has acknowledged.
                 self._closed[name] = Progress(row)
@@ -405,6 +423,11 @@ class Consumers:
     def names(self) -> list[str]:
         """All consumers there ever were and that were not forgotten."""
         return list(self._rows)
+
+    @property
+    def since(self) -> int:
+        """The highest id when the oldest of them was made: what went before that went without an entry."""
+        return min((row.get("since", row["floor"][0] - 1) for row in self._rows.values()), default=0)
 
     def forget(self, name: str) -> None:
         """Remove a consumer for good: nothing is kept for it any more. Fine when there is none.
@@ -460,9 +483,18 @@ class Consumers:
         Raises:
             DiskFault: The disk refused.
         """
-        stored = [Progress(row) for row in self._rows.values()]
-        if not all(each.done(lane).covers(low, high) for each in stored for lane in LANES):
-            self.persist()
+        # Not what trailers told at opening: these may go with the files that they are in.
+        stored = [Progress(row) for _, row in self._table.items()]
+        if all(each.done(lane).covers(low, high) for each in stored for lane in LANES):
+            return
+        rows = {name: self._closed_row(name) for name in self._rows.keys() - self._open.keys()}
+        if rows:
+            self._table.put_all(rows)
+            self._rows |= rows
+        self.persist()
+
+    def _closed_row(self, name: str) -> dict[str, Any]:
+        return {**self._closed[name].state(), **_origin(self._rows[name])}
 
     def recount(self) -> None:
         """Records went without being acknowledged."""
@@ -473,16 +505,43 @@ class Consumers:
         """Records come into a lane from another one; see `Progress.moved`.
 
         Returns:
-            The rows that must be durable before they do.
+            The rows that must be durable before they do; `written` is told when they are.
         """
+        return self._changed(
+            lambda consumer: consumer.moved(record_ids, lane),
+            lambda progress: progress.moved(record_ids, lane),
+        )
+
+    def gone(self, runs: Collection[tuple[int, int]]) -> dict[str, dict[str, Any]]:
+        """Records that all have, each in its lane, go.
+
+        Returns:
+            The rows that must be durable before they do: else a crash would make them missing ones.
+        """
+
+        def settle(progress: Progress) -> None:
+            for low, high in runs:
+                progress.settle(Span(low, high, LANES))
+
+        return self._changed(lambda consumer: consumer.gone(runs), settle)
+
+    def _changed(
+        self, change: Callable[[Consumer], object], change_closed: Callable[[Progress], object]
+    ) -> dict[str, dict[str, Any]]:
+        rows = {}
         for consumer in list(self._open.values()):
-            consumer.moved(record_ids, lane)
-            self._rows[consumer.name] = consumer.state()
+            change(consumer)
+            rows[consumer.name] = consumer.state()
             consumer.dirty = True  # until it is written with the other rows
         for name in self._closed.keys() - self._open.keys():
-            self._closed[name].moved(record_ids, lane)
-            self._rows[name] = {**self._closed[name].state(), "floor": self._rows[name]["floor"]}
-        return dict(self._rows)
+            change_closed(self._closed[name])
+            if name in self._rows:
+                rows[name] = self._closed_row(name)
+        return rows
+
+    def written(self, rows: dict[str, dict[str, Any]]) -> None:
+        """These rows are durable."""
+        self._rows |= rows
 
     @contextmanager
     def paused(self) -> Iterator[None]:

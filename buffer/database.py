@@ -21,11 +21,12 @@ from buffer.journal import Journal, SmallTable
 from buffer.lanes import ALARM, NORMAL, lane_of
 from buffer.ledger import Ledger, Lost
 from buffer.log import Log
+from buffer.losses import Losses
 from buffer.naming import directory_name, is_segment, table_of
 from buffer.options import BufferOptions
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import NEVER_ISSUED, NOT_JSON, Loss, Recovered
+from buffer.recovery import Loss, Recovered
 from buffer.retention import Retention
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
@@ -90,11 +91,9 @@ class BufferDB(TinyDB):
         self._logs: dict[str, Log] = {}
         self._logs_lock = threading.RLock()
         self._place_lock = threading.Lock()
-        self._recording = threading.Lock()
         self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine", options.quarantine_files_max)
         self.journal = Journal(options.fs, f"{self.path}/.state", set_aside=self._quarantine.take)
         self.notes: list[str] = []
-        self._unrecorded: list[tuple[str, Loss]] = []
         self._state_fault: str | None = None
         self._identities = Identities(self.small_table("identity"), options.device_id, options.machine_id)
         self.ledger = Ledger(
@@ -105,6 +104,11 @@ class BufferDB(TinyDB):
         )
         self._consumers = Consumers(
             lambda: self.log(READINGS), self.small_table(CONSUMERS), self._identities.epochs
+        )
+        self._losses = Losses(
+            self.ledger,
+            done=lambda table: self._done() if table == READINGS else RangeSet(),
+            on_entered=self._consumers.recount,
         )
         self._storage = BufferStorage(self)
         self._tables = {}
@@ -117,7 +121,6 @@ class BufferDB(TinyDB):
         self._rate = ByteRate(options.clock.monotonic_s())
         self._committer = Committer(self, window_s=options.window_s, report=self._report)
         self._opened = True
-        self._record_losses()
         for note in self.notes:
             _log.warning("the buffer in %s: %s", self.path, note)
         if options.threaded:
@@ -174,20 +177,32 @@ class BufferDB(TinyDB):
         for lane, moved in changes.moved.items() if table == READINGS else ():
             if moved:
                 rows = self._consumers.moved(moved, lane)
-        losses = [lost for lane, ids in changes.removed.items() for lost in self._removed(table, ids, lane)]
+        losses = []
+        for lane, ids in changes.removed.items():
+            lost, rows_too = self._removed(table, ids, lane)
+            losses += lost
+            rows |= rows_too
         with self.ledger.entering(losses) as entries:
             yield [*((CONSUMERS, name, row) for name, row in rows.items()), *entries]
+        self._consumers.written(rows)
 
-    def _removed(self, table: str, ids: list[int], lane: str) -> list[Lost]:
-        """What the removal of records costs consumers: those that not all of them have."""
-        if table != READINGS or not self._consumers.names():
-            return []
+    def _removed(self, table: str, ids: list[int], lane: str) -> tuple[list[Lost], dict[str, Any]]:
+        """What the removal of records costs consumers: those that not all of them have.
+
+        Returns:
+            The losses, and rows of consumers that say what all of them have.
+        """
+        if table != READINGS or not ids or not self._consumers.names():
+            return [], {}
         done = self._consumers.done(lane)
-        owed = RangeSet((each, each) for each in ids if each not in done)
+        owed, had = RangeSet(), RangeSet()
+        for each in ids:
+            (had if each in done else owed).add(each, each)
         parts = list(owed)
         if len(parts) > _REMOVALS_TOLD_APART:
             parts = [(parts[0][0], parts[-1][1])]
-        return [Lost(table, Loss(*part, owed.count_within(*part), "removed"), lane) for part in parts]
+        losses = [Lost(table, Loss(*part, owed.count_within(*part), "removed"), lane) for part in parts]
+        return losses, self._consumers.gone(list(had)) if had else {}
 
     def clear(self, *, table: str = READINGS) -> None:
         """Remove all records of a table, without reading them. Ids go on counting.
@@ -206,7 +221,8 @@ class BufferDB(TinyDB):
     def _cleared(self, log: Log, _: Changes) -> Iterator[list[tuple[str, str, Any]]]:
         losses = []
         if log.table == READINGS and self._consumers.names():
-            done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
+            self._consumers.remember(log.lowest_id, log.durable_id)  # else they would be missed after a crash
+            done = self._done()
             for part in done.missing_within(log.lowest_id, log.durable_id):
                 count = log.count(*part)
                 losses += [Lost(log.table, Loss(*part, count, "removed"))] if count else []
@@ -233,9 +249,13 @@ class BufferDB(TinyDB):
 
         Raises:
             BufferClosed: The buffer is closed.
+            DiskFault: The directory cannot be listed.
         """
         self.require_open()
-        directories = self.options.fs.list_directory(self.path)
+        try:
+            directories = self.options.fs.list_directory(self.path)
+        except OSError as error:
+            raise DiskFault(f"{self.path} cannot be listed: {error}") from error
         logs = [self.log(table_of(name)) for name in directories if self._is_table(name)]
         known = dict(self.small_table("tables").items())
         names = {name for name, row in known.items() if row.get("created")}
@@ -288,7 +308,11 @@ class BufferDB(TinyDB):
     # -- parts
 
     def log(self, table: str) -> Log:
-        """The log behind a table, opened when it is first used."""
+        """The log behind a table, opened when it is first used.
+
+        Raises:
+            DiskFault: It was not used yet, and its directory cannot be listed.
+        """
         log = self._logs.get(table)  # the lock may be held for long, by who opens another table
         if log is None:
             with self._logs_lock:
@@ -317,31 +341,31 @@ class BufferDB(TinyDB):
         try:
             finish(f"{self.path}/{directory_name(table)}", table, self.journal, options.fs)
         except DiskFault:  # tried again before the next change
-            needed = {temporary for temporary, _, _ in self.journal.get(EDITS, table) or ()}
+            needed = {name for made, _, new in self.journal.get(EDITS, table) or () for name in (made, new)}
 
         def take_in(found: Recovered) -> None:
-            found.superseded = [name for name in found.superseded if name not in needed]
+            found.needed = needed
             if table == READINGS:
                 self._consumers.recovered(found)
-            for loss in found.losses:
-                self._lost(table, loss)
-            if table == READINGS:
-                for loss in self._gaps(found):
-                    self._lost(table, loss)
+                found.losses += list(self._gaps(found))
 
-        log = Log(
-            options.fs,
-            self.path,
-            table,
-            segment_bytes=options.segment_bytes,
-            pending_bytes_max=options.pending_bytes_max,
-            cursor=self._consumers.lowest_mark if table == READINGS else lambda: 0,
-            quarantine=self._quarantine,
-            on_loss=self._lost,
-            look=self._is_here,
-            issued=self.ledger.highest(table),
-            on_recovered=take_in,
-        )
+        try:
+            log = Log(
+                options.fs,
+                self.path,
+                table,
+                segment_bytes=options.segment_bytes,
+                pending_bytes_max=options.pending_bytes_max,
+                cursor=self._consumers.lowest_mark if table == READINGS else lambda: 0,
+                quarantine=self._quarantine,
+                losses=self._losses,
+                look=self._is_here,
+                on_recovered=take_in,
+            )
+        except OSError as error:
+            if not self._opened:
+                raise
+            raise DiskFault(f"{table} cannot be opened: {error}") from error
         self.notes += log.recovered.faults
         tombstones = RangeSet(self.journal.get(DELETED, table) or ())
         for segment in log.segments:
@@ -354,22 +378,19 @@ class BufferDB(TinyDB):
     def _gaps(self, found: Recovered) -> Iterator[Loss]:
         """Ids of readings that nothing accounts for: somebody removed files while the buffer was closed.
 
-        Without consumers nobody is owed anything, and records may have been removed without an entry.
+        Without consumers nobody is owed anything, and records are removed without an entry.
         """
         if not self._consumers.names():
             return
-        following = 1
+        accounted_for = self._done()
+        for loss in found.losses:
+            accounted_for.add(loss.first, loss.last)
+        following = self._consumers.since + 1
         for segment in found.segments:
-            yield from self._unexplained(following, segment.base - 1, "file missing")
-            following = segment.last + 1
-        for loss in self._unexplained(following, found.next_id - 1, NEVER_ISSUED):
-            yield Loss(loss.first, loss.last, 0, loss.why)
-
-    def _unexplained(self, first: int, last: int, why: str) -> Iterator[Loss]:
-        done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
-        for low, high in self.ledger.unexplained(READINGS, first, last):
-            for part in done.missing_within(low, high):
-                yield Loss(*part, part[1] - part[0] + 1, why)
+            for low, high in self.ledger.unexplained(READINGS, following, segment.base - 1):
+                for part in accounted_for.missing_within(low, high):
+                    yield Loss(*part, part[1] - part[0] + 1, "file missing")
+            following = max(following, segment.last + 1)
 
     def _keep_dropped(self, log: Log) -> None:
         """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""
@@ -496,6 +517,8 @@ class BufferDB(TinyDB):
         self.require_open()
         log = self.log(table)
         with log.io:
+            # First what an earlier change left undone: its end takes the tombstones that it covers.
+            Edit(log, self.journal, self.options.fs).carry_out()
             found = log.find(record_id)
             if found is None:
                 raise UnknownRecord(f"no item '{table}/{record_id}'")
@@ -503,9 +526,11 @@ class BufferDB(TinyDB):
                 self.flush()
             ranges = RangeSet(log.deleted)
             ranges.add(record_id, record_id)
-            lane = lane_of(found)
-            with self.ledger.entering(self._removed(table, [record_id], lane)) as entries:
-                self.journal.put([(DELETED, table, list(ranges)), *entries])
+            losses, rows = self._removed(table, [record_id], lane_of(found))
+            with self.ledger.entering(losses) as entries:
+                known = [(CONSUMERS, name, row) for name, row in rows.items()]
+                self.journal.put([(DELETED, table, list(ranges)), *known, *entries])
+            self._consumers.written(rows)
             with log.lock:
                 log.deleted.add(record_id, record_id)
                 log.version += 1
@@ -526,8 +551,9 @@ class BufferDB(TinyDB):
         for log in self._all_logs():
             if log.waits:
                 self._retention.commit(log)
-        if self._unrecorded:
-            self._record_losses()
+        if self._losses:
+            with suppress(DiskFault):  # tried again with the next commit
+                self._losses.enter()
 
     def maintain(self) -> None:
         """Write down what is written lazily, and let go of what nobody needs.
@@ -596,38 +622,9 @@ class BufferDB(TinyDB):
         else:
             self._state_fault = f"the committer failed: {error!r}"
 
-    def _lost(self, table: str, loss: Loss) -> None:
-        """Enter a loss, at once where the disk takes it: what caused it may be the last thing before a crash.
-
-        What is no JSON is found by whoever looks into a batch, perhaps on an event loop, and again after a
-        crash: that is entered with the next commit.
-        """
-        if table == READINGS and loss.count:
-            done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
-            undelivered = loss.beyond(self._consumers.lowest_mark())
-            if undelivered is None or done.covers(loss.first, loss.last):
-                return  # everybody has them: only local history is the poorer
-            loss = undelivered
-        try:
-            if loss.why != NOT_JSON:
-                self.ledger.add(table, loss, once=True)
-                self._consumers.recount()
-                return
-        except DiskFault:
-            pass
-        if (table, loss) not in self._unrecorded:
-            self._unrecorded.append((table, loss))
-
-    def _record_losses(self) -> None:
-        with self._recording:  # each of them once, though several threads commit
-            while self._unrecorded:
-                table, loss = self._unrecorded[0]
-                try:
-                    self.ledger.add(table, loss, once=True)
-                except DiskFault:
-                    return  # tried again with the next commit
-                del self._unrecorded[0]
-                self._consumers.recount()
+    def _done(self) -> RangeSet:
+        """What everybody has."""
+        return self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
 
     # -- looking
 

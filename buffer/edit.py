@@ -113,16 +113,16 @@ class Edit:
             DiskFault: As `run`.
         """
         with self._log.io:
-            self._carry_out()  # what an earlier change left undone
+            self.carry_out()  # what an earlier change left undone
             assert all(segment in self._log.segments and segment.sealed for segment in segments)
             self._make_and_decide(lambda: self._make(segments, records))
-            self._carry_out()
+            self.carry_out()
 
     def _apply(self, prepare: Callable[[Segment], None]) -> None:
         """Have the files made that are to replace others, decide, and carry it out."""
         log = self._log
         with log.io:
-            self._carry_out()  # what an earlier change left undone
+            self.carry_out()  # what an earlier change left undone
             log.commit()
             log.require_active()
             log.roll()
@@ -136,7 +136,7 @@ class Edit:
                     prepare(segment)
 
             self._make_and_decide(make)
-            self._carry_out()
+            self.carry_out()
 
     def _make_and_decide(self, make: Callable[[], None]) -> None:
         try:
@@ -216,8 +216,12 @@ class Edit:
             with suppress(OSError):  # swept at the next opening
                 self._fs.unlink(f"{self._log.directory}/{temporary}")
 
-    def _carry_out(self) -> None:
-        """Do what was decided, on disk and then in memory."""
+    def carry_out(self) -> None:
+        """Do what was decided, on disk and then in memory; nothing when nothing was.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
         log = self._log
         for name in finish(log.directory, log.table, self._journal, self._fs):
             new = Segment(name.base, name.last, name.count, -1, name.rev, name)
@@ -243,7 +247,8 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
         return []
     try:
         names = set(fs.list_directory(directory))
-        if not all(temporary in names or new in names for temporary, _, new in steps):
+        begun = any(new in names for _, _, new in steps)
+        if not begun and not all(temporary in names for temporary, _, _ in steps):
             # Writing the decision down had failed, and so the new files were given up; that it can
             # be read all the same does not make it one.
             journal.put([(EDITS, table, None)])
@@ -255,9 +260,8 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
         for _, old, _ in steps:
             if old in names:
                 fs.unlink(f"{directory}/{old}")
+        fs.sync_directory(directory)  # else an old file might come back when its new one goes, too
         made = dict.fromkeys(new for _, _, new in steps)
-        if len(made) < len(steps):  # else the new file, of a higher revision, tells that an old one is none
-            fs.sync_directory(directory)
     except OSError as error:
         raise DiskFault(f"{directory_name(table)}: a change could not be finished: {error}") from error
     done = [name for new in made if (name := parse_sealed(new)) is not None]

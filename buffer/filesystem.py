@@ -1,7 +1,8 @@
 """All file access of the buffer, as one small seam, so that tests can inject every fault a disk has.
 
-The buffer calls nothing but these operations, each of which is one system call. A crash simulation
-implements the protocol in memory and decides which un-synced bytes and directory entries survive.
+The buffer calls nothing but these operations; each but `make_directory` is one system call. A crash
+simulation implements the protocol in memory and decides which un-synced bytes and directory entries
+survive.
 """
 
 import fcntl
@@ -16,13 +17,14 @@ BLOCK_BYTES: Final = 4096
 """What every disk can take past the cache, and the most that it may ask for at a time."""
 _SECTOR_BYTES: Final = 512
 _ALIGNED_BYTES: Final = 64 * BLOCK_BYTES
+_READ_TRIES: Final = 4
 
 
 class FileSystem(Protocol):
     """What the buffer needs of a file system. Every method may raise OSError."""
 
     def make_directory(self, path: str) -> None:
-        """Create a directory and its parents; fine when it exists."""
+        """Create a directory and its parents, durably; fine when it exists."""
         ...
 
     def list_directory(self, path: str) -> list[str]:
@@ -111,6 +113,51 @@ class FileSystem(Protocol):
         ...
 
 
+def read_file(fs: FileSystem, path: str) -> bytes:
+    """A whole file, as far as it can be read.
+
+    A disk that refuses is asked again; sectors that it refuses for good come as zeros, so that they
+    cost no others.
+
+    Raises:
+        OSError: It cannot be opened, or no part of it can be read.
+    """
+    for left in range(_READ_TRIES - 1, -1, -1):
+        try:
+            handle = fs.open(path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if not left:
+                raise
+            continue
+        try:
+            size = fs.size(handle)
+            try:
+                return fs.read(handle, size, 0)
+            except OSError:
+                if not left:
+                    return _read_sectors(fs, handle, size)
+        finally:
+            fs.close(handle)
+    raise AssertionError("the last try returns or raises")
+
+
+def _read_sectors(fs: FileSystem, handle: int, size: int) -> bytes:
+    data = bytearray(size)
+    refusals = []
+    for at in range(0, size, BLOCK_BYTES):
+        try:
+            piece = fs.read(handle, min(BLOCK_BYTES, size - at), at)
+        except OSError as error:
+            refusals.append(error)
+        else:
+            data[at : at + len(piece)] = piece
+    if len(refusals) * BLOCK_BYTES >= size > 0:
+        raise refusals[0]
+    return bytes(data)
+
+
 class SystemFileSystem:
     """The file system of this machine."""
 
@@ -123,8 +170,19 @@ class SystemFileSystem:
         """What each device writes at once, by its number."""
 
     def make_directory(self, path: str) -> None:
-        """Create a directory and its parents; fine when it exists."""
-        os.makedirs(path, mode=0o750, exist_ok=True)
+        """Create a directory and its parents, durably; fine when it exists."""
+        path = os.path.abspath(path)
+        try:
+            with os.scandir(path) as entries:
+                if next(entries, None) is not None:
+                    return
+        except FileNotFoundError:
+            self.make_directory(os.path.dirname(path))
+            with suppress(FileExistsError):  # somebody else was faster
+                os.mkdir(path, 0o750)
+        # An empty one was perhaps made by a process that ended before this.
+        with suppress(PermissionError):  # a parent that may be written to, but not be read
+            self.sync_directory(os.path.dirname(path))
 
     def list_directory(self, path: str) -> list[str]:
         """The names in a directory, in no order."""

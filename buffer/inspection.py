@@ -23,6 +23,7 @@ from buffer.journal import Journal, SmallTable
 from buffer.lane_queries import count_lane
 from buffer.lanes import LANES, lane_of
 from buffer.layout import TAIL, scan
+from buffer.losses import SeenLosses
 from buffer.naming import is_segment, table_of
 from buffer.overlay import Overlay
 from buffer.progress import Progress
@@ -300,7 +301,7 @@ class SeenTable(StreamedRecords):
             table,
             cursor=lambda: 0,
             quarantine=Quarantine(fs, f"{path}/.quarantine"),
-            on_loss=lambda _, loss: self._note(loss),
+            losses=SeenLosses(self._note),
             look=lambda: None,
         )
         fs.keep()
@@ -313,13 +314,11 @@ class SeenTable(StreamedRecords):
             for first, last in tombstones.within(segment.base, segment.last):
                 self.deleted.add(first, last)
 
-    def _recover(self, issued: int) -> Recovered:
+    def _recover(self, on_scanned: Callable[[Recovered], None]) -> Recovered:
         for _ in range(_LOOKS):
             names = self._segment_names()
             self.aside.clear()
-            recovery = _PatientRecovery(self._fs, self.directory, self.table, self.set_aside, issued)
-            recovery.inspection = self._inspection
-            found = recovery.run()
+            found = self._recovery().run(on_scanned)
             if self._segment_names() == names:  # nothing was sealed or dropped meanwhile
                 break
         return found
@@ -344,9 +343,13 @@ class SeenTable(StreamedRecords):
         Raises:
             OSError: It cannot be read.
         """
-        recovery = _PatientRecovery(self._fs, self.directory, self.table, self.set_aside)
+        return self._recovery().read_unsealed(name)
+
+    def _recovery(self) -> _PatientRecovery:
+        found_later = SeenLosses(lambda _: None)
+        recovery = _PatientRecovery(self._fs, self.directory, self.table, self.set_aside, found_later)
         recovery.inspection = self._inspection
-        return recovery.read_unsealed(name)
+        return recovery
 
     def _note(self, loss: Loss) -> None:
         if loss.why != "file missing":  # it was delivered, and its time was over

@@ -26,7 +26,7 @@ from zlib import crc32
 from pydantic_core import from_json, to_json
 
 from buffer.errors import BufferClosed, DiskFault
-from buffer.filesystem import FileSystem
+from buffer.filesystem import FileSystem, read_file
 from buffer.layout import TAIL, close_frame, header, lines
 from buffer.recovery import salvage
 from buffer.segment import parse_json
@@ -338,17 +338,10 @@ class Journal:
 
     def _read(self, name: str) -> bytes:
         try:
-            handle = self._fs.open(f"{self._directory}/{name}")
+            return read_file(self._fs, f"{self._directory}/{name}")
         except OSError:
             self.damaged = True
             return b""
-        try:
-            return self._fs.read(handle, self._fs.size(handle), 0)
-        except OSError:
-            self.damaged = True
-            return b""
-        finally:
-            self._fs.close(handle)
 
     def _load(self) -> None:
         """Replay the newest generation.

@@ -9,10 +9,11 @@ from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
 from buffer.lanes import AlarmPages
 from buffer.layout import ID_MAX, TAIL
+from buffer.losses import Losses
 from buffer.pending import Pending
 from buffer.quarantine import Quarantine
 from buffer.recovery import NEVER_ISSUED, PENDING_RECORDS_MAX, Loss, Recovered
-from buffer.segment import Segment, parse_json
+from buffer.segment import DamagedSegment, Segment, parse_json
 from buffer.streaming import StreamedRecords
 from buffer.writer import PREFILL_BYTES, ActiveFile
 
@@ -38,9 +39,8 @@ class Log(StreamedRecords):
         pending_bytes_max: int,
         cursor: Callable[[], int],
         quarantine: Quarantine,
-        on_loss: Callable[[str, Loss], None],
+        losses: Losses,
         look: Callable[[], object],
-        issued: int = 0,
         on_recovered: Callable[[Recovered], None] = lambda _: None,
     ) -> None:
         """Open the table and recover it.
@@ -53,17 +53,23 @@ class Log(StreamedRecords):
             pending_bytes_max: How much may wait in memory.
             cursor: Up to which id all consumers have acknowledged.
             quarantine: Takes damaged files.
-            on_loss: Is told of records that cannot be read any more.
+            losses: Takes what cannot be read any more, and ids that are skipped.
             look: Raises DiskFault when the whole buffer is somewhere else.
-            issued: Ids up to here were handed out, though no file may say so.
-            on_recovered: Is told what was found, before anything new is written.
+            on_recovered: Is told what was found, before anything is written.
 
         Raises:
             OSError: The directory cannot be made or listed.
             ValueError: The table's name cannot be a directory's.
         """
         super().__init__(
-            fs, root, table, cursor=cursor, quarantine=quarantine, on_loss=on_loss, look=look, issued=issued
+            fs,
+            root,
+            table,
+            cursor=cursor,
+            quarantine=quarantine,
+            losses=losses,
+            look=look,
+            on_recovered=on_recovered,
         )
         self.committed = 0
         self.stored_bytes = 0
@@ -73,9 +79,6 @@ class Log(StreamedRecords):
         self._listeners: list[Callable[[], None]] = []
         self._pending = Pending(self.recovered.next_id, pending_bytes_max)
         self._active: ActiveFile | None = None
-        self._passed_over: Loss | None = None
-        """Ids that nobody gets, until the disk takes that."""
-        on_recovered(self.recovered)
         try:
             self._begin_active()
         except DiskFault:  # `fault` says so, and the first commit tries again
@@ -88,9 +91,10 @@ class Log(StreamedRecords):
         `durable_id`, behind which nothing new may ever come, must not jump along.
         """
         jump = PENDING_RECORDS_MAX + secrets.randbelow(_JUMP_MAX)
-        first = self._pending.next_id
-        self._pending.next_id = min(first + jump, ID_MAX + 1)
-        self._passed_over = Loss(first, self._pending.next_id - 1, 0, NEVER_ISSUED)
+        before = self._pending.next_id
+        self._pending.next_id = min(before + jump, ID_MAX + 1)
+        if self._pending.next_id > before:
+            self._losses.note(self.table, Loss(before, self._pending.next_id - 1, 0, NEVER_ISSUED))
 
     # -- appending
 
@@ -259,10 +263,11 @@ class Log(StreamedRecords):
         if base is None:
             with self.lock:
                 base = self._pending.first_id()
-        if self._passed_over is not None:
-            # First, since the file's name would make it look as if others had been there before.
-            self._on_loss(self.table, self._passed_over)
-            self._passed_over = None
+        try:
+            self._losses.enter()  # the file's name says that nothing else is missing up to here
+        except DiskFault as fault:
+            self.fault = str(fault)
+            raise
         try:
             self._fs.make_directory(self.directory)
             active = ActiveFile(
@@ -272,6 +277,7 @@ class Log(StreamedRecords):
                 base,
                 self.cursor(),
                 prefill_bytes=self._prefill_bytes,
+                replaces=bool(self.segments) and self.segments[-1].base == base,
             )
         except OSError as error:
             self.fault = f"{self.directory}: {error}"
@@ -323,6 +329,19 @@ class Log(StreamedRecords):
             except OSError as error:
                 self._abandon_active(error)
 
+    def release(self, segment: Segment) -> None:
+        """Let go of the active file when it is the one of this segment, and make the next one.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        if segment.sealed or segment is not self.segments[-1]:
+            return
+        if self._pending.closed:
+            raise DiskFault(f"{segment.name} is damaged; the next opening will look at it")
+        self._abandon_active(DamagedSegment(segment))
+        self.require_active()
+
     def begin_anew(self) -> None:
         """Put a new active file in the place of one that somebody removed.
 
@@ -365,7 +384,7 @@ class Log(StreamedRecords):
             segment.last = name.last
             self._sealed_bytes = None
 
-    def _abandon_active(self, error: OSError) -> None:
+    def _abandon_active(self, error: Exception) -> None:
         """A file whose write or fsync failed is never written, synced or trusted again."""
         self.fault = f"{self.directory}: {error}"
         if self._active is not None:
@@ -406,9 +425,12 @@ class Log(StreamedRecords):
             with suppress(OSError):
                 self.set_aside(name)
         for name in superseded:
-            if name != self.segments[-1].name:
+            if name != self.segments[-1].name and name not in found.needed:
                 with suppress(OSError):
                     self._fs.unlink(f"{self.directory}/{name}")
+        if renames or superseded:
+            with suppress(OSError):  # an old file might come back when the one that replaced it goes
+                self._fs.sync_directory(self.directory)
 
     def close(self) -> None:
         """Commit what waits and seal the active file; what is closed so needs no recovery.

@@ -10,29 +10,40 @@
    write failed, and was repeated there), is not touched: its good frames are written to a new file,
    and it goes to the quarantine.
 4. The next id lies past everything that may have been handed out.
-5. The new active file is made durable. Only then do old ones get their sealed names, or go: before,
+5. What is lost, and which ids are skipped, is entered in the ledger. Only then do 2 and 3 happen:
+   before, a second crash must find what told this opening of it.
+6. The new active file is made durable. Only then do old ones get their sealed names, or go: before,
    a second crash must find what told this opening to skip ids.
 
 No step is needed for opening: what the disk refuses stays as it is, is reported, and is read as far
 as it is good.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from buffer.filesystem import FileSystem
+from buffer.errors import DiskFault
+from buffer.filesystem import FileSystem, read_file
 from buffer.layout import ID_MAX, TAIL, TRAILER_BYTES, Frame, record_ids, scan
 from buffer.naming import SealedName, active_name, is_temporary, parse_active, parse_sealed
 from buffer.segment import Segment, split_lines
 from buffer.writer import build_segment, create_durably
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from buffer.losses import Losses
+
 PENDING_RECORDS_MAX = 1 << 16
 """How many ids can be handed out ahead of the disk, and so how many a recovery skips."""
-NEVER_ISSUED = "never issued"
-NOT_JSON = "not JSON"
+NEVER_ISSUED: Final = "never issued"
+NOT_JSON: Final = "not JSON"
+TORN: Final = "damaged or torn at the end"
 _RECORD_BYTES_MIN = len('"1":{},')
 
 
@@ -45,7 +56,7 @@ class Loss:
     count: int
     why: str
 
-    def beyond(self, mark: int) -> "Loss | None":
+    def beyond(self, mark: int) -> Loss | None:
         """The part of it above an id; None when there is none."""
         first = max(self.first, mark + 1)
         if first > self.last:
@@ -70,6 +81,8 @@ class Recovered:
     """Names to move to the quarantine then."""
     superseded: list[str] = field(default_factory=list)
     """Names to unlink then."""
+    needed: set[str] = field(default_factory=set)
+    """Names that stay all the same."""
     faults: list[str] = field(default_factory=list)
     highest_possible: int = 0
     """The highest id that unreadable bytes may have held."""
@@ -97,16 +110,19 @@ class Salvage:
         return [(each, found[each]) for each in self.ids]
 
 
-class Recovery:
-    """Recovers one directory.
+@dataclass(slots=True)
+class _Left:
+    """A file that was left active, and what is in it."""
 
-    Args:
-        fs: The file system.
-        directory: The table's.
-        table: Its name.
-        quarantine: Takes a name and moves that file out of the way.
-        issued: Ids up to here were handed out, though no file may say so.
-    """
+    segment: Segment
+    data: bytes
+    good: Salvage
+    clipped: bool
+    """Some of its records are in the next file as well."""
+
+
+class Recovery:
+    """Recovers one directory."""
 
     def __init__(
         self,
@@ -114,17 +130,30 @@ class Recovery:
         directory: str,
         table: str,
         quarantine: Callable[[str], None],
-        issued: int = 0,
+        losses: Losses,
     ) -> None:
+        """Prepare it.
+
+        Args:
+            fs: The file system.
+            directory: What is recovered.
+            table: Whose records are in it.
+            quarantine: Takes a name and moves that file out of the way.
+            losses: Takes what is found lost.
+        """
         self._fs = fs
         self._directory = directory
         self._table = table
         self._quarantine = quarantine
-        self._issued = issued
+        self._losses = losses
+        self._left: list[_Left] = []
         self._found = Recovered()
 
-    def run(self) -> Recovered:
+    def run(self, on_scanned: Callable[[Recovered], None] = lambda _: None) -> Recovered:
         """Bring the directory into order.
+
+        Args:
+            on_scanned: Is told what was found, before anything is written.
 
         Raises:
             OSError: The directory cannot even be listed.
@@ -138,22 +167,69 @@ class Recovery:
         for base, parsed in sealed.items():
             found.segments.append(Segment(base, parsed.last, parsed.count, -1, parsed.rev, parsed))
         bases = sorted({*sealed, *actives})
-        for base in actives:
-            if base in sealed:  # it was salvaged, and the crash came before it could be moved
+        following: int | None = None
+        """The lowest id in later files: one without records says nothing about what came before it."""
+        for base in reversed(bases):
+            if base not in sealed:
+                first = self._look_at(base, None if following is None else following - 1)
+                following = following if first is None else first
+                continue
+            if base in actives:  # it was salvaged, and the crash came before it could be moved
                 found.aside.append(active_name(base))
-            else:
-                later = [each for each in bases if each > base]
-                self._recover_active(base, later[0] - 1 if later else None)
+            if sealed[base].count:
+                following = base
+        found.segments += [left.segment for left in self._left]
         found.segments.sort(key=lambda segment: segment.base)
-        self._drop_empty()
+        self._note_gaps()
         self._set_next_id(bases, unclean=bool(actives))
+        on_scanned(found)
+        self._mend()
+        self._drop_empty()
         return found
+
+    def _note_gaps(self) -> None:
+        """What an earlier opening still read in a file, from memory, may be gone since."""
+        found, left = self._found, {id(each.segment) for each in self._left}
+        torn = {loss.first - 1: loss.last for loss in found.losses}
+        reached = 0
+        for segment, following in pairwise(found.segments):
+            reached = max(reached, segment.last, torn.get(segment.last, 0))
+            gap = self._losses.lacking(self._table, reached + 1, following.base - 1)
+            if id(segment) in left and gap and gap[0][0] == reached + 1:
+                found.losses.append(Loss(*gap[0], 0, NEVER_ISSUED))
+
+    def _mend(self) -> None:
+        """Bring the files left active into order, once the ledger has what they cost."""
+        for loss in self._found.losses:
+            count = loss.count
+            for first, last in self._losses.unexplained(self._table, loss.first, loss.last):
+                self._losses.note(self._table, Loss(first, last, count, loss.why))
+                count = 0
+        try:
+            self._losses.enter()
+        except DiskFault as fault:
+            for left in self._left:
+                self._stays(left, fault)
+        else:
+            for left in self._left:
+                try:
+                    self._mend_one(left)
+                except OSError as error:
+                    self._stays(left, error)
+
+    def _stays(self, left: _Left, error: Exception) -> None:
+        self._found.faults.append(f"{left.segment.name} stays as it is: {error}")
+        left.segment.suspect = True
 
     def _list(self) -> tuple[dict[int, SealedName], list[int]]:
         """The sealed name that counts of each base, and the bases of active files."""
         revisions: dict[int, list[SealedName]] = {}
         actives: list[int] = []
-        for name in sorted(self._fs.list_directory(self._directory)):
+        try:
+            names = sorted(self._fs.list_directory(self._directory))
+        except FileNotFoundError:
+            names = []
+        for name in names:
             parsed, base = parse_sealed(name), parse_active(name)
             if not ((parsed is None or parsed.possible) and (base is None or 1 <= base <= ID_MAX + 1)):
                 self._found.faults.append(f"{name} states ids that no store can have")
@@ -170,7 +246,8 @@ class Recovery:
         """Of several revisions of a segment, the one that counts."""
         if len(revisions) == 1:
             return revisions[0]
-        revisions = sorted(revisions, key=lambda name: name.rev, reverse=True)
+        # Of one revision, an empty one only carried the high-water mark until the other came.
+        revisions = sorted(revisions, key=lambda name: (name.rev, name.count, name.last), reverse=True)
         records: list[int] = []
         for at, name in enumerate(revisions):
             try:
@@ -189,11 +266,7 @@ class Recovery:
 
     def _check(self, name: SealedName) -> tuple[bool, int]:
         """Whether a file is what its name says, and how many of its records are intact."""
-        handle = self._fs.open(f"{self._directory}/{name}")
-        try:
-            data = self._fs.read(handle, self._fs.size(handle), 0)
-        finally:
-            self._fs.close(handle)
+        data = read_file(self._fs, f"{self._directory}/{name}")
         records = len(salvage(data, name.base).ids)
         return crc32(data) == name.crc and records == name.count and data.endswith(TAIL), records
 
@@ -204,18 +277,21 @@ class Recovery:
 
     def _set_next_id(self, bases: list[int], *, unclean: bool) -> None:
         found = self._found
-        highest = max(
+        known = max(
             [segment.last for segment in found.segments]
             + [base - 1 for base in bases]
-            + [loss.last for loss in found.losses]
-            + [found.highest_possible]
+            + [loss.last for loss in found.losses],
+            default=0,
         )
-        skip = PENDING_RECORDS_MAX if unclean or self._issued > highest else 0
-        highest = max(highest, self._issued)
+        highest = max(known, found.highest_possible)
+        entered = self._losses.highest(self._table)
+        # When the ledger is ahead of the files, the last opening got no further, or ended with what it
+        # gave out in memory only.
+        skip = PENDING_RECORDS_MAX if unclean or entered > highest else 0
         # One past the last id says that they are used up; `append` tells.
-        found.next_id = min(highest + 1 + skip, ID_MAX + 1)
-        if found.next_id > highest + 1:
-            found.losses.append(Loss(highest + 1, found.next_id - 1, 0, NEVER_ISSUED))
+        found.next_id = min(max(highest, entered) + 1 + skip, ID_MAX + 1)
+        if found.next_id > known + 1:
+            found.losses.append(Loss(known + 1, found.next_id - 1, 0, NEVER_ISSUED))
 
     def _drop_empty(self) -> None:
         """Empty segments only carry the high-water mark until the next active file does."""
@@ -231,46 +307,43 @@ class Recovery:
         Raises:
             OSError: It cannot be read.
         """
-        handle = self._fs.open(f"{self._directory}/{name}")
-        try:
-            return self._fs.read(handle, self._fs.size(handle), 0)
-        finally:
-            self._fs.close(handle)
+        return read_file(self._fs, f"{self._directory}/{name}")
 
-    def _recover_active(self, base: int, last_max: int | None) -> None:
+    def _look_at(self, base: int, last_max: int | None) -> int | None:
+        """See what is in an active file; gives the lowest id in it, None when it has no records."""
         try:
             data = self.read_unsealed(active_name(base))
         except OSError as error:
             self._found.faults.append(f"{active_name(base)} cannot be read: {error}")
-            return
+            return base
         good = salvage(data, base, last_max)
         self._note_cursor(base, good)
-        tidy = as_written(data, good.frames)
-        clipped = self._clipped(data, good, last_max)
         self._found.losses += good.losses
-        self._note_unreadable(base, data, good)
         segment = self._as_found(base, good)
-        try:
-            beyond = self._found.highest_possible > segment.last + PENDING_RECORDS_MAX
-            if tidy and not clipped and not beyond and good.frames and good.frames[0].intact:
-                self._cut_and_seal(segment, data, good)
-            else:
-                self._write_anew(segment, good)
-        except OSError as error:
-            self._found.faults.append(f"{active_name(base)} stays as it is: {error}")
-            segment.suspect = True
-        self._found.segments.append(segment)
+        self._note_unreadable(segment, data, good, last_max)
+        self._left.append(_Left(segment, data, good, self._clipped(data, good, last_max)))
+        return good.ids[0] if good.ids else None
 
-    def _note_unreadable(self, base: int, data: bytes, good: Salvage) -> None:
+    def _mend_one(self, left: _Left) -> None:
+        frames = left.good.frames
+        tidy = as_written(left.data, frames)
+        beyond = self._found.highest_possible > left.segment.last + PENDING_RECORDS_MAX
+        if tidy and not left.clipped and not beyond and frames and frames[0].intact:
+            self._cut_and_seal(left.segment, left.data, left.good)
+        else:
+            self._write_anew(left.segment, left.good)
+
+    def _note_unreadable(self, segment: Segment, data: bytes, good: Salvage, last_max: int | None) -> None:
         """Bytes after the last good frame may have held ids that were handed out, even delivered."""
         last = _last_intact(good.frames)
         unread = data[good.frames[last].end :] if last >= 0 else data
         unread = unread.rstrip(b" ").removesuffix(TAIL)
-        if unread:
-            highest = (good.ids[-1] if good.ids else base - 1) + len(unread) // _RECORD_BYTES_MIN
-            self._found.highest_possible = max(self._found.highest_possible, highest)
+        highest = segment.last + len(unread) // _RECORD_BYTES_MIN
+        if last_max is not None:
+            highest = min(highest, last_max)
+        self._found.highest_possible = max(self._found.highest_possible, highest)
         if last < 0:
-            self._found.faults.append(f"{active_name(base)} has nothing that can be read")
+            self._found.faults.append(f"{segment.name} has nothing that can be read")
 
     def _as_found(self, base: int, good: Salvage) -> Segment:
         last = good.ids[-1] if good.ids else base - 1
@@ -384,7 +457,7 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
         stated = frames[-1].trailer.records - known
         unread = max(unread, stated if stated <= 2 * unread + 1 else 0)
     if unread:  # whether they were ever durable nobody can tell any more
-        losses.append(Loss(highest + 1, highest + unread, unread, "damaged or torn at the end"))
+        losses.append(Loss(highest + 1, highest + unread, unread, TORN))
     if last_max is not None:
         ids = [each for each in ids if each <= last_max]
         losses = [loss for loss in losses if loss.first <= last_max]

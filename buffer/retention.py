@@ -26,7 +26,7 @@ from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Final
 
 from buffer.ages import Ages
-from buffer.edit import DELETED
+from buffer.edit import DELETED, Edit
 from buffer.errors import DiskFault
 from buffer.lanes import ALARM, LANES, NORMAL, is_alarm
 from buffer.ledger import Lost
@@ -220,6 +220,7 @@ class Retention:
         """
         log = self._readings
         with log.io:
+            Edit(log, self._journal, self._options.fs).carry_out()  # what an earlier change left undone
             if segment not in log.segments:
                 return False
             try:

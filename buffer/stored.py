@@ -15,10 +15,11 @@ from typing import Any
 
 from buffer.blocks import Block, Records, bare, first_id, last_id
 from buffer.errors import DiskFault
-from buffer.filesystem import FileSystem
+from buffer.filesystem import FileSystem, read_file
 from buffer.lane_reading import alarms_from, learn_alarms
 from buffer.lanes import ALARM, NORMAL, without_alarms
 from buffer.layout import lines, record_ids
+from buffer.losses import Losses
 from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
@@ -67,9 +68,9 @@ class StoredRecords:
         *,
         cursor: Callable[[], int],
         quarantine: Quarantine,
-        on_loss: Callable[[str, Loss], None],
+        losses: Losses,
         look: Callable[[], object],
-        issued: int = 0,
+        on_recovered: Callable[[Recovered], None] = lambda _: None,
     ) -> None:
         """Recover the table's directory.
 
@@ -79,9 +80,9 @@ class StoredRecords:
             table: The table's name.
             cursor: Up to which id all consumers have acknowledged.
             quarantine: Takes damaged files.
-            on_loss: Is told of records that cannot be read any more.
+            losses: Takes what cannot be read any more, and ids that are skipped.
             look: Raises DiskFault when the whole buffer is somewhere else, so that nothing in it is lost.
-            issued: Ids up to here were handed out, though no file may say so.
+            on_recovered: Is told what was found, before anything is written.
 
         Raises:
             OSError: The directory cannot be made or listed.
@@ -97,17 +98,19 @@ class StoredRecords:
         self.version = 0
         self._fs = fs
         self._quarantine = quarantine
-        self._on_loss = on_loss
+        self._losses = losses
         self._look = look
         self._sealed_bytes: int | None = None
         self.reader = SegmentReader(fs, self.directory, table)
-        fs.make_directory(self.directory)
-        self.recovered = self._recover(issued)
+        with suppress(OSError):  # making its first file will tell
+            fs.make_directory(self.directory)
+        self.recovered = self._recover(on_recovered)
         self.segments = self.recovered.segments
         self.durable_id = self.recovered.next_id - 1
 
-    def _recover(self, issued: int) -> Recovered:
-        return Recovery(self._fs, self.directory, self.table, self.set_aside, issued).run()
+    def _recover(self, on_scanned: Callable[[Recovered], None]) -> Recovered:
+        recovery = Recovery(self._fs, self.directory, self.table, self.set_aside, self._losses)
+        return recovery.run(on_scanned)
 
     def set_aside(self, name: str) -> None:
         """Move a file to the quarantine.
@@ -250,7 +253,7 @@ class StoredRecords:
             for each in here:
                 if each not in self.deleted:
                     self.deleted.add(each, each)
-                    self._on_loss(self.table, Loss(each, each, 1, NOT_JSON))
+                    self._losses.note(self.table, Loss(each, each, 1, NOT_JSON))
 
     def _read_lines(
         self, segment: Segment, low: int, n: int, bytes_max: int | None, position: Position | None
@@ -331,7 +334,7 @@ class StoredRecords:
         low = max(segment.base, self.cursor() + 1)  # what was delivered before is no loss
         count = min(segment.count, segment.last - low + 1)
         if count > 0:
-            self._on_loss(self.table, Loss(low, segment.last, count, "file missing"))
+            self._losses.note(self.table, Loss(low, segment.last, count, "file missing"))
 
     def begin_anew(self) -> None:
         """Put a new last file in the place of one that is missing.
@@ -363,9 +366,18 @@ class StoredRecords:
         found = max(covering, key=lambda name: name.rev, default=None)
         return None if found is None else Segment(found.base, found.last, found.count, -1, found.rev, found)
 
+    def release(self, segment: Segment) -> None:
+        """Nobody writes to a segment any more, and another file says what was given out since.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+
     def _rewrite_damaged(self, segment: Segment) -> None:
         try:
-            self.rewrite(segment)
+            with self.io:
+                self.release(segment)
+                self.rewrite(segment)
         except OSError as error:
             raise DiskFault(f"{segment.name} is damaged and cannot be written anew: {error}") from error
 
@@ -474,6 +486,7 @@ class StoredRecords:
 
         Raises:
             OSError: The disk refused; nothing changed.
+            DiskFault: Likewise: what it costs could not be entered in the ledger.
         """
         with self.io:
             if segment not in self.segments:
@@ -482,6 +495,12 @@ class StoredRecords:
             good = salvage(self.read_tolerant(old, segment), segment.base, segment.last)
             intact = good.records
             records = [record for record in intact if is_object(record[1])]
+            losses = losses_of(good.ids, segment, good.losses)
+            kept = {record_id for record_id, _ in records}
+            losses += [Loss(each, each, 1, NOT_JSON) for each, _ in intact if each not in kept]
+            for loss in losses:
+                self._losses.note(self.table, loss)
+            self._losses.enter()  # first: after a crash the new file would not show what the damage cost
             name, data = build_segment(
                 self.table,
                 segment.base,
@@ -490,12 +509,6 @@ class StoredRecords:
                 last=segment.last,
                 cursor=min(good.cursor, self.cursor()),
             )
-            # First: after a crash between the two, the new file would not show what the damage cost.
-            losses = losses_of(good.ids, segment, good.losses)
-            kept = {record_id for record_id, _ in records}
-            losses += [Loss(each, each, 1, NOT_JSON) for each, _ in intact if each not in kept]
-            for loss in losses:
-                self._on_loss(self.table, loss)
             self._fs.close(create_durably(self._fs, self.directory, str(name), data))
             self.bytes_written += len(data)
             # A new object, since readers may be at work with the old one.
@@ -514,31 +527,19 @@ class StoredRecords:
             self.version += 1
 
     def read_tolerant(self, name: str, segment: Segment) -> bytes:
-        """A whole file; sectors that cannot be read come as zeros.
+        """As much of a file as counts; sectors that cannot be read come as zeros.
 
         Raises:
             OSError: None can be read, nor any of another file: it is the disk, not this file.
         """
-        sector, readable = 4096, False
-        handle = self._fs.open(f"{self.directory}/{name}")
         try:
-            size = self._fs.size(handle)
-            if segment.suspect:
-                size = min(size, segment.end)
-            try:
-                return self._fs.read(handle, size, 0)
-            except OSError:
-                data = bytearray(size)
-                for at in range(0, size, sector):
-                    with suppress(OSError):
-                        piece = self._fs.read(handle, min(sector, size - at), at)
-                        data[at : at + len(piece)] = piece
-                        readable = True
-                if not readable:
-                    self._require_readable(segment)
-                return bytes(data)
-        finally:
-            self._fs.close(handle)
+            data = read_file(self._fs, f"{self.directory}/{name}")
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._require_readable(segment)
+            return b""
+        return data[: segment.end] if segment.suspect else data
 
     def _require_readable(self, segment: Segment) -> None:
         """Nothing of a segment could be read: see whether that is because nothing at all can be.
@@ -576,6 +577,7 @@ class StoredRecords:
                 return  # the last file carries the high-water mark
             with suppress(FileNotFoundError):  # somebody else was faster
                 self._fs.unlink(f"{self.directory}/{segment.name}")
+            self._fs.sync_directory(self.directory)  # what the ledger calls lost does not come back
             with self.lock:
                 self.segments.remove(segment)
                 self._sealed_bytes = None

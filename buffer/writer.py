@@ -6,6 +6,7 @@ its committed bytes as they were: with the page cache in between the kernel woul
 """
 
 import secrets
+from contextlib import suppress
 from errno import ENOENT
 from zlib import crc32
 
@@ -43,6 +44,7 @@ class ActiveFile:
         cursor: int,
         *,
         prefill_bytes: int = PREFILL_BYTES,
+        replaces: bool = False,
     ) -> None:
         """Make the file: durable, with its name, before this returns.
 
@@ -53,6 +55,7 @@ class ActiveFile:
             base: The lowest id it may hold.
             cursor: Up to which id all consumers have acknowledged.
             prefill_bytes: How much is written ahead of small commits at a time, from the first one on.
+            replaces: There is one of this name, which failed before it had anything.
         """
         self._fs = fs
         self._directory = directory
@@ -69,7 +72,8 @@ class ActiveFile:
         data = opening + trailer + TAIL
         data = data.ljust(_rounded_up(len(data), BLOCK_BYTES))
         self._file_end = len(data)
-        self._handle = create_durably(fs, directory, active_name(base), data)
+        # A directory that lost both would say that no id was given out.
+        self._handle = create_durably(fs, directory, active_name(base), data, undo=not replaces)
         self._block_bytes = fs.bypass_cache(self._handle)
         self._last_block = data[self.end - self.end % self._block_bytes : self.end]
         """The committed bytes of the block that the next frame begins in, which is written whole."""
@@ -166,26 +170,32 @@ def _ending(pieces: list[bytes], size: int) -> bytes:
     return found
 
 
-def create_durably(fs: FileSystem, directory: str, name: str, data: bytes) -> int:
+def create_durably(fs: FileSystem, directory: str, name: str, data: bytes, *, undo: bool = True) -> int:
     """Make a file with its content under its name, all durable; returns its open handle.
 
     Under a temporary name first, so that no file with a final name is ever incomplete; the name is
     random, so that one left by a crash is not in the way.
+
+    Args:
+        fs: The file system.
+        directory: Where.
+        name: Its name.
+        data: Its content.
+        undo: Remove it again when only its name could not be made durable.
     """
-    temporary = f"{directory}/t.{secrets.token_hex(8)}.json"
+    temporary = made = f"{directory}/t.{secrets.token_hex(8)}.json"
     handle = fs.create(temporary)
     try:
         fs.write(handle, data, 0)
         fs.sync(handle)
         fs.rename(temporary, f"{directory}/{name}")
+        made = f"{directory}/{name}"
         fs.sync_directory(directory)
     except BaseException:
         fs.close(handle)
-        for path in (temporary, f"{directory}/{name}"):
-            try:
-                fs.unlink(path)
-            except OSError:  # it will be swept at the next opening
-                continue
+        if made == temporary or undo:
+            with suppress(OSError):  # it will be swept at the next opening
+                fs.unlink(made)
         raise
     return handle
 

@@ -9,6 +9,19 @@ settings.register_profile("outstation", deadline=None)
 settings.load_profile("outstation")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--crash-points",
+        type=int,
+        default=0,
+        metavar="N",
+        help="try N crash points of the buffer beside the everyday ones (tests/buffer/test_crash.py)",
+    )
+    parser.addoption(
+        "--crash-seed", type=int, default=1_000_000, metavar="N", help="the first seed of --crash-points"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _no_blocking_call_on_the_event_loop():
     """A call of ours that blocks the loop is an error; what a test itself does on its loop is its own affair."""

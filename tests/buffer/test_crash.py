@@ -1,21 +1,46 @@
-"""Power cuts, failing syncs and full disks at random operations: nothing durable is lost."""
+"""Power cuts, failing syncs and full disks at any moment: nothing durable is lost.
+
+Directories behave as ext4's here, and as strictly as POSIX allows in `test_crash_strict.py`. Many more
+crash points, in as many processes as there are cores:
+
+    pytest tests/buffer/test_crash.py --crash-points 1000000 [--crash-seed 1000000]
+"""
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import pytest
 
-from tests.buffer.crash_model import Life
+from tests.rigs.crash_points import try_points
 
-FOUND = (7, 56, 63, 108, 153, 577, 787, 1094, 1319, 1564, 1945, 4424, 6217, 9880, 15496, 42852)
-"""Seeds that once found a fault: ids reused after a failed rolling, a close or a repair; a consumer
-ahead of the disk after a failed registration; a change half decided; a tombstone outliving its record;
-an empty sealed file hiding its active one."""
-
-
-@pytest.mark.parametrize("seed", FOUND)
-def test_lives_that_once_went_wrong(seed):
-    Life(seed).run()
+_SHARE = 2_000
+"""How many crash points a process tries at a time."""
+_SEEDS_APART = 1_000
 
 
-@pytest.mark.parametrize("block", range(20))
-def test_random_lives(block):
-    for seed in range(block * 50, block * 50 + 50):
-        Life(seed).run()
+@pytest.mark.parametrize("block", range(10))
+def test_crash_points_on_ordered_directories(block):
+    tried, _ = try_points(510, block * _SEEDS_APART, ordered=True)
+    assert tried >= 510
+
+
+@pytest.mark.timeout(0)
+def test_as_many_crash_points_as_asked_for(pytestconfig, capsys):
+    asked = pytestconfig.getoption("crash_points")
+    first = pytestconfig.getoption("crash_seed")
+    tried = 0
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        shares = [
+            pool.submit(try_points, _SHARE, first + at * _SEEDS_APART) for at in range(-(-asked // _SHARE))
+        ]
+        for share in as_completed(shares):
+            try:
+                tried += share.result()[0]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    if asked:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{tried:,} crash points tried, none broke a promise\n")
+    assert tried >= asked

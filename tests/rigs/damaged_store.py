@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from buffer import BufferDB
-from tests.rigs.faulty_disk import FaultyDisk, File
+from tests.rigs.faulty_disk import FaultyDisk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +75,8 @@ def present(disk: FaultyDisk) -> dict[int, dict[str, object]]:
 def copied(disk: FaultyDisk) -> FaultyDisk:
     """A disk with the same files."""
     copy = FaultyDisk(random.Random(1))
-    copy.files = {
-        name: File(bytearray(file.cache), bytearray(file.cache)) for name, file in disk.files.items()
-    }
-    copy._durable_names = dict(copy.files)
-    copy.directories = set(disk.directories)
+    for name, file in disk.files.items():
+        copy.put(name, bytes(file.cache))
     return copy
 
 

@@ -170,7 +170,8 @@ def _check(
         if computed == trailer.crc:
             if mended and before:
                 before[-1].intact = True
-            running = crc32(data[field:end], computed)
+            # As it was written: a TAB that was turned into something else still reads as one.
+            running = crc32(bits(computed, _CRC_BYTES), computed)
             return Frame(start, end, trailer, intact=True, running_crc=running), [(end, running, False)]
         after.append((end, crc32(bits(computed, _CRC_BYTES), computed), True))
     # The third and later seeds only help when several neighbours are damaged; a bound all the same.

@@ -1,0 +1,68 @@
+"""Each byte of a small store flipped, each file cut at any length: it opens, and tells what is lost."""
+
+import random
+
+import pytest
+
+from buffer import BufferDB
+from tests.rigs.faulty_disk import FaultyDisk
+from tests.rigs.promises import READINGS, entries, stored
+
+ROOT = "/store"
+FRAME = 3
+
+
+def opened(disk):
+    return BufferDB(ROOT, fs=disk, threaded=False, segment_bytes=4096, device_id="d", machine_id="m")
+
+
+@pytest.fixture(scope="module")
+def content():
+    """A sealed segment, an active one and a journal, as a killed process leaves them."""
+    disk = FaultyDisk(random.Random(0))
+    db = opened(disk)
+    for start in range(0, 12, FRAME):
+        if start == 6:
+            db.close()
+            db = opened(disk)
+        db.insert_json([b'{"n":%d}' % (start + at) for at in range(FRAME)])
+        db.flush()
+    return {name: bytes(file.cache).rstrip(b" ") for name, file in disk.files.items()}
+
+
+def looked_at(content, name, damaged):
+    """Open with one file damaged; gives what is there, and which ids the ledger explains."""
+    disk = FaultyDisk(random.Random(1))
+    for each, data in content.items():
+        disk.put(each, damaged if each == name else data)
+    db = opened(disk)
+    present = stored(db, READINGS)
+    db.flush()
+    told = {at for e in entries(db, READINGS) for at in range(e["first"], min(e["last"], 20) + 1)}
+    assert db.log(READINGS).next_id > 12
+    return present, told
+
+
+def held(content, name, damaged, most):
+    present, told = looked_at(content, name, damaged)
+    for record_id, raw in present.items():
+        assert raw == b'{"n":%d}' % (record_id - 1)
+    missing = set(range(1, 13)) - present.keys()
+    assert len(missing) <= most, (name, sorted(missing))
+    assert missing <= told, f"silent: {sorted(missing - told)}"
+
+
+def test_each_flipped_byte_costs_one_frame_at_most(content):
+    rng = random.Random(2)
+    for name, data in content.items():
+        for at in range(len(data)):
+            damaged = bytearray(data)
+            damaged[at] ^= 1 << rng.randrange(8)
+            held(content, name, bytes(damaged), FRAME)
+
+
+def test_each_file_may_be_cut_anywhere_or_be_zeros(content):
+    for name, data in content.items():
+        for size in range(0, len(data), 3):
+            held(content, name, data[:size], 6)
+        held(content, name, bytes(len(data)), 6)

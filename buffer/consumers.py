@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from buffer.blocks import Block
 from buffer.errors import UnknownBatch
@@ -29,6 +29,8 @@ from buffer.recovery import Recovered
 if TYPE_CHECKING:
     from buffer.segment import Position
 
+CONSUMERS: Final = "consumers"
+"""The small table with the state of each."""
 _serials = count(1)
 
 

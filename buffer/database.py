@@ -12,7 +12,7 @@ from tinydb import TinyDB
 
 from buffer.capacity import ByteRate, Capacity
 from buffer.committer import Committer
-from buffer.consumers import Consumer, Consumers, Record
+from buffer.consumers import CONSUMERS, Consumer, Consumers, Record
 from buffer.edit import DELETED, EDITS, KEEP, Changes, Edit, finish
 from buffer.encoding import checked, trusted
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 
 READINGS: Final = "readings"
 DEAD_LETTERS: Final = "dead_letters"
-CONSUMERS: Final = "consumers"
 FORMAT_VERSION: Final = 1
 _TOMBSTONES_MAX: Final = 1_000
 _REMOVALS_TOLD_APART: Final = 16

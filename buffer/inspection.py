@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from buffer.consumers import raise_marks
+from buffer.consumers import CONSUMERS, raise_marks
 from buffer.edit import DELETED
 from buffer.errors import NoBuffer
 from buffer.filesystem import FileSystem, SystemFileSystem
@@ -127,7 +127,7 @@ class Inspection:
             (Identity(**row) for _, row in self.journal.items("identity")), key=lambda epoch: epoch.first_seq
         )
         self._readings = self.table(READINGS)
-        rows = dict(self.journal.items("consumers"))
+        rows = dict(self.journal.items(CONSUMERS))
         raise_marks(rows, self._readings.recovered)
         self.consumers = [ConsumerState(name, Progress(row)) for name, row in rows.items()]
 

@@ -26,6 +26,7 @@ from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Final
 
 from buffer.ages import Ages
+from buffer.consumers import CONSUMERS
 from buffer.edit import DELETED, Edit
 from buffer.errors import DiskFault
 from buffer.lanes import ALARM, LANES, NORMAL, is_alarm
@@ -235,7 +236,7 @@ class Retention:
                 return False
             owed = [record for record in records if record.lane not in lanes and self._is_owed(record)]
             if not owed:
-                self._give_up_file(log, segment, [record.id for record in records], losses)
+                self._give_up_file(log, segment, records, losses)
             elif not unlink_only:
                 thin(self._db, log, segment, owed, losses)
                 self._consumers.recount()
@@ -259,14 +260,25 @@ class Retention:
                     losses.append(Lost(self._readings.table, Loss(low, high, len(lost), why), lane, of))
         return losses
 
-    def _give_up_file(self, log: Log, segment: Segment, ids: Sequence[int], losses: Sequence[Lost]) -> None:
-        """Enter what is lost with a file, and hide what is in it, in one step; then unlink it."""
+    def _give_up_file(
+        self, log: Log, segment: Segment, records: Sequence[LiveRecord], losses: Sequence[Lost]
+    ) -> None:
+        """Enter what is lost with a file, and hide what is in it, in one step; then unlink it.
+
+        That the others in it were delivered becomes durable in that step, too: else a crash would make
+        them missing ones.
+        """
         with log.io:
-            tombstones = RangeSet(log.deleted)
-            for record_id in ids:
-                tombstones.add(record_id, record_id)
+            tombstones, had = RangeSet(log.deleted), RangeSet()
+            for record in records:
+                tombstones.add(record.id, record.id)
+                if not self._is_owed(record):
+                    had.add(record.id, record.id)
+            states = self._consumers.gone(list(had)) if had else {}
             with self._db.ledger.entering(losses) as rows:
-                self._journal.put([*rows, (DELETED, log.table, list(tombstones))])
+                told = [(CONSUMERS, name, state) for name, state in states.items()]
+                self._journal.put([*rows, *told, (DELETED, log.table, list(tombstones))])
+            self._consumers.written(states)
             with log.lock:
                 log.deleted = tombstones
                 log.version += 1

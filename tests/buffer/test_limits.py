@@ -327,6 +327,32 @@ def test_a_cut_at_any_step_of_making_room_loses_nothing_else(lanes, full):
         db.close()
 
 
+@pytest.mark.parametrize("taken", [{}, {"lane": "normal"}])
+def test_what_was_delivered_of_a_file_that_goes_is_no_loss_after_a_cut(taken):
+    """Its acknowledgement is not durable yet when the rest of the file is given up."""
+    for step in range(1, 40):
+        disk = FaultyDisk(random.Random(step))
+        db = opened(disk, quota_bytes=20_000, full="drop_oldest")
+        consumer = db.consumer("cloud")
+        while db.log("readings").disk_bytes < 19_000:
+            fill(db, 10)
+        had = []
+        for _ in range(3):
+            batch = consumer.take(3, **taken)
+            consumer.ack(batch)
+            had += [record.seq for record in batch.records]
+        disk.cut_at = disk.operations + step
+        with suppress(PowerCut, DiskFault):
+            for _ in range(8):
+                fill(db, 10)
+        disk.off = False
+        disk.power_cut()
+        db = opened(disk, quota_bytes=20_000, full="drop_oldest")
+        assert "file missing" not in {entry["why"] for entry in entries_of(db)}, (step, db.ledger.items())
+        assert not lost_ids(db) & set(had)
+        db.close()
+
+
 # -- the reserve, and a disk that is full
 
 

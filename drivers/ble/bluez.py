@@ -38,8 +38,6 @@ _RULES: Final = (
 
 CALL_TIMEOUT_S: Final = 10.0
 """bluetoothd answers in milliseconds, but for switching an adapter on or off, which takes a second or two."""
-_PATH_PARTS: Final = 3
-"""Of an adapter: org, bluez and its name."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 Path = tuple[str | int, ...]
 """Keys and places."""
@@ -17,7 +17,6 @@ Path = tuple[str | int, ...]
 STEPS_MAX: Final = 16
 MISSING: Final = object()
 """What is where nothing is."""
-_PLAIN: Final = re.compile(r"[\w:@/-]+")
 _STEP: Final = re.compile(
     r"""(?P<key>[\w:@/-]+)|\[(?P<place>[0-9]{1,6})\]|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]"""
 )
@@ -60,19 +59,6 @@ def _said(step: re.Match[str]) -> str | int:
     if step["quoted"] is not None:
         return str(from_json(step["quoted"]))
     return step["key"]
-
-
-def format_path(path: Path) -> str:
-    """A path as it is written."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif _PLAIN.fullmatch(step):
-            text += f".{step}" if text else step
-        else:
-            text += f"[{to_json(step).decode()}]"
-    return text
 
 
 def find(document: Any, path: Path) -> Any:

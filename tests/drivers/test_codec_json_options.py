@@ -1,6 +1,7 @@
 """What the options of the JSON codec pick from documents that say more."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from drivers.codecs import CODECS, Decoded
-from drivers.codecs.json_paths import MISSING, STEPS_MAX, find, format_path, parse_path
+from drivers.codecs.json_paths import MISSING, STEPS_MAX, find, parse_path
 
 KEYS = st.one_of(
     st.sampled_from(["ENERGY", "Power", "t", "a-b", "0", "x:y"]),
@@ -26,9 +27,22 @@ def decode(raw, **options):
 # Paths
 
 
+def written(path):
+    """A path as somebody writes it: keys that need no quotes without them."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif re.fullmatch(r"[\w:@/-]+", step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{json.dumps(step, ensure_ascii=False)}]"
+    return text
+
+
 @given(PATHS)
 def test_every_path_can_be_written(path):
-    assert parse_path(format_path(path)) == path
+    assert parse_path(written(path)) == path
 
 
 @given(PATHS, st.integers())

@@ -16,9 +16,8 @@ from collectors.metadata_keys import FRAME_ERROR, UP_NS
 from drivers.serial import diagnosis
 from drivers.serial import link as link_module
 from drivers.serial import port as port_module
-from drivers.serial.config import SerialConfig
 from drivers.serial.link import PIECE_BYTES, QUEUE_BYTES_MAX
-from drivers.serial.source import SerialSource
+from tests.drivers.serial_sources import connected, make
 from tests.rigs.pty import PtySensor, SocketSensor
 
 
@@ -41,20 +40,6 @@ async def pty(tmp_path):
 async def sensor(request, tmp_path):
     async with PtySensor(tmp_path) if request.param == "pty" else SocketSensor() as sensor:
         yield sensor
-
-
-def make(port, **settings):
-    return SerialSource("s", SerialConfig(port=port, **settings), data_format="json", clock=SystemClock())
-
-
-@contextlib.asynccontextmanager
-async def connected(port, **settings):
-    source = make(port, **settings)
-    await source.connect()
-    try:
-        yield source
-    finally:
-        await source.disconnect()
 
 
 async def until(condition):

@@ -32,6 +32,7 @@ from drivers.serial.link import SerialLink
 from drivers.serial.source import SerialSource
 from drivers.serial.trouble import PortError, TroubleKind
 from drivers.serial.usb import UsbConfig, find_port
+from tests.drivers.serial_sources import connected, make
 from tests.rigs.pty import PtySensor, SocketSensor
 
 COBS = FRAMINGS.choose("cobs")
@@ -47,20 +48,6 @@ async def pty(tmp_path):
 async def sensor(request, tmp_path):
     async with PtySensor(tmp_path) if request.param == "pty" else SocketSensor() as sensor:
         yield sensor
-
-
-def make(port, **settings):
-    return SerialSource("s", SerialConfig(port=port, **settings), data_format="json", clock=SystemClock())
-
-
-@contextlib.asynccontextmanager
-async def connected(port, **settings):
-    source = make(port, **settings)
-    await source.connect()
-    try:
-        yield source
-    finally:
-        await source.disconnect()
 
 
 async def stream_of(source, count):

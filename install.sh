@@ -27,6 +27,7 @@ debian_packages() {
     cat <<'END'
 mosquitto       mosquitto
 mosquitto_pub   mosquitto-clients
+pg_ctlcluster   postgresql
 shellcheck      shellcheck
 faketime        faketime
 dbus-daemon     dbus-daemon

@@ -79,7 +79,7 @@ notify = ["temperature"]
 
 
 def _bthome_source(number: int) -> str:
-    codec = '"bthome"' if number % 2 else '{ type = "bthome", key_file = "key" }'
+    codec = '"bthome"' if number % 2 else '{ type = "bthome", key = { file = "key" } }'
     return f'[[source]]\nid = "heard-{number}"\ndriver = "ble"\naddress = "{_SENSORS[number]}"\ncodec = {codec}\n\n'
 
 

@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT, or until the terminal has gone."""
     hold_little()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    config = load(arguments.config)
+    config = load(arguments.config, note_secrets=True)
     if config is None:
         return WRONG_CONFIGURATION
     logs.configure(arguments.log_level or config.agent.log_level)
@@ -47,7 +47,13 @@ def main(arguments: argparse.Namespace) -> int:
 
 async def _run(config: AgentConfig, path: Path) -> None:
     last_resort = LastResort()
-    await run_agent(config, last_resort, lambda: load_config(path, catalogue()), path)
+    # A start goes without a secret that is not there, since the rest can run; a change is refused, since all does.
+    await run_agent(
+        config,
+        last_resort,
+        lambda: load_config(path, catalogue(), check_files=True, note_secrets=True),
+        path,
+    )
     # The buffer is closed; what may be left is a thread stuck in a driver's close(), which asyncio would
     # wait for without end. Nobody needs it any more.
     last_resort.arm(_STUCK_THREAD_S)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
-_SECRET_KEY = re.compile(r"password|token|secret|credential", re.IGNORECASE)
-_SECRET_FILE = re.compile(r"_(file|env)$")
+_SECRET_KEY = re.compile(r"passw|token|secret|credential|(^|_)key$", re.IGNORECASE)
+_SECRET_FILE = re.compile(r"_file$")
+_HIDDEN = "a secret, not shown"
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 _VALUE_CHARS_MAX = 60
 
@@ -46,10 +47,17 @@ class ConfigurationError(ValueError):
 
 def shown(key: str, value: Any) -> str:
     """A value as a message may show it: short, and never a secret."""
-    if _SECRET_KEY.search(key) and not _SECRET_FILE.search(key):
-        return "a secret, not shown"
-    text = _URL_PASSWORD.sub(r"\1:***@", repr(value))
+    shown_value = _without_secrets(key, value)
+    text = _HIDDEN if shown_value is _HIDDEN else _URL_PASSWORD.sub(r"\1:***@", repr(shown_value))
     return text if len(text) <= _VALUE_CHARS_MAX else text[: _VALUE_CHARS_MAX - 1] + "…"
+
+
+def _without_secrets(key: str, value: Any) -> Any:
+    if _SECRET_KEY.search(key) and not _SECRET_FILE.search(key):
+        return _HIDDEN
+    if isinstance(value, dict):
+        return {name: _without_secrets(str(name), item) for name, item in value.items()}
+    return [_without_secrets(key, item) for item in value] if isinstance(value, list) else value
 
 
 def key_path(parts: Iterable[str | int]) -> str:

@@ -63,13 +63,16 @@ class Catalogue:
     upstreams: Kind
 
 
-def load_config(path: Path, catalogue: Catalogue, *, check_files: bool = False) -> AgentConfig:
+def load_config(
+    path: Path, catalogue: Catalogue, *, check_files: bool = False, note_secrets: bool = False
+) -> AgentConfig:
     """The configuration in a file.
 
     Args:
         path: The file. What it names by a relative path is looked for in its folder.
         catalogue: What it can name.
         check_files: Whether the secrets and certificates that it names must be there and readable.
+        note_secrets: Whether a configuration whose secrets have changed is to be another one, as far as they can be read.
 
     Raises:
         ConfigurationError: The file cannot be read or something in it is wrong; holds every problem.
@@ -90,16 +93,21 @@ def load_config(path: Path, catalogue: Catalogue, *, check_files: bool = False) 
         RecursionError,
     ) as error:  # tomllib lets numbers and nesting beyond Python's limits through
         raise ConfigurationError([Problem("file", f"is not TOML: {error}")], str(path)) from error
-    return _Loader(catalogue, path.parent.absolute(), check_files=check_files).load(document, str(path))
+    context = {
+        "folder": path.parent.absolute(),
+        "check_files": check_files,
+        "note_secrets": note_secrets,
+    }
+    return _Loader(catalogue, context).load(document, str(path))
 
 
 class _Loader:
     """One reading of one document; collects the problems on the way."""
 
-    def __init__(self, catalogue: Catalogue, folder: Path, *, check_files: bool) -> None:
+    def __init__(self, catalogue: Catalogue, context: dict[str, Any]) -> None:
         self._catalogue = catalogue
-        self._folder = folder
-        self._context = {"folder": folder, "check_files": check_files}
+        self._folder: Path = context["folder"]
+        self._context = context
         self._problems: list[Problem] = []
 
     def load(self, document: Mapping[str, Any], source: str) -> AgentConfig:

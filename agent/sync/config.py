@@ -1,7 +1,7 @@
 """What `[[upstream]]` says beyond `name` and `driver`, driver by driver.
 
-Credentials come from files, are read at each connection (so that a rotated one is used), and never appear in
-messages. A relative file name is looked up in systemd's credentials folder first.
+Credentials are named by where they are (`drivers.transport.secret`), are read at each connection (so that a rotated
+one is used), and never appear in messages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from agent.spine.backoff import BackoffPolicy
 from agent.sync.feeder import SendOptions
 from collectors.units import DurationS, SizeBytes, WholeSeconds, parse_duration
-from drivers.transport.credentials import ConfiguredFile, TlsFiles, read_secret
+from drivers.transport.credentials import ConfiguredFile, TlsFiles
+from drivers.transport.secret import Secret
 
 Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400, allow_inf_nan=False)]
 """A time in seconds that may be zero, at most a day."""
@@ -55,13 +56,13 @@ class UpstreamOptions(_Section):
 
     url: str
     username: str | None = None
-    password_file: ConfiguredFile | None = None
+    password: Secret | None = None
     ca_file: ConfiguredFile | None = None
     """PEM of the authorities to trust; unset, the system's."""
     cert_file: ConfiguredFile | None = None
     """PEM of this device's certificate, for mutual TLS."""
-    key_file: ConfiguredFile | None = None
-    """PEM of its key; unset, it is in `cert_file`."""
+    key: Secret | None = None
+    """Where its key is, as PEM; unset, it is in `cert_file`."""
     linger: Wait = 1.0
     """How long readings gather before a batch that is not full is sent."""
     batch_readings: Annotated[int, Field(ge=1, le=10_000)] = 1000
@@ -77,10 +78,10 @@ class UpstreamOptions(_Section):
 
     @model_validator(mode="after")
     def _whole(self) -> UpstreamOptions:
-        if self.password_file is not None and self.username is None:
-            raise ValueError("`password_file` needs a `username`")
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("`key_file` needs a `cert_file`")
+        if self.password is not None and self.username is None:
+            raise ValueError("`password` needs a `username`")
+        if self.key is not None and self.cert_file is None:
+            raise ValueError("`key` needs a `cert_file`")
         if self.tls_files and not self.secure:
             raise ValueError(
                 "`ca_file` and `cert_file` need TLS: write the url with mqtts://, wss:// or https://"
@@ -111,13 +112,13 @@ class UpstreamOptions(_Section):
         """Whether the other end is told of losses: by default only one that understands it."""
         return getattr(self, "ack", "") == "receiver" if self.ledger is None else self.ledger
 
-    def password(self) -> str | None:
-        """The password, read now: blocks on the disk. Raises OSError."""
-        return read_secret(self.password_file)
+    def read_password(self) -> str | None:
+        """The password, read now: blocks on the disk. Raises SecretError."""
+        return None if self.password is None else self.password.read()
 
     def tls(self) -> TlsFiles:
         """Where certificates are."""
-        return TlsFiles(self.ca_file, self.cert_file, self.key_file)
+        return TlsFiles(self.ca_file, self.cert_file, self.key)
 
 
 class MqttUpstreamOptions(UpstreamOptions):
@@ -141,9 +142,7 @@ class MqttUpstreamOptions(UpstreamOptions):
         from drivers.transport.mqtt_options import options_from_url
 
         if urlsplit(url).password is not None:
-            raise ValueError(
-                "keep the password out of the URL: put it into a file, and name it as `password_file`"
-            )
+            raise ValueError('keep the password out of the URL, which is shown: password = { file = "..." }')
         options_from_url(url)
         return url
 
@@ -154,7 +153,7 @@ class HttpUpstreamOptions(UpstreamOptions):
     ack: Literal["server", "receiver"] = "server"
     """`server`: any 2xx acknowledges. `receiver`: only an answer that names the pack does, which
     `outstation receive` gives and no proxy or captive portal does."""
-    token_file: ConfiguredFile | None = None
+    token: Secret | None = None
     """Sent as `Authorization: Bearer`."""
     timeout: DurationS = 30.0
     """For one request and its answer."""
@@ -168,7 +167,7 @@ class HttpUpstreamOptions(UpstreamOptions):
         _ = parts.port  # raises ValueError for what is no port
         if parts.username is not None or parts.password is not None:
             raise ValueError(
-                "keep credentials out of the URL: use `token_file`, or `username` and `password_file`"
+                "keep credentials out of the URL, which is shown: use `token`, or `username` and `password`"
             )
         return url
 
@@ -180,10 +179,10 @@ class HttpUpstreamOptions(UpstreamOptions):
 
     @model_validator(mode="after")
     def _one_credential(self) -> HttpUpstreamOptions:
-        if self.token_file is not None and self.username is not None:
-            raise ValueError("give `token_file`, or `username` and `password_file`, not both")
+        if self.token is not None and self.username is not None:
+            raise ValueError("give `token`, or `username` and `password`, not both")
         return self
 
-    def token(self) -> str | None:
-        """The token, read now: blocks on the disk. Raises OSError."""
-        return read_secret(self.token_file)
+    def read_token(self) -> str | None:
+        """The token, read now: blocks on the disk. Raises SecretError."""
+        return None if self.token is None else self.token.read()

@@ -165,12 +165,12 @@ class HttpUpstream:
 
     def _read_authorization(self) -> str | None:
         options = self._options
-        token = options.token()
+        token = options.read_token()
         if token is not None:
             return f"Bearer {token}"
         if options.username is None:
             return None
-        pair = f"{options.username}:{options.password() or ''}"
+        pair = f"{options.username}:{options.read_password() or ''}"
         return f"Basic {b64encode(pair.encode()).decode('ascii')}"
 
     async def _read_credentials_again(self) -> None:

@@ -222,7 +222,7 @@ class MqttUpstream:
             client_id=options.client_id or upstream_client_id(self._device_id),
             protocol=5 if options.protocol == "5" else 4,
             username=options.username,
-            password=options.password(),
+            password=options.read_password(),
             keepalive_s=options.keepalive,
             tls=tls,
         )

@@ -94,7 +94,7 @@ def propose(address: str, data: AdvertisementData) -> Finding | None:
             continue
         notes = [f"needs the extra: pip install 'outstation[{maker.extra}]'"]
         if codec == "bthome" and payload and payload[0] & ENCRYPTED:
-            notes.append('it encrypts: codec = { type = "bthome", key_file = "..." }')
+            notes.append('it encrypts: codec = { type = "bthome", key = { file = "..." } }')
         return Finding(f"{name}: {maker.name}, {data.rssi} dBm", {**source, "codec": codec}, notes)
     if _ENVIRONMENTAL_SENSING in data.service_uuids:
         source |= {"driver": "gatt", "codec": "gatt", "read": ["temperature", "humidity"]}

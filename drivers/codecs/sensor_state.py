@@ -27,11 +27,10 @@ from drivers.codecs.advertisement import parse
 from drivers.codecs.config import CodecConfig
 from drivers.codecs.makers import MAKERS
 from drivers.codecs.model import Decoded
-from drivers.transport.credentials import ConfiguredFile
+from drivers.transport.secret import Secret, SecretError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from drivers.codecs.advertisement import Advertisement
     from drivers.codecs.makers import Maker
@@ -101,16 +100,16 @@ class Keys:
         return self.by_address.get(address, self.any_sensor)
 
 
-def read_keys(file: Path) -> Keys:
-    """The keys in a file: one in hexadecimal, or on each line an address and its key. `#` begins a remark.
+def read_keys(secret: Secret) -> Keys:
+    """The keys in a secret: one in hexadecimal, or on each line an address and its key. `#` begins a remark.
 
     Raises:
         ValueError: It cannot be read, or something in it is no key. A key is never part of the message.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the keys in {file} cannot be read: {error}") from error
+        lines = secret.read().splitlines()
+    except SecretError as error:
+        raise ValueError(f"the keys cannot be read: {error}") from error
     by_address: dict[str, bytes] = {}
     any_sensor: bytes | None = None
     for number, line in enumerate(lines, start=1):
@@ -120,7 +119,7 @@ def read_keys(file: Path) -> Keys:
         key = _key(words[-1])
         if key is None or len(words) > 2:  # noqa: PLR2004 (address and key)
             raise ValueError(
-                f"{file}, line {number}: should be a key of 32 hexadecimal digits (Xiaomi also 24), or an address and its key"
+                f"{secret.place}, line {number}: should be a key of 32 hexadecimal digits (Xiaomi also 24), or an address and its key"
             )
         if len(words) == 1:
             any_sensor = key
@@ -208,9 +207,7 @@ class AdvertisementCodec:
         if scheme == "none" or getattr(parser, "bindkey_verified", True):
             return
         if key is None:
-            raise ValueError(
-                "it is encrypted, and there is no key for this sensor: name a file with it as `key_file`"
-            )
+            raise ValueError("it is encrypted, and there is no key for this sensor: say where it is as `key`")
         raise ValueError(
             "it does not decrypt with the key that is there for this sensor: is it the right one?"
         )
@@ -289,8 +286,8 @@ class _MakerConfig(CodecConfig):
 class _KeyedConfig(_MakerConfig):
     """What those take whose sensors encrypt."""
 
-    key_file: ConfiguredFile | None = None
-    """Holds the sensor's key in hexadecimal; or, for several sensors, an address and its key on each line."""
+    key: Secret | None = None
+    """Where the sensor's key is, in hexadecimal; or, for several sensors, an address and its key on each line."""
 
     def codec(self) -> Codec:
         """The function that decodes. Reads the keys: blocks on the disk.
@@ -298,16 +295,14 @@ class _KeyedConfig(_MakerConfig):
         Raises:
             ValueError: The library is not installed, or the keys cannot be read.
         """
-        return AdvertisementCodec(
-            MAKERS[self.type], Keys() if self.key_file is None else read_keys(self.key_file)
-        )
+        return AdvertisementCodec(MAKERS[self.type], Keys() if self.key is None else read_keys(self.key))
 
 
 class BTHomeConfig(_KeyedConfig):
     """BTHome, version 2, encrypted or not (bthome.io/format)."""
 
     summary: ClassVar[str] = "BTHome v2, encrypted or not (Bluetooth advertisements)"
-    example: ClassVar[str] = 'codec = { type = "bthome", key_file = "hall.key" }'
+    example: ClassVar[str] = 'codec = { type = "bthome", key = { file = "hall.key" } }'
 
     type: Literal["bthome"] = "bthome"
 
@@ -316,7 +311,7 @@ class XiaomiConfig(_KeyedConfig):
     """Xiaomi's MiBeacon."""
 
     summary: ClassVar[str] = "Xiaomi sensors: MiBeacon, encrypted or not (Bluetooth advertisements)"
-    example: ClassVar[str] = 'codec = { type = "xiaomi", key_file = "bath.key" }'
+    example: ClassVar[str] = 'codec = { type = "xiaomi", key = { file = "bath.key" } }'
 
     type: Literal["xiaomi"] = "xiaomi"
 

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from collectors.units import DurationS, WholeSeconds
 from drivers.mqtt.topics import TopicTemplate, parse_template, parse_templates
-from drivers.transport.credentials import ConfiguredFile, TlsFiles, read_secret
+from drivers.transport.credentials import ConfiguredFile, TlsFiles
 from drivers.transport.mqtt_options import TLS_SCHEMES, MqttOptions, options_from_url
+from drivers.transport.secret import Secret
 
 WEEK_S = 7 * 86400
 EXPIRY_MAX_S = 0xFFFFFFFE
@@ -24,7 +25,7 @@ def _url(url: str) -> str:
         ValueError: It is none, or has a password.
     """
     if urlsplit(url).password is not None:
-        raise ValueError("keep the password out of the URL, which is shown: name a file as `password_file`")
+        raise ValueError('keep the password out of the URL, which is shown: password = { file = "..." }')
     options_from_url(url)
     return url
 
@@ -96,14 +97,14 @@ class MqttSourceConfig(BaseModel):
     connect_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """For name, TCP, TLS and the broker's answer together."""
     username: str | None = None
-    password_file: ConfiguredFile | None = None
-    """Holds the password; a relative name is looked up in systemd's credentials folder first."""
+    password: Secret | None = None
+    """Where the password is; it is read at each connection."""
     ca_file: ConfiguredFile | None = None
     """PEM of the authorities to trust; unset, the system's."""
     cert_file: ConfiguredFile | None = None
     """PEM of this device's certificate, for mutual TLS."""
-    key_file: ConfiguredFile | None = None
-    """PEM of its key; unset, it is in `cert_file`."""
+    key: Secret | None = None
+    """Where its key is, as PEM; unset, it is in `cert_file`."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -115,10 +116,10 @@ class MqttSourceConfig(BaseModel):
         user = urlsplit(self.url).username
         if user is not None and self.username is not None:
             raise ValueError("the user name is in `url` and in `username`: say it once")
-        if self.password_file is not None and user is None and self.username is None:
-            raise ValueError("`password_file` needs a `username`")
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("`key_file` needs a `cert_file`")
+        if self.password is not None and user is None and self.username is None:
+            raise ValueError("`password` needs a `username`")
+        if self.key is not None and self.cert_file is None:
+            raise ValueError("`key` needs a `cert_file`")
         if (self.ca_file or self.cert_file) and not self._tls:
             raise ValueError("`ca_file` and `cert_file` need TLS: write the url with mqtts:// or wss://")
         return self
@@ -139,10 +140,10 @@ class MqttSourceConfig(BaseModel):
         return urlsplit(self.url).scheme in TLS_SCHEMES
 
     def options(self) -> MqttOptions:
-        """As the transport takes it. Reads the password file: blocks on the disk.
+        """As the transport takes it. Reads the password: blocks on the disk.
 
         Raises:
-            OSError: The password file cannot be read.
+            SecretError: The password is not there, or cannot be read.
             ValueError: There is no client identifier.
         """
         if self.client_id is None:
@@ -152,8 +153,8 @@ class MqttSourceConfig(BaseModel):
             client_id=self.client_id,
             protocol=5 if self.protocol == "5" else 4,
             username=self.username,
-            password=read_secret(self.password_file),
-            tls=TlsFiles(self.ca_file, self.cert_file, self.key_file) if self._tls else None,
+            password=None if self.password is None else self.password.read(),
+            tls=TlsFiles(self.ca_file, self.cert_file, self.key) if self._tls else None,
             keepalive_s=self.keepalive,
             clean_start=self.session_expiry == 0,
             session_expiry_s=self.session_expiry,

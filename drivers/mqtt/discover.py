@@ -111,5 +111,5 @@ class MqttScout:
             if finding.source is not None and self._username is not None:
                 finding.source["username"] = self._username
             if finding.source is not None and self._password_file is not None:
-                finding.source["password_file"] = str(self._password_file.absolute())
+                finding.source["password"] = {"file": str(self._password_file.absolute())}
         return findings

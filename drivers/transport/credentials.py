@@ -1,4 +1,4 @@
-"""Secrets and certificates in files, read when a connection is made, so that a rotated one is used.
+"""Certificates in files, read when a connection is made, so that a renewed one is used.
 
 Everything here blocks on the disk: it is for a thread.
 """
@@ -13,13 +13,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
+from drivers.transport.secret import Secret
+
 
 def _found(path: Path, info: ValidationInfo) -> Path:
     """Where a file of a configuration is.
 
     A relative name is looked up in systemd's credentials folder, then in the folder of the configuration.
     The validation context says which that is (`folder`), and whether to look if the file can be read
-    (`check_files`): not every command that loads a configuration may read its secrets.
+    (`check_files`).
 
     Raises:
         ValueError: It cannot be read.
@@ -44,12 +46,12 @@ ConfiguredFile = Annotated[Path, AfterValidator(_found)]
 
 
 def read_secret(file: Path | None) -> str | None:
-    """What a file of credentials says, without the newline that editors add; None for no file.
+    """The secret in a file that a command was given; None for no file.
 
     Raises:
-        OSError: It cannot be read.
+        SecretError: It cannot be read, or is empty.
     """
-    return None if file is None else file.read_text(encoding="utf-8").rstrip("\r\n")
+    return None if file is None else Secret(file=file).read()
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,24 @@ class TlsFiles:
     Args:
         ca_file: PEM of the authorities to trust; the system's when None.
         cert_file: PEM of this client's certificate, when the other end asks for one.
-        key_file: PEM of its key; None when it is in `cert_file`.
+        key: PEM of its key; None when it is in `cert_file`.
     """
 
     ca_file: Path | None = None
     cert_file: Path | None = None
-    key_file: Path | None = None
+    key: Secret | None = None
 
     def context(self) -> ssl.SSLContext:
         """Read the files.
 
         Raises:
-            OSError: A file cannot be read, or is none (`ssl.SSLError`).
+            OSError: A file cannot be read, or is none (`ssl.SSLError`); or the key is not there.
         """
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.cert_file is not None:
-            context.load_cert_chain(self.cert_file, self.key_file)
+            if self.key is None:
+                context.load_cert_chain(self.cert_file)
+            else:
+                with self.key.as_file() as key_file:
+                    context.load_cert_chain(self.cert_file, key_file)
         return context

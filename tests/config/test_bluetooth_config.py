@@ -26,11 +26,11 @@ def problems(folder, text, **options):
 
 
 def test_a_key_file_is_looked_for_beside_the_configuration(tmp_path):
-    text = HALL + 'codec = { type = "bthome", key_file = "hall.key" }\n'
+    text = HALL + 'codec = { type = "bthome", key = { file = "hall.key" } }\n'
     assert "there is no file" in problems(tmp_path, text, check_files=True)
     (tmp_path / "hall.key").write_text("231d39c1d7cc1ab1aee224cd096db932")
     config = load(tmp_path, text, check_files=True)
-    assert config.source[0].codec.key_file == tmp_path / "hall.key"
+    assert config.source[0].codec.key.file == tmp_path / "hall.key"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ async def test_sensors_on_the_air_are_proposed(bluez, tmp_path):
     proposed = {finding.source["address"]: finding for finding in findings if finding.source}
     assert set(proposed) == {FIRST, SECOND}
     assert proposed[FIRST].source["codec"] == "bthome"
-    assert any("key_file" in note for note in proposed[SECOND].notes)
+    assert any("key = {" in note for note in proposed[SECOND].notes)
     assert findings[-1].what == "1 further Bluetooth devices say nothing that is known"
     file = tmp_path / "found.toml"
     await asyncio.to_thread(file.write_text, toml(findings))

@@ -20,6 +20,7 @@ from drivers.codecs.advertisement import Advertisement, encode, parse
 from drivers.codecs.bluetooth_uuid import full_uuid
 from drivers.codecs.makers import MAKERS, bthome_is_numbered
 from drivers.codecs.sensor_state import read_keys
+from drivers.transport.secret import Secret
 from tests.contract.strategies import EXAMPLES
 
 SHELLY = "54:48:E6:8F:80:A5"
@@ -130,7 +131,7 @@ def test_every_button_and_every_value_of_a_kind_is_kept():
 
 
 def test_an_encrypted_packet_needs_its_key(key_file):
-    (decoded,) = decode("bthome", bthome(ENCRYPTED), key_file=key_file)
+    (decoded,) = decode("bthome", bthome(ENCRYPTED), key={"file": key_file})
     assert decoded.values == {"temperature": 25.06, "humidity": 50.55}
     with pytest.raises(ValueError, match="it is encrypted, and there is no key for this sensor"):
         decode("bthome", bthome(ENCRYPTED))
@@ -140,21 +141,21 @@ def test_a_wrong_key_is_said_and_not_taken_for_silence(tmp_path):
     wrong = tmp_path / "key"
     wrong.write_text("814aac74c4f17b6c1581e1ab87816b99")
     with pytest.raises(ValueError, match="it does not decrypt with the key that is there for this sensor"):
-        decode("bthome", bthome(ENCRYPTED), key_file=wrong)
+        decode("bthome", bthome(ENCRYPTED), key={"file": wrong})
 
 
 def test_data_in_the_clear_is_not_believed_where_there_is_a_key(key_file):
     with pytest.raises(ValueError, match="it is not encrypted although there is a key for this sensor"):
-        decode("bthome", bthome(bytes.fromhex("4002c40903bf13")), key_file=key_file)
+        decode("bthome", bthome(bytes.fromhex("4002c40903bf13")), key={"file": key_file})
 
 
 def test_keys_of_several_sensors_stand_in_one_file(tmp_path):
     file = tmp_path / "keys"
     file.write_text(f"# cellar\n{SHELLY.lower()} {KEY}  # the third\n\nA4:C1:38:00:00:01 {KEY[::-1]}\n")
-    keys = read_keys(file)
+    keys = read_keys(Secret(file=file))
     assert keys.of(SHELLY) == bytes.fromhex(KEY)
     assert keys.of("00:00:00:00:00:00") is None
-    (decoded,) = decode("bthome", bthome(ENCRYPTED), key_file=file)
+    (decoded,) = decode("bthome", bthome(ENCRYPTED), key={"file": file})
     assert decoded.values["temperature"] == 25.06
 
 
@@ -163,10 +164,10 @@ def test_what_is_no_key_is_said_without_showing_it(tmp_path, text):
     file = tmp_path / "keys"
     file.write_text(f"\n{text}\n")
     with pytest.raises(ValueError, match="line 2: should be a key of 32 hexadecimal digits") as caught:
-        read_keys(file)
+        read_keys(Secret(file=file))
     assert text not in str(caught.value)
     with pytest.raises(ValueError, match="cannot be read"):
-        read_keys(tmp_path / "missing")
+        read_keys(Secret(file=tmp_path / "missing"))
 
 
 def test_a_packet_says_only_what_is_in_it():

@@ -134,7 +134,7 @@ def test_a_session_that_is_to_live_a_moment_is_none_that_ends_at_once():
     ("settings", "reason"),
     [
         ({"url": "http://broker"}, "mqtt://"),
-        ({"url": "mqtt://user:word@broker"}, "password_file"),
+        ({"url": "mqtt://user:word@broker"}, "password = { file"),
         ({"topics": []}, "at least 1"),
         ({"topics": [""]}, "1 to 65535"),
         ({"topics": ["a/#/b"]}, "last level"),
@@ -146,15 +146,15 @@ def test_a_session_that_is_to_live_a_moment_is_none_that_ends_at_once():
         ({"retained": True}, "'skip' or 'store'"),
         ({"qos": 2}, "QoS 2 loses"),
         ({"client_id": ""}, "at least 1"),
-        ({"password_file": "/f"}, "needs a `username`"),
-        ({"username": "u", "password": "x"}, "not permitted"),
+        ({"password": {"file": "/f"}}, "needs a `username`"),
+        ({"username": "u", "password": "x"}, "say where it is"),
         ({"session_expiry": "2 parsecs"}, "7 days"),
         ({"keepalive": "500 ms", "session_expiry": -1}, "greater than or equal to 0"),
         ({"keepalive": 0}, "greater than or equal to 1"),
         ({"connect_timeout": "6 min"}, "less than or equal to 300"),
         ({"url": "mqtt://u@broker", "username": "u"}, "once"),
         ({"ca_file": "/ca"}, "mqtts://"),
-        ({"url": "mqtts://broker", "key_file": "/k"}, "cert_file"),
+        ({"url": "mqtts://broker", "key": {"file": "/k"}}, "cert_file"),
         ({"nonsense": 1}, "nonsense"),
     ],
 )
@@ -166,12 +166,5 @@ def test_a_bad_source_says_what_is_wrong(settings, reason):
 def test_the_password_comes_from_a_file_without_its_newline(tmp_path):
     path = tmp_path / "word"
     path.write_text("secret\n")
-    config = MqttSourceConfig(**SOURCE, username="u", password_file=path)
-    assert config.options().password == "secret"
-
-
-def test_a_relative_password_file_is_a_credential_of_the_unit(tmp_path, monkeypatch):
-    (tmp_path / "word").write_text("secret")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    config = MqttSourceConfig(**SOURCE, username="u", password_file="word")
+    config = MqttSourceConfig(**SOURCE, username="u", password={"file": path})
     assert config.options().password == "secret"

@@ -16,6 +16,7 @@ from drivers.transport.mqtt import (
     TlsFiles,
     options_from_url,
 )
+from drivers.transport.secret import Secret
 from tests.rigs.certificates import make_certificates
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 
@@ -81,7 +82,9 @@ async def test_plain_to_a_tls_broker_says_so(tls_broker):
 async def test_mutual_tls(certificates):
     settings = BrokerSettings(certificates=certificates, require_certificate=True)
     with Mosquitto(settings) as broker:
-        files = TlsFiles(certificates.ca_file, certificates.client_cert_file, certificates.client_key_file)
+        files = TlsFiles(
+            certificates.ca_file, certificates.client_cert_file, Secret(file=certificates.client_key_file)
+        )
         await round_trips(options_from_url(broker.url, tls=files))
         with pytest.raises(MqttUnreachable):
             await round_trips(options_from_url(broker.url, tls=TlsFiles(certificates.ca_file)))
@@ -108,7 +111,7 @@ async def test_a_source_with_tls_and_a_password_file(certificates, tmp_path):
             url=broker.url.replace("://", "://device@"),
             topics=["a"],
             client_id="c",
-            password_file=word,
+            password={"file": word},
             ca_file=certificates.ca_file,
         )
         source = MqttSource("s", config, data_format="json", clock=SystemClock())

@@ -57,7 +57,7 @@ def connack(code, said=""):
 async def test_a_wrong_password_on_a_real_broker(protocol, tmp_path):
     (tmp_path / "word").write_text("wrong")
     with Mosquitto(BrokerSettings(users={"pi": "right"})) as broker:
-        source = make(broker.url, username="pi", password_file=tmp_path / "word", protocol=protocol)
+        source = make(broker.url, username="pi", password={"file": tmp_path / "word"}, protocol=protocol)
         said = await failure_of(source)
     assert said.startswith("the broker refused the connection: ")
     assert "not authorised: its rules (ACL) do not allow it to this user (0x87)" in said

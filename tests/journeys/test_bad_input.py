@@ -170,7 +170,7 @@ async def test_what_fails_is_told_once_and_retried_while_the_rest_runs(tmp_path:
                 f"mqtt://127.0.0.1:{closed.port}",
                 "gate",
                 username="gate",
-                password_file=str(password_file),
+                password={"file": str(password_file)},
             ),
             counting_source(50),
             upstream(f"http://127.0.0.1:{cloud_port}/readings"),

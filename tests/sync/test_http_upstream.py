@@ -175,7 +175,7 @@ def test_retry_after_in_all_its_forms() -> None:
 async def test_credentials_come_from_files_and_are_read_again(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
-    async with server() as s, upstream(s.url, token_file=token) as u:
+    async with server() as s, upstream(s.url, token={"file": token}) as u:
         await u.send(pack())
         s.answer = lambda: web.Response(status=401)
         token.write_text("second\n")
@@ -192,7 +192,7 @@ async def test_credentials_come_from_files_and_are_read_again(tmp_path: Path) ->
 
 async def test_user_and_password(tmp_path: Path) -> None:
     (tmp_path / "word").write_text("sécret")
-    async with server() as s, upstream(s.url, username="me", password_file=tmp_path / "word") as u:
+    async with server() as s, upstream(s.url, username="me", password={"file": tmp_path / "word"}) as u:
         await u.send(pack())
     expected = base64.b64encode("me:sécret".encode()).decode()
     assert s.requests[0][0]["Authorization"] == f"Basic {expected}"
@@ -200,7 +200,7 @@ async def test_user_and_password(tmp_path: Path) -> None:
 
 async def test_a_missing_credential_pauses(tmp_path: Path) -> None:
     made = HttpUpstream(
-        HttpUpstreamOptions(url="http://127.0.0.1:9/", token_file=tmp_path / "none"), SystemClock()
+        HttpUpstreamOptions(url="http://127.0.0.1:9/", token={"file": tmp_path / "none"}), SystemClock()
     )
     with pytest.raises(Paused, match="credentials cannot be read"):
         await made.connect()
@@ -209,7 +209,7 @@ async def test_a_missing_credential_pauses(tmp_path: Path) -> None:
 async def test_systemd_credentials_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cloud-token").write_text("abc")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    async with server() as s, upstream(s.url, token_file="cloud-token") as u:
+    async with server() as s, upstream(s.url, token={"credential": "cloud-token"}) as u:
         await u.send(pack())
     assert s.requests[0][0]["Authorization"] == "Bearer abc"
 
@@ -291,7 +291,7 @@ async def test_tls_with_our_own_authority(tmp_path: Path) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca_file)
     tls.load_cert_chain(files.server_cert_file, files.server_key_file)
     tls.verify_mode = ssl.CERT_REQUIRED
-    own = {"cert_file": files.client_cert_file, "key_file": files.client_key_file}
+    own = {"cert_file": files.client_cert_file, "key": {"file": files.client_key_file}}
     async with server(tls) as s:
         async with upstream(s.url, ca_file=files.ca_file, **own) as u:
             await u.send(pack())
@@ -307,10 +307,10 @@ async def test_tls_with_our_own_authority(tmp_path: Path) -> None:
         ({"url": "ftp://host/"}, "https://host/readings"),
         ({"url": "http:///x"}, "https://host/readings"),
         ({"url": "http://me:secret@host/"}, "out of the URL"),
-        ({"url": "http://host/", "password_file": "x"}, "needs a `username`"),
-        ({"url": "https://host/", "key_file": "x"}, "needs a `cert_file`"),
+        ({"url": "http://host/", "password": {"file": "x"}}, "needs a `username`"),
+        ({"url": "https://host/", "key": {"file": "x"}}, "needs a `cert_file`"),
         ({"url": "http://host/", "ca_file": "x"}, "need TLS"),
-        ({"url": "http://host/", "token_file": "x", "username": "me"}, "not both"),
+        ({"url": "http://host/", "token": {"file": "x"}, "username": "me"}, "not both"),
         ({"url": "http://host/", "tokenfile": "x"}, "Extra inputs"),
         ({"url": "http://host/", "retry": {"base": "1 min", "cap": "1 s"}}, "must not exceed"),
     ],

@@ -160,7 +160,7 @@ async def test_wrong_credentials_pause_and_are_read_again(tmp_path: Path) -> Non
     word = tmp_path / "word"
     word.write_text("wrong")
     with Mosquitto(BrokerSettings(users={"me": "sesame"})) as broker:
-        options = MqttUpstreamOptions(url=broker.url, username="me", password_file=word, ack="broker")
+        options = MqttUpstreamOptions(url=broker.url, username="me", password={"file": word}, ack="broker")
         made = MqttUpstream(options, DEVICE, SystemClock())
         with pytest.raises(Paused) as caught:
             await made.connect()
@@ -176,7 +176,7 @@ async def test_no_broker_and_a_missing_file() -> None:
         url = broker.url
     with pytest.raises(RetryLater):
         await MqttUpstream(MqttUpstreamOptions(url=url), DEVICE, SystemClock()).connect()
-    options = MqttUpstreamOptions(url=url, username="me", password_file="/nowhere")
+    options = MqttUpstreamOptions(url=url, username="me", password={"file": "/nowhere"})
     with pytest.raises(Paused, match="credentials cannot be read"):
         await MqttUpstream(options, DEVICE, SystemClock()).connect()
 
@@ -215,7 +215,7 @@ async def test_a_half_open_link_is_noticed_by_the_missing_puback(broker: Mosquit
 async def test_mutual_tls(tmp_path: Path) -> None:
     files = await asyncio.to_thread(make_certificates, tmp_path)
     with Mosquitto(BrokerSettings(certificates=files, require_certificate=True)) as broker:
-        own = {"cert_file": files.client_cert_file, "key_file": files.client_key_file}
+        own = {"cert_file": files.client_cert_file, "key": {"file": files.client_key_file}}
         async with upstream(broker.url, ca_file=files.ca_file, ack="broker", **own) as u:
             await u.send(pack())
         with pytest.raises(Paused, match="not trusted"):

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.cli.exit_status import DONE, WRONG_CONFIGURATION
 from agent.cli.loading import load
+from agent.config.files import FOLDER
 
 if TYPE_CHECKING:
     import argparse
+
+    from agent.config import AgentConfig
 
 
 @runtime_checkable
@@ -20,6 +23,12 @@ class Advising(Protocol):
         ...
 
 
+def _files(config: AgentConfig) -> str:
+    """The file, and how many of `conf.d` were read with it."""
+    first, *further = config.files
+    return f"{first} with {', '.join(f'{FOLDER}/{file.name}' for file in further)}" if further else str(first)
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Check, and say what the configuration amounts to."""
     config = load(arguments.config, check_files=True)
@@ -27,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
         return WRONG_CONFIGURATION
     sources = ", ".join(f"{source.id} ({source.driver})" for source in config.source)
     upstreams = ", ".join(f"{upstream.name} ({upstream.driver})" for upstream in config.upstream)
-    print(f"{arguments.config} is right: sources {sources}; upstreams {upstreams or 'none'}")
+    print(f"{_files(config)} is right: sources {sources}; upstreams {upstreams or 'none'}")
     for source in config.source:
         if isinstance(source.options, Advising):
             for advice in source.options.advice(refuses_half=source.codec.refuses_half):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from collectors.suggestion import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
@@ -26,12 +26,18 @@ class Problem:
     """One thing that is wrong: the key path, what stands there, and what would be right."""
 
     where: str
+    """The key path in its file; `file` for what is wrong with a file as a whole."""
     message: str
     value: str | None = None
+    place: str | None = None
+    """File and line."""
 
     def __str__(self) -> str:
         found = "" if self.value is None else f" (found {self.value})"
-        return f"{self.where}: {self.message}{found}"
+        if self.place is None:
+            return f"{self.where}: {self.message}{found}"
+        where = "" if self.where == "file" else f"{self.where}: "
+        return f"{self.place}: {where}{self.message}{found}"
 
 
 class ConfigurationError(ValueError):
@@ -105,8 +111,20 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
 _NOT_A_KEY = re.compile(r"function-|constrained-|\[key\]|^(str|int|float|bool|none)$")
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], prefix: Sequence[str | int]) -> list[Problem]:
-    """Every problem in a pydantic error, with the key path as it stands in the file."""
+def problems_of(
+    error: ValidationError,
+    model: type[BaseModel],
+    prefix: Sequence[str | int],
+    made: Callable[[Sequence[str | int], str, str | None], Problem],
+) -> list[Problem]:
+    """Every problem in a pydantic error, with the key path as it stands in the file.
+
+    Args:
+        error: What pydantic found.
+        model: What it checked against.
+        prefix: Where the table stands.
+        made: Makes a problem of path, message and value.
+    """
     problems: dict[str, Problem] = {}
     for detail in error.errors(include_url=False):
         parts = [part for part in detail["loc"] if isinstance(part, int) or not _NOT_A_KEY.search(part)]
@@ -114,5 +132,6 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: Sequence
         key = str(parts[-1]) if parts else ""
         present = detail["type"] not in {"missing", "extra_forbidden"} and parts
         value = shown(key, detail["input"]) if present else None
-        problems.setdefault(where, Problem(where, _message(detail, model), value))
+        if where not in problems:
+            problems[where] = made([*prefix, *parts], _message(detail, model), value)
     return list(problems.values())

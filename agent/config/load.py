@@ -1,4 +1,4 @@
-"""Reads a TOML configuration and reports everything that is wrong with it at once.
+"""Reads a configuration in TOML and reports everything that is wrong with it at once.
 
 Sections that every source, step and upstream share are checked here; what belongs to one driver or
 processor is checked by that part's own pydantic model, which the `Catalogue` finds by name.
@@ -6,22 +6,20 @@ processor is checked by that part's own pydantic model, which the `Catalogue` fi
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from agent.config.errors import (
     ConfigurationError,
-    Problem,
-    key_path,
     problems_of,
     shown,
     unknown_choice,
     unknown_key,
 )
+from agent.config.files import Merged, merge, read_documents
 from agent.config.model import (
     SOCKET_PATH_BYTES_MAX,
     AgentConfig,
@@ -66,10 +64,10 @@ class Catalogue:
 def load_config(
     path: Path, catalogue: Catalogue, *, check_files: bool = False, note_secrets: bool = False
 ) -> AgentConfig:
-    """The configuration in a file.
+    """The configuration in a file, and in those of the folder `conf.d` beside it.
 
     Args:
-        path: The file. What it names by a relative path is looked for in its folder.
+        path: The file. What any of them names by a relative path is looked for in its folder.
         catalogue: What it can name.
         check_files: Whether the secrets and certificates that it names must be there and readable.
         note_secrets: Whether a configuration whose secrets have changed is to be another one, as far as they can be read.
@@ -77,49 +75,43 @@ def load_config(
     Raises:
         ConfigurationError: The file cannot be read or something in it is wrong; holds every problem.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors mark UTF-8
-    except OSError as error:
-        raise ConfigurationError(
-            [Problem("file", f"cannot be read: {error.strerror}; give one with --config FILE")], str(path)
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            [Problem("file", f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8")],
-            str(path),
-        ) from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # tomllib lets numbers and nesting beyond Python's limits through
-        raise ConfigurationError([Problem("file", f"is not TOML: {error}")], str(path)) from error
-    context = {
+    context: dict[str, Any] = {
         "folder": path.parent.absolute(),
         "check_files": check_files,
         "note_secrets": note_secrets,
+        "secret_files": [],
     }
-    return _Loader(catalogue, context).load(document, str(path))
+    merged = merge(read_documents(path))
+    config = _Loader(catalogue, context, merged).load(str(path))
+    return config.model_copy(
+        update={
+            "files": tuple(document.path for document in merged.documents),
+            "secret_files": tuple(context["secret_files"]),
+        }
+    )
 
 
 class _Loader:
     """One reading of one document; collects the problems on the way."""
 
-    def __init__(self, catalogue: Catalogue, context: dict[str, Any]) -> None:
+    def __init__(self, catalogue: Catalogue, context: dict[str, Any], merged: Merged) -> None:
         self._catalogue = catalogue
         self._folder: Path = context["folder"]
         self._context = context
-        self._problems: list[Problem] = []
+        self._merged = merged
+        self._problems = list(merged.problems)
 
-    def load(self, document: Mapping[str, Any], source: str) -> AgentConfig:
+    def load(self, source: str) -> AgentConfig:
+        document = self._merged.tables
         for key in document:
             if key not in _SECTIONS:
-                self._problems.append(Problem(key, unknown_key(key, _SECTIONS)))
+                self._wrong([key], unknown_key(key, _SECTIONS))
         device = self._section(DeviceConfig, document.get("device", {}), ["device"])
         buffer = self._section(BufferConfig, document.get("buffer", {}), ["buffer"])
         agent = self._section(AgentSection, document.get("agent", {}), ["agent"])
-        sources = self._sources(document)
-        pipelines = self._pipelines(document, sources)
-        upstreams = self._upstreams(document)
+        sources = self._sources(document.get("source", []))
+        pipelines = self._pipelines(document.get("pipeline", []), sources)
+        upstreams = self._upstreams(document.get("upstream", []))
         if self._problems or device is None or buffer is None or agent is None:
             raise ConfigurationError(self._problems, source)
         config = AgentConfig(
@@ -130,37 +122,37 @@ class _Loader:
             upstream=tuple(upstreams),
             agent=agent.model_copy(update={"socket": agent.socket and self._folder / agent.socket}),
         )
-        if clashes := shared_sessions(config):
-            raise ConfigurationError(clashes, source)
+        self._check_whole(config)
+        if self._problems:
+            raise ConfigurationError(self._problems, source)
+        return config
+
+    def _check_whole(self, config: AgentConfig) -> None:
+        """What shows only when all parts are known."""
+        for clash in shared_sessions(config):
+            message = (
+                f"has the same client id as {self._merged.named(clash.other)} at the same broker, which would give"
+                " the session to one of them only; give each a `client_id` of its own"
+            )
+            self._wrong(clash.where, message, repr(clash.client_id) if clash.own else None)
         if len(bytes(config.socket)) > SOCKET_PATH_BYTES_MAX:
             message = (
                 f"no socket's path may be longer than {SOCKET_PATH_BYTES_MAX} bytes; set a shorter one here"
             )
-            raise ConfigurationError(
-                [Problem("agent.socket", message, shown("socket", str(config.socket)))], source
-            )
-        return config
+            self._wrong(["agent", "socket"], message, shown("socket", str(config.socket)))
+
+    def _wrong(self, where: Sequence[str | int], message: str, value: str | None = None) -> None:
+        self._problems.append(self._merged.problem(where, message, value))
 
     def _section(self, model: type[_M], table: Any, where: Sequence[str | int]) -> _M | None:
         if not isinstance(table, dict):
-            self._problems.append(
-                Problem(key_path(where), "should be a table of keys", shown(str(where[-1]), table))
-            )
+            self._wrong(where, "should be a table of keys", shown(str(where[-1]), table))
             return None
         try:
             return model.model_validate(table, context=self._context)
         except ValidationError as error:
-            self._problems += problems_of(error, model, where)
+            self._problems += problems_of(error, model, where, self._merged.problem)
             return None
-
-    def _tables(self, parent: Mapping[str, Any], key: str, prefix: Sequence[str | int] = ()) -> list[Any]:
-        tables = parent.get(key, [])
-        if isinstance(tables, list):
-            return tables
-        path = key_path([*prefix, key])
-        heading = key_path(part for part in [*prefix, key] if isinstance(part, str))
-        self._problems.append(Problem(path, f"should be a list of tables; write [[{heading}]] above each"))
-        return []
 
     def _part(
         self,
@@ -173,7 +165,7 @@ class _Loader:
     ) -> _M | None:
         """One table of a kind: the shared keys by `shared`, the others by the named part's own model."""
         if not isinstance(table, dict):
-            self._problems.append(Problem(key_path(where), "should be a table of keys"))
+            self._wrong(where, "should be a table of keys", shown(str(where[-1]), table))
             return None
         own = {name: value for name, value in table.items() if name in shared.model_fields}
         rest = {name: value for name, value in table.items() if name not in own}
@@ -185,15 +177,12 @@ class _Loader:
         if not isinstance(name, str):
             return None
         if name not in kind.names:
-            path = key_path([*where, key])
-            self._problems.append(
-                Problem(path, unknown_choice(kind.what, kind.names, name), shown(key, name))
-            )
+            self._wrong([*where, key], unknown_choice(kind.what, kind.names, name), shown(key, name))
             return None
         try:
             model = kind.options_of(name)
         except ValueError as error:  # another package brings it, and does not work
-            self._problems.append(Problem(key_path([*where, key]), str(error), shown(key, name)))
+            self._wrong([*where, key], str(error), shown(key, name))
             return None
         found = len(self._problems)
         if section is not None:  # a key that is the driver's as well, such as `silent_after`
@@ -212,16 +201,13 @@ class _Loader:
             problem = self._problems[place]
             if marker in problem.message:
                 message = problem.message.replace(marker, f"{marker}{extra}, ")
-                self._problems[place] = Problem(problem.where, message, problem.value)
+                self._problems[place] = replace(problem, message=message)
 
-    def _sources(self, document: Mapping[str, Any]) -> list[SourceConfig]:
+    def _sources(self, tables: Sequence[Any]) -> list[SourceConfig]:
         sources = []
-        tables = self._tables(document, "source")
         if not tables and "source" not in {problem.where for problem in self._problems}:
-            self._problems.append(
-                Problem(
-                    "source", 'is required: at least one [[source]] with an id and a driver, say "serial"'
-                )
+            self._wrong(
+                ["source"], 'is required: at least one [[source]] with an id and a driver, say "serial"'
             )
         for place, table in enumerate(map(self._with_preset, tables)):
             where: list[str | int] = ["source", place]
@@ -239,9 +225,7 @@ class _Loader:
             try:
                 check(source.codec.type)
             except ValueError as error:
-                self._problems.append(
-                    Problem(key_path([*where, "codec"]), str(error), repr(source.codec.type))
-                )
+                self._wrong([*where, "codec"], str(error), repr(source.codec.type))
 
     def _with_preset(self, table: Any) -> Any:
         """A source with what its preset fills in; a preset that there is not is the driver's to refuse."""
@@ -251,13 +235,12 @@ class _Loader:
         found = self._catalogue.sources.presets_of(driver).get(preset) if isinstance(preset, str) else None
         return table if found is None else {**found, **table}
 
-    def _pipelines(
-        self, document: Mapping[str, Any], sources: Iterable[SourceConfig]
-    ) -> list[PipelineConfig]:
-        declared = {t.get("id") for t in self._tables_quietly(document, "source")} | {s.id for s in sources}
+    def _pipelines(self, tables: Sequence[Any], sources: Iterable[SourceConfig]) -> list[PipelineConfig]:
+        written = [table for table in self._merged.tables.get("source", []) if isinstance(table, dict)]
+        declared = {table.get("id") for table in written} | {source.id for source in sources}
         pipelines: list[PipelineConfig] = []
         names: list[Any] = []
-        for place, table in enumerate(self._tables(document, "pipeline")):
+        for place, table in enumerate(tables):
             where: list[str | int] = ["pipeline", place]
             own = table
             if isinstance(table, dict):
@@ -269,33 +252,30 @@ class _Loader:
                 continue
             for index, source_id in enumerate(pipeline.sources or ()):
                 if source_id not in declared:
-                    path = key_path([*where, "sources", index])
                     known = [name for name in declared if isinstance(name, str)]
-                    self._problems.append(
-                        Problem(path, unknown_choice("source", known, source_id), repr(source_id))
-                    )
+                    message = unknown_choice("source", known, source_id)
+                    self._wrong([*where, "sources", index], message, repr(source_id))
             pipelines.append(pipeline.model_copy(update={"step": steps}))
         self._unique("pipeline", "name", names)
         return pipelines
 
-    @staticmethod
-    def _tables_quietly(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-        tables = document.get(key, [])
-        return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
-
     def _steps(self, pipeline: Mapping[str, Any], where: Sequence[str | int]) -> list[StepConfig]:
-        steps = []
-        for index, table in enumerate(self._tables(pipeline, "step", where)):
+        steps: list[StepConfig] = []
+        tables = pipeline.get("step", [])
+        if not isinstance(tables, list):
+            self._wrong([*where, "step"], "should be a list of tables; write [[pipeline.step]] above each")
+            return steps
+        for index, table in enumerate(tables):
             place = [*where, "step", index]
             step = self._part(self._catalogue.processors, "processor", StepConfig, table, place)
             if step is not None:
                 steps.append(step)
         return steps
 
-    def _upstreams(self, document: Mapping[str, Any]) -> list[UpstreamConfig]:
+    def _upstreams(self, tables: Sequence[Any]) -> list[UpstreamConfig]:
         upstreams = []
         names: list[Any] = []
-        for place, table in enumerate(self._tables(document, "upstream")):
+        for place, table in enumerate(tables):
             where: list[str | int] = ["upstream", place]
             # What is delivered is remembered by the upstream's name, so it must not depend on the
             # place in the file: alone of its kind it takes the driver's name, else it needs its own.
@@ -311,6 +291,7 @@ class _Loader:
         for name, count in Counter(name for name in names if isinstance(name, str)).items():
             if count > 1:
                 places = [place for place, other in enumerate(names) if other == name]
-                users = " and ".join(key_path([section, place]) for place in places)
-                message = f"is used by {users}; give each a `{key}` of its own"
-                self._problems.append(Problem(key_path([section, places[-1], key]), message, repr(name)))
+                users = " and ".join(self._merged.named([section, place]) for place in places)
+                article = "an" if key == "id" else "a"
+                message = f"is used by {users}; give each {article} `{key}` of its own"
+                self._wrong([section, places[-1], key], message, repr(name))

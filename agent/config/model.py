@@ -153,6 +153,10 @@ class AgentConfig(Section):
     buffer: BufferConfig
     upstream: tuple[UpstreamConfig, ...]
     agent: AgentSection
+    files: tuple[Path, ...] = ()
+    """What it was read from, in this order."""
+    secret_files: tuple[Path, ...] = ()
+    """Those that it names, and that may change by themselves."""
 
     @property
     def socket(self) -> Path:

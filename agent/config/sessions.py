@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from agent.config.errors import Problem
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -36,43 +34,48 @@ def upstream_client_id(device_id: str, name: str = "mqtt") -> str:
     return f"outstation-{device_id}" if name == "mqtt" else f"outstation-{device_id}-{name}"
 
 
-def shared_sessions(config: AgentConfig) -> list[Problem]:
+class Clash(NamedTuple):
+    """A part of a configuration that would take a session from an earlier part."""
+
+    where: list[str | int]
+    other: list[str | int]
+    client_id: str
+    own: bool
+    """Whether the client id is written there."""
+
+
+def shared_sessions(config: AgentConfig) -> list[Clash]:
     """Parts of a configuration that would take a session from an earlier part."""
-    problems = []
-    first: dict[_Session, str] = {}
+    clashes = []
+    first: dict[_Session, list[str | int]] = {}
     for where, session, own in _sessions(config):
         other = first.setdefault(session, where)
-        if other == where:
-            continue
-        path = f"{where}.client_id" if own else where
-        problems.append(
-            Problem(
-                path,
-                f"has the same client id as {other} at the same broker, which would give the session to one of"
-                " them only; give each a `client_id` of its own",
-                repr(session.client_id) if own else None,
-            )
-        )
-    return problems
+        if other != where:
+            clashes.append(Clash([*where, "client_id"] if own else where, other, session.client_id, own))
+    return clashes
 
 
-def _sessions(config: AgentConfig) -> Iterator[tuple[str, _Session, bool]]:
+def _sessions(config: AgentConfig) -> Iterator[tuple[list[str | int], _Session, bool]]:
     """Where, which session, and whether its client id is written there."""
     device_id = config.device.id or _UNKNOWN_DEVICE
-    parts: Sequence[tuple[str, SourceConfig | UpstreamConfig, str]] = [
+    parts: Sequence[tuple[str, int, SourceConfig | UpstreamConfig, str]] = [
         *(
-            (f"source[{place}]", source, source_client_id(device_id, source))
+            ("source", place, source, source_client_id(device_id, source))
             for place, source in enumerate(config.source)
         ),
         *(
-            (f"upstream[{place}]", upstream, upstream_client_id(device_id, upstream.name))
+            ("upstream", place, upstream, upstream_client_id(device_id, upstream.name))
             for place, upstream in enumerate(config.upstream)
         ),
     ]
-    for where, part, usual in parts:
+    for section, place, part, usual in parts:
         options: Any = part.options
         fields = type(options).model_fields
         if "client_id" in fields and "url" in fields:
             url = urlsplit(options.url)
             broker = url.hostname, url.port or _PORTS.get(url.scheme)
-            yield where, _Session(broker, options.client_id or usual), options.client_id is not None
+            yield (
+                [section, place],
+                _Session(broker, options.client_id or usual),
+                options.client_id is not None,
+            )

@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from agent.config.files import files_of
+
 _SECTION = re.compile(r"\s*\[(?P<name>\w+)\]\s*(#.*)?")
 _TEXT = re.compile(r"""\s*(?P<key>\w+)\s*=\s*(?P<quote>["'])(?P<text>[^"']*)(?P=quote)\s*(#.*)?""")
 SOCKET_NAME = "agent.sock"
@@ -15,20 +17,16 @@ BUFFER_PATH = Path("/var/lib/outstation/buffer")
 
 
 def socket_named_in(path: Path) -> Path | None:
-    """The socket that a file names, whatever else is wrong with it; None when it cannot be told.
+    """The socket that a file, or one in its `conf.d`, names, whatever else is wrong with it; None when it cannot be told.
 
     One that names no buffer means the usual one.
     """
     try:
-        text = path.read_text("utf-8-sig", "replace")
+        documents = [_document(path), *(_document(file) for file in files_of(path)[1:])]
     except OSError:
         return None
-    try:
-        document: dict[str, Any] = tomllib.loads(text)
-    except (ValueError, RecursionError):
-        document = _sections(text)
     folder = path.parent.absolute()
-    socket, buffer = _value(document, "agent", "socket"), _value(document, "buffer", "path")
+    socket, buffer = _value(documents, "agent", "socket"), _value(documents, "buffer", "path")
     if _is_path(socket):
         return folder / str(socket)
     if buffer is None:
@@ -36,9 +34,20 @@ def socket_named_in(path: Path) -> Path | None:
     return folder / str(buffer) / SOCKET_NAME if _is_path(buffer) else None
 
 
-def _value(document: dict[str, Any], section: str, key: str) -> object:
-    table = document.get(section)
-    return table.get(key) if isinstance(table, dict) else None
+def _document(path: Path) -> dict[str, Any]:
+    text = path.read_text("utf-8-sig", "replace")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return _sections(text)
+
+
+def _value(documents: list[dict[str, Any]], section: str, key: str) -> object:
+    for document in documents:
+        table = document.get(section)
+        if isinstance(table, dict) and key in table:
+            return table[key]
+    return None
 
 
 def _is_path(value: object) -> bool:

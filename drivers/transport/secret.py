@@ -72,6 +72,8 @@ class Secret(BaseModel):
         context = info.context or {}
         if self.file is not None and "folder" in context:
             object.__setattr__(self, "file", context["folder"] / self.file)
+        if self.file is not None and "secret_files" in context:
+            context["secret_files"].append(self.file)
         if context.get("note_secrets") or context.get("check_files"):
             self._note(must=bool(context.get("check_files")))
         return self

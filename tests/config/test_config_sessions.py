@@ -1,5 +1,7 @@
 """Two parts of one configuration never take a broker's session from each other."""
 
+import re
+
 import pytest
 
 from agent.composition import catalogue
@@ -64,4 +66,7 @@ def test_a_client_id_that_two_have_at_one_broker_is_told(tmp_path, parts, where,
         load(tmp_path, *parts)
     (problem,) = error.value.problems
     assert problem.where == where
-    assert f"has the same client id as {other} at the same broker" in problem.message
+    assert re.search(
+        rf"has the same client id as {re.escape(other)} \(outstation.toml:\d+\) at the same broker",
+        problem.message,
+    )

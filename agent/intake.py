@@ -31,6 +31,7 @@ from agent.redelivery import CAPACITY as REMEMBERED
 from agent.redelivery import RedeliveryIndex, SessionNotes
 from buffer import BufferFull, StoreError
 from collectors import metadata_keys
+from collectors.enums import ClockQuality
 from collectors.models import Origin
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Intake:
         held: Held,
         holding: Mapping[str, frozenset[str]],
         clock: Clock,
+        taken: Callable[[], tuple[int, ClockQuality]] = lambda: (0, ClockQuality.SYNCED),
     ) -> None:
         """Wire it.
 
@@ -138,6 +140,7 @@ class Intake:
             held: Keeps what steps hold back.
             holding: The pipelines with such steps, and the steps in each that come after the first of them.
             clock: Dates dead letters.
+            taken: Which boot this is (0: unknown), and how good the wall clock is now.
         """
         self._parser = parser
         self._processing = processing
@@ -148,6 +151,7 @@ class Intake:
         self._held = held
         self._holding = holding
         self._clock = clock
+        self._taken = taken
         self._sources: dict[str, Acknowledging] = {}
         self._owed: deque[_Owed] = deque()
         self._wanted = asyncio.Event()
@@ -288,7 +292,7 @@ class Intake:
             return _Outcome(await self._encoded(result.final_data or []), was_held=was_held)
         if result.failed_step in self._holding.get(pipeline_id, ()):
             # An earlier step has taken it in already: what failed is what had come out of that one.
-            await self._set_aside_held(result, [])
+            await self._set_aside_held(pipeline_id, result, [])
             return _Outcome([], garbage=_reason(result), was_held=True)
         return self._set_aside(data, result.failed_step or "pipeline", _reason(result))
 
@@ -305,14 +309,15 @@ class Intake:
         if step_id is not None:
             result = await self._processing.resume(pipeline_id, step_id, readings)
             if not result.success:
-                await self._set_aside_held(result, readings)
+                await self._set_aside_held(pipeline_id, result, readings)
             readings = result.final_data or []
         self._held.absorb(await self._encoded(readings), None, awaited=False)
 
-    async def _set_aside_held(self, result: PipelineResult, given: list[Reading]) -> None:
+    async def _set_aside_held(self, pipeline_id: str, result: PipelineResult, given: list[Reading]) -> None:
         """Keep what a step after one that holds back could not process; durably, since no row stands for it any more.
 
         Args:
+            pipeline_id: In which pipeline.
             result: Whose last step failed.
             given: What its first step was given.
         """
@@ -325,6 +330,7 @@ class Intake:
             before,
             t=self._clock.now().timestamp(),
             stage=result.failed_step or "pipeline",
+            pipeline_id=pipeline_id,
             reason=_reason(result),
         )
         letter_id = await self._keep_letter(letter)
@@ -340,7 +346,9 @@ class Intake:
 
     def _set_aside(self, data: CollectedData, stage: str, reason: str) -> _Outcome:
         self.dead_letters[data.source_id] += 1
-        return _Outcome([], letter=dead_letter(data, stage=stage, reason=reason), garbage=reason)
+        boot, clock = self._taken()
+        letter = dead_letter(data, stage=stage, reason=reason, boot=boot, clock=clock)
+        return _Outcome([], letter=letter, garbage=reason)
 
     async def _keep_readings(self, documents: list[bytes], source_id: str) -> int:
         """Hand readings to the buffer, waiting while it is full; the id of the last one so far."""

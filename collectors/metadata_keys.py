@@ -22,6 +22,8 @@ METRIC = "metric"
 """str: what to call the value that the frame itself does not name (`UNNAMED`)."""
 RETAINED = "retained"
 """True for a copy that the broker stored before we subscribed: it was measured at some time before."""
+TAKEN = "taken"
+"""(int, ClockQuality): in which boot it came and how good the clock was then, when that was not just now."""
 
 UNNAMED = "value"
 """No key: what codecs call a value that has no name in its frame."""

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.diagnosing import add_commands
 from agent.cli.exit_status import DONE, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -109,6 +110,16 @@ def _add_discover(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
 
 
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser(
+        "demo", help="see it work: a cut, a kill, and nothing lost (needs no hardware)"
+    )
+    demo.add_argument(
+        "--folder", type=Path, metavar="DIR", help="keep what the demo makes (default: thrown away)"
+    )
+    demo.add_argument("--plain", action="store_true", help="print lines instead of a live view")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -146,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
         "drivers", help="list the drivers, framings and codecs, each with an example"
     )
     drivers.add_argument("name", nargs="?", metavar="NAME", help="only those with this name")
+    add_commands(commands, _config_argument)
     _buffer_commands(commands.add_parser("buffer", help="look into the buffer, check, repair and export it"))
 
     record = commands.add_parser("record", help="write down what a port says, with its timing, until Ctrl-C")
@@ -188,13 +200,7 @@ def build_parser() -> argparse.ArgumentParser:
     receive.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, if not in the same file")
     receive.add_argument("--log-level", choices=_LEVELS, default="info")
 
-    demo = commands.add_parser(
-        "demo", help="see it work: a cut, a kill, and nothing lost (needs no hardware)"
-    )
-    demo.add_argument(
-        "--folder", type=Path, metavar="DIR", help="keep what the demo makes (default: thrown away)"
-    )
-    demo.add_argument("--plain", action="store_true", help="print lines instead of a live view")
+    _add_demo(commands)
     return parser
 
 
@@ -204,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "run":
         # Until it has taken over: whoever stops it while it loads has stopped it in order.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(DONE))
-    command = import_module(f"agent.cli.{arguments.command}")
+    command = import_module(f"agent.cli.{getattr(arguments, 'module', arguments.command)}")
     try:
         status: int = command.main(arguments)
     except KeyboardInterrupt:

@@ -4,30 +4,88 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.composition.parts import BACKEND_ID, find_codec
 from agent.composition.pipelines import Pipelines, pipeline_id_of
 from agent.held import TABLE as HELD
 from agent.held import Held
 from agent.intake import Intake
+from agent.processors.decode import NAME as DECODE
 from agent.processors.decode import Decode
 from agent.spine.errors import STORAGE
 from agent.supervisor import supervise
 from buffer import StoreError
 
 if TYPE_CHECKING:
-    from agent.composition.timekeeping import Timekeeping
+    from collections.abc import Callable, Sequence
+
     from agent.config import AgentConfig
     from agent.spine.processing import ProcessingManager
     from agent.spine.spine import Spine
     from agent.spine.storage import StorageManager
-    from buffer import TinyDBBuffer
+    from collectors.enums import ClockQuality
     from collectors.interfaces import IMetadataParser
-    from collectors.models import CollectedData
+    from collectors.models import CollectedData, Reading
 
 _LET_GO_S = 1.0
 _CHANGE_TIMEOUT_S = 5.0
+
+
+class Keeping(Protocol):
+    """What is needed of the buffer, beside storing."""
+
+    def append(self, documents: Sequence[bytes], *, table: str = ...) -> range:
+        """Take records; their ids, not yet durable. Raises BufferFull."""
+        ...
+
+    async def room(self, *, table: str = ...) -> None:
+        """Wait until `append` takes something for this table."""
+        ...
+
+    async def wait_durable(self, last_id: int, *, table: str = ...) -> None:
+        """Wait until everything up to an id is durable."""
+        ...
+
+    def durable_id(self, table: str = ...) -> int:
+        """Everything up to this id is durable."""
+        ...
+
+    def state(self, name: str) -> Any:
+        """A small durable table."""
+        ...
+
+    async def visit_recent(
+        self, n: int, visit: Callable[[int, dict[str, Any]], None], *, table: str = ...
+    ) -> None:
+        """Call `visit(id, document)` in a thread for each of the newest records, oldest first."""
+        ...
+
+    async def flush(self) -> None:
+        """Make everything durable."""
+        ...
+
+
+class Watch(Protocol):
+    """How good the clock is."""
+
+    def quality(self) -> ClockQuality:
+        """Of a reading that is taken now."""
+        ...
+
+
+class Time(Protocol):
+    """What is known about time."""
+
+    @property
+    def boot(self) -> int:
+        """Which boot of the device this is; 0: unknown."""
+        ...
+
+    @property
+    def watch(self) -> Watch:
+        """How good the clock is."""
+        ...
 
 
 class Processing:
@@ -50,8 +108,8 @@ class Processing:
         parser: IMetadataParser,
         manager: ProcessingManager,
         storage: StorageManager,
-        buffer: TinyDBBuffer,
-        time: Timekeeping,
+        buffer: Keeping,
+        time: Time,
         spine: Spine,
     ) -> None:
         self._manager = manager
@@ -73,6 +131,7 @@ class Processing:
             held=self._held,
             holding=self._holding,
             clock=spine.clock,
+            taken=lambda: (time.boot, time.watch.quality()),
         )
 
     async def take_in(self, data: CollectedData) -> str | None:
@@ -142,10 +201,23 @@ class Processing:
         self._holding.clear()
         self._holding.update(pipelines.after_holding)
 
+    async def take_stored(self, reading: Reading) -> None:
+        """Take a reading that was decoded before, through the steps of its source's pipeline.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        pipeline_id = self._pipeline_of[reading.source]
+        async with self._held.passage():
+            await self.intake.take_late(pipeline_id, DECODE, [reading])
+
+    async def look(self) -> None:
+        """Let steps give what need not wait any longer."""
+        await self._held.look()
+
     async def _let_go(self) -> None:
-        """Let steps give what need not wait any longer, for ever."""
         while True:
-            await self._held.look()
+            await self.look()
             await asyncio.sleep(_LET_GO_S)
 
     async def commit(self) -> None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from collectors.enums import ClockQuality, QualityFlag
 from collectors.interfaces import IProcessor
-from collectors.metadata_keys import FRAME_ERROR, METRIC, ORIGIN, QUALITY, RETAINED, TAGS, UNNAMED, UP_NS
+from collectors.metadata_keys import (
+    FRAME_ERROR,
+    METRIC,
+    ORIGIN,
+    QUALITY,
+    RETAINED,
+    TAGS,
+    TAKEN,
+    UNNAMED,
+    UP_NS,
+)
 from collectors.models import CollectedData, ProcessingResult, Quality, Reading
 
 if TYPE_CHECKING:
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
 
     Codec = Callable[[bytes], Sequence[DecodedLike]]
 
+NAME = "decode"
 _SENSOR_T_MIN = 946_684_800.0
 """2000-01-01: where the clocks of microcontrollers begin that nobody has set, or before."""
 _AHEAD_MAX_S = 86_400.0
@@ -106,7 +117,7 @@ class Decode(IProcessor):
 
     def get_processor_name(self) -> str:
         """`decode`."""
-        return "decode"
+        return NAME
 
     def validate_input(self, data: Any) -> bool:
         """Whether it is a `CollectedData`."""
@@ -159,6 +170,8 @@ class Decode(IProcessor):
         origin = metadata.get(ORIGIN)
         metric = metadata.get(METRIC)
         old = RETAINED in metadata
+        taken = metadata.get(TAKEN)
+        boot, clock = (self._boot, self._clock_quality()) if taken is None else taken
         readings = []
         for decoded in codec(data.raw_data):
             values, units = decoded.values, decoded.units
@@ -173,18 +186,19 @@ class Decode(IProcessor):
                     tags=own_tags,
                     quality=dict.fromkeys(values, _OLD) if old and decoded.t is None else {},
                     indicators=metadata.get(QUALITY, {}),
-                    boot=self._boot,
+                    boot=boot,
                     # Before this boot there was no such clock: unknown.
                     up=max(0, up + round(decoded.offset_s * _NS)) if up and decoded.t is None else up,
                     origin=origin,
-                    **self._times(data.source_id, arrived + decoded.offset_s, decoded.t),
+                    **self._times(data.source_id, arrived + decoded.offset_s, decoded.t, clock),
                 )
             )
         return readings
 
-    def _times(self, source_id: str, arrived: float, sensor_t: float | None) -> dict[str, Any]:
+    def _times(
+        self, source_id: str, arrived: float, sensor_t: float | None, quality: ClockQuality
+    ) -> dict[str, Any]:
         """What a reading says about time."""
-        quality = self._clock_quality()
         if sensor_t is None:
             return {"t": arrived, "clock": quality}
         latest = arrived + _AHEAD_MAX_S if quality is ClockQuality.SYNCED else math.inf

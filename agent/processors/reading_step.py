@@ -14,7 +14,7 @@ from collectors.interfaces import IProcessor
 from collectors.models import Model, ProcessingResult, Quality, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.processors.route import Route
 
@@ -41,6 +41,7 @@ class ReadingStep(IProcessor):
         route: Which readings it is for; the others pass as they are. None: all.
         on_error: What becomes of a reading that it cannot process.
         dropped: How many readings were dropped because they could not be processed.
+        on_dropped: Told of each of these, and why.
     """
 
     TURN_READINGS = 500
@@ -51,6 +52,7 @@ class ReadingStep(IProcessor):
         self.route: Route | None = None
         self.on_error: OnError = "dead_letter"
         self.dropped = 0
+        self.on_dropped: Callable[[Reading, str], None] | None = None
 
     @abstractmethod
     def apply(self, reading: Reading) -> Reading | Sequence[Reading] | None:
@@ -115,6 +117,8 @@ class ReadingStep(IProcessor):
             raise error
         if self.on_error == "drop":
             self.dropped += 1
+            if self.on_dropped is not None:
+                self.on_dropped(reading, str(error))
             return None
         doubt = Quality(flag=QualityFlag.UNCERTAIN, reason=f"{self._name}: {error}")
         return reading.changed(quality={**dict.fromkeys(reading.values, doubt), **reading.quality})

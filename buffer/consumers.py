@@ -8,7 +8,7 @@ of what was acknowledged.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -340,8 +340,8 @@ class Consumer:
             self._backlog = None
             self.dirty = True
 
-    def gone(self, runs: Collection[tuple[int, int]]) -> None:
-        """Records that all have, in the one lane that each is of, go: nothing of them is in the other lane."""
+    def gone(self, runs: Iterable[tuple[int, int]]) -> None:
+        """There is nothing more in these ids, in either lane; see `Consumers.gone`."""
         with self._lock:
             for low, high in runs:
                 self._progress.settle(Span(low, high, LANES))
@@ -514,12 +514,19 @@ class Consumers:
             lambda progress: progress.moved(record_ids, lane),
         )
 
-    def gone(self, runs: Collection[tuple[int, int]]) -> dict[str, dict[str, Any]]:
-        """Records that all have, each in its lane, go.
+    def gone(self, ids: RangeSet) -> dict[str, dict[str, Any]]:
+        """There is nothing in these ids that anybody waits for: records that all have, each in its lane, or none.
+
+        Never ids of live records that one of them still has to get: it is so in memory at once, whatever
+        becomes of the rows.
 
         Returns:
-            The rows that must be durable before they do: else a crash would make them missing ones.
+            The rows that must be durable before what is in these ids goes, or the file that they are
+            holes of: else a crash would make them missing ones.
         """
+        runs = list(ids)
+        if not runs:
+            return {}
 
         def settle(progress: Progress) -> None:
             for low, high in runs:

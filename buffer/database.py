@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from tinydb import TinyDB
@@ -28,6 +29,7 @@ from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
 from buffer.recovery import Loss, Recovered
 from buffer.retention import Retention
+from buffer.segment import DamagedSegment
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
 from buffer.table import BufferStorage, BufferTable
@@ -181,6 +183,11 @@ class BufferDB(TinyDB):
             lost, rows_too = self._removed(table, ids, lane)
             losses += lost
             rows |= rows_too
+        if table == READINGS:
+            holes = RangeSet(changes.emptied)
+            for each in chain(*changes.removed.values()):
+                holes.discard(each, each)  # live until this is decided
+            rows |= self._consumers.gone(holes)
         with self.ledger.entering(losses) as entries:
             yield [*((CONSUMERS, name, row) for name, row in rows.items()), *entries]
         self._consumers.written(rows)
@@ -201,7 +208,7 @@ class BufferDB(TinyDB):
         if len(parts) > _REMOVALS_TOLD_APART:
             parts = [(parts[0][0], parts[-1][1])]
         losses = [Lost(table, Loss(*part, owed.count_within(*part), "removed"), lane) for part in parts]
-        return losses, self._consumers.gone(list(had)) if had else {}
+        return losses, self._consumers.gone(had)
 
     def clear(self, *, table: str = READINGS) -> None:
         """Remove all records of a table, without reading them. Ids go on counting.
@@ -218,15 +225,20 @@ class BufferDB(TinyDB):
 
     @contextmanager
     def _cleared(self, log: Log, _: Changes) -> Iterator[list[tuple[str, str, Any]]]:
-        losses = []
+        losses, rows = [], {}
         if log.table == READINGS and self._consumers.names():
             self._consumers.remember(log.lowest_id, log.durable_id)  # else they would be missed after a crash
-            done = self._done()
+            done, holes = self._done(), RangeSet()
             for part in done.missing_within(log.lowest_id, log.durable_id):
                 count = log.count(*part)
-                losses += [Lost(log.table, Loss(*part, count, "removed"))] if count else []
+                if count:
+                    losses.append(Lost(log.table, Loss(*part, count, "removed")))
+                else:
+                    holes.add(*part)
+            rows = self._consumers.gone(holes)
         with self.ledger.entering(losses) as entries:
-            yield entries
+            yield [*((CONSUMERS, name, row) for name, row in rows.items()), *entries]
+        self._consumers.written(rows)
 
     def table(self, name: str, **kwargs: Any) -> BufferTable:
         """Access to a table, made when it is first used."""
@@ -291,6 +303,7 @@ class BufferDB(TinyDB):
             self._identities.write,
             *(log.close for log in self._all_logs()),
             self._consumers.persist,
+            self._write_tombstones,
             self._write_wear,
         ):
             try:
@@ -342,8 +355,11 @@ class BufferDB(TinyDB):
         except DiskFault:  # tried again before the next change
             needed = {name for made, _, new in self.journal.get(EDITS, table) or () for name in (made, new)}
 
+        tombstones = RangeSet(self.journal.get(DELETED, table) or ())
+
         def take_in(found: Recovered) -> None:
             found.needed = needed
+            found.losses = [left for loss in found.losses if (left := loss.without(tombstones))]
             if table == READINGS:
                 self._consumers.recovered(found)
                 found.losses += list(self._gaps(found))
@@ -366,10 +382,12 @@ class BufferDB(TinyDB):
                 raise
             raise DiskFault(f"{table} cannot be opened: {error}") from error
         self.notes += log.recovered.faults
-        tombstones = RangeSet(self.journal.get(DELETED, table) or ())
         for segment in log.segments:
             for first, last in tombstones.within(segment.base, segment.last):
                 log.deleted.add(first, last)
+        for segment in log.recovered.damaged:
+            with suppress(DamagedSegment, OSError):  # whoever reads it next will deal with that
+                log.forget_strays(segment)
         self._logs[table] = log
         self._keep_dropped(log)
         return log
@@ -550,9 +568,19 @@ class BufferDB(TinyDB):
         for log in self._all_logs():
             if log.waits:
                 self._retention.commit(log)
+        with suppress(DiskFault):  # tried again with the next commit
+            self._write_tombstones()
         if self._losses:
-            with suppress(DiskFault):  # tried again with the next commit
+            with suppress(DiskFault):  # likewise
                 self._losses.enter()
+
+    def _write_tombstones(self) -> None:
+        """Write down which ones damage made needless."""
+        for log in self._all_logs():
+            if log.deleted_unwritten:
+                with log.io:
+                    self.journal.put([(DELETED, log.table, list(log.deleted) or None)])
+                    log.deleted_unwritten = False
 
     def maintain(self) -> None:
         """Write down what is written lazily, and let go of what nobody needs.

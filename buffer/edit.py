@@ -47,6 +47,8 @@ class Changes:
     """Records that came into a lane from another one."""
     removed: dict[str, list[int]] = field(default_factory=lambda: {lane: [] for lane in LANES})
     """Records that went, by lane."""
+    emptied: list[tuple[int, int]] = field(default_factory=list)
+    """The ids of files, as ranges, of which nothing is left."""
 
 
 def _nothing_more(_: Changes) -> AbstractContextManager[list[tuple[str, str, Any]]]:
@@ -203,6 +205,8 @@ class Edit:
         finally:
             self._fs.close(handle)
         log.bytes_written += len(data)
+        if not records:
+            self._changes.emptied.append((first.base, last.last))
 
     def _decide(self) -> None:
         if self._made:

@@ -306,8 +306,10 @@ class SeenTable(StreamedRecords):
         )
         fs.keep()
         self.durable_id = max((segment.last for segment in self.segments if segment.count), default=0)
-        self.losses += [loss for loss in self.recovered.losses if loss.count]
         tombstones = RangeSet(inspection.journal.get(DELETED, table) or ())
+        found = self.recovered
+        found.losses = [left for loss in found.losses if (left := loss.without(tombstones))]
+        self.losses += [loss for loss in found.losses if loss.count]
         known = read_sidecar(fs, path, table)
         for segment in self.segments:
             segment.summary = known.get(segment.name) if segment.sealed else None

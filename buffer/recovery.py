@@ -22,7 +22,7 @@ as it is good.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from buffer.losses import Losses
+    from buffer.ranges import RangeSet
 
 PENDING_RECORDS_MAX = 1 << 16
 """How many ids can be handed out ahead of the disk, and so how many a recovery skips."""
@@ -63,6 +64,11 @@ class Loss:
             return None
         return Loss(first, self.last, min(self.count, self.last - first + 1), self.why)
 
+    def without(self, deleted: RangeSet) -> Loss | None:
+        """What it costs when some of the records had been deleted; None when all had been."""
+        hit = deleted.count_within(self.first, self.last) if self.count else 0
+        return None if hit >= self.count > 0 else replace(self, count=self.count - hit)
+
 
 @dataclass(slots=True)
 class Recovered:
@@ -74,6 +80,8 @@ class Recovered:
     cursor_at: tuple[int, int] = (0, 0)
     """Base and record count at the trailer that states the cursor."""
     losses: list[Loss] = field(default_factory=list)
+    damaged: list[Segment] = field(default_factory=list)
+    """Files left active that have lost something."""
     renames: list[tuple[Segment, SealedName]] = field(default_factory=list)
     """Files to get their sealed name, once the new active file is durable: until then it is their
     old names that tell the next opening that ids were handed out beyond them."""
@@ -320,6 +328,8 @@ class Recovery:
         self._note_cursor(base, good)
         self._found.losses += good.losses
         segment = self._as_found(base, good)
+        if good.losses:
+            self._found.damaged.append(segment)
         self._note_unreadable(segment, data, good, last_max)
         self._left.append(_Left(segment, data, good, self._clipped(data, good, last_max)))
         return good.ids[0] if good.ids else None
@@ -477,6 +487,8 @@ def losses_of(ids: list[int], segment: Segment, found: list[Loss]) -> list[Loss]
         return []
     edges = [segment.base - 1, *ids, segment.last + 1]
     gaps = [(one + 1, other - 1) for one, other in pairwise(edges) if other - one > 1]
+    if not ids:  # the file will go: then nothing else says what became of ids that were none of its records
+        return [Loss(*gaps[0], lost, "damaged")]
     if sum(last - first + 1 for first, last in gaps) == lost:
         return [Loss(first, last, last - first + 1, "damaged") for first, last in gaps]
     if sum(loss.count for loss in found) == lost:

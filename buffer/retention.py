@@ -35,7 +35,7 @@ from buffer.limits import Limits
 from buffer.ranges import RangeSet
 from buffer.recovery import Loss
 from buffer.segment import DamagedSegment
-from buffer.thinning import LiveRecord, live_records, thin
+from buffer.thinning import LiveRecord, live_records, salvaged_records, thin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,7 +172,7 @@ class Retention:
 
     def _delivered(self) -> list[Segment]:
         """Sealed segments that nobody needs any more, oldest first."""
-        done = self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
+        done = self._done()
         deleted = self._readings.deleted
         return [
             each
@@ -180,6 +180,10 @@ class Retention:
             if done.covers(each.base, each.last)
             or (deleted and deleted.count_within(each.base, each.last) == each.count)
         ]
+
+    def _done(self) -> RangeSet:
+        """What everybody has."""
+        return self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
 
     def delivered_bytes(self) -> int:
         """What segments take that nobody needs any more."""
@@ -230,7 +234,8 @@ class Retention:
                 log.mend(segment, error)
                 return True
             except (DamagedSegment, OSError) as error:
-                return self._give_up_unreadable(segment, why, error)
+                self._give_up_damaged(segment, why, error)
+                return True
             losses = self._losses(segment, records, lanes, why)
             if not losses:
                 return False
@@ -265,16 +270,16 @@ class Retention:
     ) -> None:
         """Enter what is lost with a file, and hide what is in it, in one step; then unlink it.
 
-        That the others in it were delivered becomes durable in that step, too: else a crash would make
-        them missing ones.
+        That nobody waits for anything else in it becomes durable in that step, too: else a crash would
+        make what was delivered, and what are no records, missing ones.
         """
         with log.io:
-            tombstones, had = RangeSet(log.deleted), RangeSet()
+            tombstones, rest = RangeSet(log.deleted), RangeSet([(segment.base, segment.last)])
             for record in records:
                 tombstones.add(record.id, record.id)
-                if not self._is_owed(record):
-                    had.add(record.id, record.id)
-            states = self._consumers.gone(list(had)) if had else {}
+                if self._is_owed(record):
+                    rest.discard(record.id, record.id)
+            states = self._consumers.gone(rest)
             with self._db.ledger.entering(losses) as rows:
                 told = [(CONSUMERS, name, state) for name, state in states.items()]
                 self._journal.put([*rows, *told, (DELETED, log.table, list(tombstones))])
@@ -284,21 +289,53 @@ class Retention:
                 log.version += 1
             self._drop(log, segment)
 
-    def _give_up_unreadable(self, segment: Segment, why: str, error: DamagedSegment | OSError) -> bool:
-        """Whatever keeps it from being read or mended, it must go: then its own count has to do."""
+    def _give_up_damaged(self, segment: Segment, why: str, error: DamagedSegment | OSError) -> None:
+        """A damaged file is written anew, and looked at again; where there is no room for that, it goes at once.
+
+        Raises:
+            DiskFault: It cannot be read, or the disk refuses.
+        """
         log = self._readings
         try:
             log.mend(segment, error)
-        except DiskFault:
-            low = max(segment.base, self._consumers.lowest_mark() + 1)
-            count = min(segment.count, segment.last - low + 1)
-            self._db.ledger.add(log.table, Loss(low, segment.last, count, why), once=True)
-            self._drop(log, segment)
-        return True
+        except DiskFault as fault:
+            if not _is_full(fault):
+                raise
+            try:
+                records = salvaged_records(log, segment)
+            except OSError as refused:
+                raise DiskFault(f"{segment.name} cannot be read: {refused}") from refused
+            self._give_up_file(log, segment, records, self._losses(segment, records, LANES, why))
 
     def _drop_delivered(self, segment: Segment) -> None:
-        self._consumers.remember(segment.base, segment.last)  # else it would be missed after a crash
-        self._drop(self._readings, segment)
+        """Let go of a segment that nobody needs; it stays where that turns out to be wrong."""
+        log = self._readings
+        with log.io:
+            if segment not in log.segments:
+                return
+            if self._done().covers(segment.base, segment.last):
+                self._consumers.remember(segment.base, segment.last)  # else it would be missed after a crash
+            elif not self._forget_deleted(segment):
+                return
+            self._drop(log, segment)
+
+    def _forget_deleted(self, segment: Segment) -> bool:
+        """Nobody waits for anything in a segment of which all was deleted: so much is durable when this returns.
+
+        False when there is something in it after all.
+        """
+        log = self._readings
+        try:
+            if log.forget_strays(segment):
+                return False
+        except (DamagedSegment, OSError) as error:
+            log.mend(segment, error)
+            return False
+        rows = self._consumers.gone(RangeSet([(segment.base, segment.last)]))
+        if rows:
+            self._journal.put([(CONSUMERS, name, row) for name, row in rows.items()])
+            self._consumers.written(rows)
+        return True
 
     def _drop(self, log: Log, segment: Segment) -> None:
         try:

@@ -8,7 +8,7 @@ needs both takes `io` first.
 import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -55,6 +55,7 @@ class StoredRecords:
         durable_id: Every record up to here is on disk.
         segments: Its files, ascending; the active one last.
         deleted: Ids with a tombstone: on disk still, but not to be seen.
+        deleted_unwritten: Some of them went, and the small table does not know it yet.
         recovered: What was found at opening.
         bytes_written: What was handed to the file system since it was opened.
         version: Counts up when records are changed or go; a new one only moves `next_id`.
@@ -93,6 +94,7 @@ class StoredRecords:
         self.lock = threading.Lock()
         self.io = threading.RLock()
         self.deleted = RangeSet()
+        self.deleted_unwritten = False
         self.cursor = cursor
         self.bytes_written = 0
         self.version = 0
@@ -332,7 +334,8 @@ class StoredRecords:
                 self._sealed_bytes = None
                 self.version += 1
         low = max(segment.base, self.cursor() + 1)  # what was delivered before is no loss
-        count = min(segment.count, segment.last - low + 1)
+        count = min(segment.count, segment.last - low + 1) - self.deleted.count_within(low, segment.last)
+        self._forget(self._strays(segment, ()))
         if count > 0:
             self._losses.note(self.table, Loss(low, segment.last, count, "file missing"))
 
@@ -492,28 +495,64 @@ class StoredRecords:
             if segment not in self.segments:
                 return
             old = segment.name
-            good = salvage(self.read_tolerant(old, segment), segment.base, segment.last)
-            intact = good.records
-            records = [record for record in intact if is_object(record[1])]
-            losses = losses_of(good.ids, segment, good.losses)
-            kept = {record_id for record_id, _ in records}
-            losses += [Loss(each, each, 1, NOT_JSON) for each, _ in intact if each not in kept]
-            for loss in losses:
-                self._losses.note(self.table, loss)
-            self._losses.enter()  # first: after a crash the new file would not show what the damage cost
+            records, cursor = self.salvaged(segment)
             name, data = build_segment(
                 self.table,
                 segment.base,
                 segment.rev + 1,
                 records,
                 last=segment.last,
-                cursor=min(good.cursor, self.cursor()),
+                cursor=min(cursor, self.cursor()),
             )
             self._fs.close(create_durably(self._fs, self.directory, str(name), data))
             self.bytes_written += len(data)
             # A new object, since readers may be at work with the old one.
             self.replace([segment], Segment(name.base, name.last, name.count, -1, name.rev, name))
+            self._forget(self._strays(segment, {record_id for record_id, _ in records}))
             self.set_aside(old)
+
+    def salvaged(self, segment: Segment) -> tuple[list[tuple[int, bytes]], int]:
+        """The good records of a file, and the cursor in its last trailer; the others are in the ledger by now.
+
+        Raises:
+            OSError, DiskFault: As `rewrite`.
+        """
+        good = salvage(self.read_tolerant(segment.name, segment), segment.base, segment.last)
+        intact = good.records
+        records = [record for record in intact if is_object(record[1])]
+        deleted = RangeSet((each, each) for each in self._strays(segment, good.ids))
+        found = losses_of(good.ids, segment, good.losses)
+        losses = [left for loss in found if (left := loss.without(deleted))]
+        kept = {record_id for record_id, _ in records}
+        losses += [Loss(each, each, 1, NOT_JSON) for each, _ in intact if each not in kept]
+        for loss in losses:
+            self._losses.note(self.table, loss)
+        self._losses.enter()  # first: after a crash a new file would not show what the damage cost
+        return records, good.cursor
+
+    def forget_strays(self, segment: Segment) -> bool:
+        """Take back tombstones of what is in no file any more; whether there were any in a segment.
+
+        Raises:
+            OSError, DamagedSegment: As `SegmentReader.open`.
+        """
+        strays = self._strays(segment, self.reader.ids(segment))
+        self._forget(strays)
+        return bool(strays)
+
+    def _strays(self, segment: Segment, ids: Collection[int]) -> list[int]:
+        """Ids of a segment that were deleted, but are none of those that it has."""
+        present = set(ids)
+        parts = self.deleted.within(segment.base, segment.last)
+        return [each for low, high in parts for each in range(low, high + 1) if each not in present]
+
+    def _forget(self, strays: Sequence[int]) -> None:
+        if strays:
+            with self.lock:
+                for each in strays:
+                    self.deleted.discard(each, each)
+                self.version += 1
+            self.deleted_unwritten = True
 
     def replace(self, old: Sequence[Segment], new: Segment) -> None:
         """Another file took the place of those of adjacent segments. Fine when there are none of these."""

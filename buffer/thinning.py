@@ -41,10 +41,22 @@ def live_records(log: Log, segment: Segment) -> list[LiveRecord]:
     text = log.reader.raw(segment)
     if segment.alarms is None:
         segment.alarms = AlarmPages().plus(log.reader.first_offset() + at for at in alarm_starts(text))
-    none = not segment.alarms.count
+    return _live(log, split_lines(text), alarms=bool(segment.alarms.count))
+
+
+def salvaged_records(log: Log, segment: Segment) -> list[LiveRecord]:
+    """Likewise of a damaged segment, as far as they are intact; what damage it has is in the ledger by now.
+
+    Raises:
+        OSError, DiskFault: As `StoredRecords.salvaged`.
+    """
+    return _live(log, log.salvaged(segment)[0], alarms=True)
+
+
+def _live(log: Log, records: Sequence[tuple[int, bytes]], *, alarms: bool) -> list[LiveRecord]:
     return [
-        LiveRecord(record_id, raw, NORMAL if none or not is_alarm(raw) else ALARM)
-        for record_id, raw in split_lines(text)
+        LiveRecord(record_id, raw, ALARM if alarms and is_alarm(raw) else NORMAL)
+        for record_id, raw in records
         if record_id not in log.deleted
     ]
 

@@ -10,7 +10,6 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 from buffer.blocks import Block, Records, bare, first_id, last_id
@@ -129,12 +128,14 @@ class StoredRecords:
             return self.segments[0].base if self.segments else self.durable_id + 1
 
     def holes(self) -> Iterator[tuple[int, int]]:
-        """The ids between those of its files, as ranges."""
+        """The ids from the lowest one up that are in none of its files, as ranges; an empty one is none."""
         with self.lock:
-            bounds = [(segment.base, segment.last) for segment in self.segments]
-        for (_, last), (base, _) in pairwise(bounds):
-            if last + 1 < base:
-                yield last + 1, base - 1
+            bounds = [(each.base, each.last) for each in self.segments if each.count or not each.sealed]
+            reached = self.segments[0].base - 1 if self.segments else 0
+        for base, last in bounds:
+            if reached + 1 < base:
+                yield reached + 1, base - 1
+            reached = last
 
     # -- reading
 

@@ -89,6 +89,22 @@ def test_a_file_that_a_user_empties_in_two_goes_is_missed_by_nobody(disk, remova
     assert len(drain(db.consumer("two"))) == 21
 
 
+@pytest.mark.parametrize("emptied", [0, 1])
+def test_a_file_that_is_empty_but_stays_is_a_hole_for_who_comes_then(disk, emptied):
+    db, _ = with_holes(disk)
+    log = db.log("readings")
+    ids = log.reader.ids(log.segments[emptied])
+    drain(db.consumer("one"))
+    disk.fail_when = lambda call: errno.EIO if call == "unlink" and not log.segments[emptied].count else None
+    remove(db, ids)
+    disk.fail_when = lambda _: None
+    assert not log.segments[emptied].count
+    db.consumer("two")
+    for _ in range(2):
+        db = after_a_cut(disk)
+        assert told(db) == {}
+
+
 def acknowledge_late(consumer, n):
     """Acknowledge the next records one by one, and so nothing between them."""
     batch = consumer.take(n)

@@ -76,6 +76,12 @@ class BufferWatch:
         self._room_due_s = 0.0
         self._scarce = False
 
+    def warn_below(self, seconds: float) -> None:
+        """Warn when the room lasts for less than this, from now on."""
+        if seconds != self._warn_below_s:
+            self._warn_below_s = seconds
+            self._room_due_s = 0.0
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:

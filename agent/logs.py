@@ -62,5 +62,10 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     formatter = JournalFormatter() if structured else TerminalFormatter(colour=stream.isatty())
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """How much of our log is kept, from now on."""
     for package in _OURS:
         logging.getLogger(package).setLevel(level.upper())

@@ -1,7 +1,8 @@
 """A change of configuration while the agent runs: by SIGHUP, or when the file changed, if that is asked for.
 
-What the new file changes is changed, and nothing else. A file with an error changes nothing: the agent goes on with
-the last good one, and says so in its log and in its status until a good one has come.
+What the new file changes is changed, and nothing else. A file with an error changes nothing, and neither does one that changes
+what a running agent cannot change: the agent goes on with the last good one whole, never with a mixture that no file
+describes, and says so in its log and in its status until it is restarted or another one has come.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.config import ConfigurationError
+from agent.config.files import files_of
 from agent.spine.errors import CONFIGURATION, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -29,7 +31,17 @@ WATCH_S: Final = 5.0
 
 
 class NeedsRestart(ValueError):
-    """A configuration that the running agent cannot change over to; the text says what it is about."""
+    """A configuration that the running agent cannot change over to.
+
+    Args:
+        keys: Those that cannot be changed while it runs.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = tuple(keys)
+        super().__init__(
+            f"needs a restart: {' and '.join(keys)}; until then nothing of the change is in use, so that no mixture runs"
+        )
 
 
 class Changeable(Protocol):
@@ -53,26 +65,35 @@ class Loaded:
     """Since when."""
     refused: str | None = None
     """Why a later one was not taken."""
+    needs_restart: tuple[str, ...] = ()
+    """The keys of it that cannot be changed while it runs, if that is why."""
 
 
 class Reload:
-    """Reads the configuration again when somebody wants it. Made in a thread, since it looks at the file.
+    """Reads the configuration again when somebody wants it. Made in a thread, since it looks at the files.
 
     Args:
         agent: What changes over.
-        load: Reads and checks the file; blocks.
+        load: Reads and checks the files; blocks.
         spine: Errors, time.
-        watched: The file, when it is to be watched.
+        path: The file that is named; others are beside it.
+        secret_files: The files of secrets that the present one names.
     """
 
     def __init__(
-        self, agent: Changeable, load: Callable[[], AgentConfig], spine: Spine, *, watched: Path | None = None
+        self,
+        agent: Changeable,
+        load: Callable[[], AgentConfig],
+        spine: Spine,
+        path: Path,
+        secret_files: Sequence[Path] = (),
     ) -> None:
         self._agent = agent
         self._load = load
         self._spine = spine
-        self._watched = watched
-        self._known = None if watched is None else _state_of(watched)
+        self._path = path
+        self._secret_files = secret_files
+        self._known = self._state()
         self._wanted = asyncio.Event()
         self.loaded = Loaded(spine.clock.now())
 
@@ -90,28 +111,52 @@ class Reload:
     async def reload(self) -> None:
         """Read it, and change over to it if it is good."""
         try:
-            config = await asyncio.to_thread(self._load)
+            config = await asyncio.to_thread(self._read)
             await self._agent.apply(config)
         except Exception as error:  # noqa: BLE001 (the new configuration's parts may be anybody's; it is reported)
             text = _reason(error)
             if text != self.loaded.refused:
                 await self._spine.errors.report(error, layer=CONFIGURATION, operation="reload")
-            self.loaded = Loaded(self.loaded.at, text)
+            keys = error.keys if isinstance(error, NeedsRestart) else ()
+            self.loaded = Loaded(self.loaded.at, text, keys)
         else:
             self.loaded = Loaded(self._spine.clock.now())
             _log.info("the configuration was read again, and is in use")
 
+    def _read(self) -> AgentConfig:
+        """What the files say, remembering as of when: a change after that is another one."""
+        before, secret_files = self._state(), self._secret_files
+        try:
+            config = self._load()
+        except ConfigurationError as error:
+            self._secret_files = error.secret_files or secret_files
+            raise
+        else:
+            self._secret_files = config.secret_files
+            return config
+        finally:
+            files = {file: state for file, state in before.items() if file not in secret_files}
+            named = {file: before.get(file) or _state_of(file) for file in self._secret_files}
+            self._known = files | named
+
     async def watch(self) -> None:
-        """Request it whenever the watched file has changed, until cancelled."""
-        assert self._watched is not None
+        """Request it whenever a file has changed, appeared or gone, until cancelled."""
         seen = self._known
         while True:
             await asyncio.sleep(WATCH_S)
-            now = await asyncio.to_thread(_state_of, self._watched)
+            now = await asyncio.to_thread(self._state)
             if now != self._known and now == seen:
                 self._known = now
                 self.request()
             seen = now
+
+    def _state(self) -> dict[Path, tuple[int, int] | None]:
+        """Each file with what changes when it does."""
+        try:
+            files = files_of(self._path)
+        except OSError:
+            files = [self._path]
+        return {file: _state_of(file) for file in (*files, *self._secret_files)}
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.composition import Agent
@@ -52,7 +53,12 @@ class StartError(RuntimeError):
 
 
 async def run_agent(
-    config: AgentConfig, last_resort: LastResort, load: Callable[[], AgentConfig], path: Path
+    config: AgentConfig,
+    last_resort: LastResort,
+    load: Callable[[], AgentConfig],
+    path: Path,
+    *,
+    log_level_given: bool = False,
 ) -> None:
     """Run until SIGTERM, SIGINT or, when the terminal that it was started from has gone, SIGHUP.
 
@@ -63,6 +69,7 @@ async def run_agent(
         last_resort: Armed by the first signal.
         load: Reads the configuration again.
         path: Its file.
+        log_level_given: Whether the log level was given on the command line, which then counts.
 
     Raises:
         StartError: Another agent uses the buffer.
@@ -80,7 +87,8 @@ async def run_agent(
             loop.add_signal_handler(number, told_to_stop)
     async with open_spine(close_timeout_s=_CLOSE_SPINE_S) as spine:
         spine.errors.add_handler(LogErrorHandler(spine.clock))
-        agent = await asyncio.to_thread(Agent, config, spine, load, path)  # asks the machine who it is
+        make = partial(Agent, config, spine, load, path, log_level_given=log_level_given)
+        agent = await asyncio.to_thread(make)  # asks the machine who it is
         _at_hang_up(loop, told_to_stop, agent.reload.request)
         last_resort.buffer_closed = False
         if not await _open_buffer(agent, stop):

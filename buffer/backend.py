@@ -93,6 +93,16 @@ class TinyDBBuffer(IStorageBackend):
             raise
         return db
 
+    def change(self, **options: Any) -> None:
+        """Set some options anew (`BufferDB.change`); never waits for the disk.
+
+        Raises:
+            ValueError: One cannot be changed, or makes no sense; nothing was changed.
+            BufferClosed: Not connected.
+        """
+        self._database.change(**options)
+        self._options = self._options | options
+
     async def disconnect(self) -> None:
         """Commit what waits, and close. Harmless after a failed or missing connect.
 

@@ -71,6 +71,12 @@ class Committer:
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def change(self, window_s: float) -> None:
+        """Let records wait for so long from now on, also those that wait already."""
+        with self._condition:
+            self._window_s = window_s
+            self._condition.notify()
+
     def arrived(self, size: int) -> None:
         """Records were appended."""
         now = self._last_arrival = time.monotonic()

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -24,7 +25,7 @@ from buffer.ledger import Ledger, Lost
 from buffer.log import Log
 from buffer.losses import Losses
 from buffer.naming import directory_name, is_segment, table_of
-from buffer.options import BufferOptions
+from buffer.options import CHANGEABLE, BufferOptions
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
 from buffer.recovery import Loss, Recovered
@@ -120,7 +121,7 @@ class BufferDB(TinyDB):
         self._retention = Retention(self, readings, self._consumers, self.journal)
         self._wear = WearMeter(self.small_table(WEAR), options.clock)
         self._rate = ByteRate(options.clock.monotonic_s())
-        self._committer = Committer(self, window_s=options.window_s, report=self._report)
+        self._committer = Committer(self, window_s=options.gather_s, report=self._report)
         self._opened = True
         for note in self.notes:
             _log.warning("the buffer in %s: %s", self.path, note)
@@ -740,6 +741,20 @@ class BufferDB(TinyDB):
             readings.disk_bytes - self._retention.delivered_bytes(),
             rate,
         )
+
+    def change(self, **options: Any) -> None:
+        """Set some options anew, of those that can be while it is open (`buffer.options.CHANGEABLE`).
+
+        Never waits for the disk. A lower quota is kept from the next commit on, not at once.
+
+        Raises:
+            ValueError: One cannot be changed, or makes no sense; nothing was changed.
+        """
+        if fixed := sorted(options.keys() - CHANGEABLE):
+            raise ValueError(f"{', '.join(fixed)} cannot be changed while the buffer is open")
+        self.options = replace(self.options, **options)
+        self._retention.change(self.options)
+        self._committer.change(self.options.gather_s)
 
     def _write_wear(self) -> None:
         self._wear.write(self.bytes_written, closing=True)

@@ -28,6 +28,11 @@ class Limits:
         self._ceiling_bytes: int | None = None
         """What the readings took when the reserve was reached; None while there is more than that."""
 
+    def change(self, options: BufferOptions) -> None:
+        """Go by other limits from now on."""
+        self._options = options
+        self._ceiling_bytes = None
+
     @property
     def any(self) -> bool:
         """Whether there is a limit."""

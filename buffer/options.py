@@ -16,6 +16,20 @@ _DAY_S = 86_400.0
 FullPolicy = Literal["drop_oldest", "drop_newest", "block"]
 _POLICIES: Final = get_args(FullPolicy)
 
+CHANGEABLE: Final = frozenset(
+    {
+        "card_endurance_bytes",
+        "full",
+        "keep_delivered_s",
+        "max_age_s",
+        "quota_bytes",
+        "reserve_bytes",
+        "sync",
+        "window_s",
+    }
+)
+"""What can be set anew while a buffer is open."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferOptions:
@@ -32,7 +46,7 @@ class BufferOptions:
     window_s: float = 1.0
     """How long a record that nobody waits for may be in memory only."""
     sync: Literal["window", "each"] = "window"
-    """`each`: every insert is durable when it returns."""
+    """`each`: every insert is durable when it returns; what is only appended is committed without a window."""
     segment_bytes: int = 4 << 20
     """The size at which a file is sealed and the next one begun."""
     keep_delivered_s: float = 7 * _DAY_S
@@ -97,6 +111,11 @@ class BufferOptions:
             "quarantine_files_max",
             "more than 0, or None",
         )
+
+    @property
+    def gather_s(self) -> float:
+        """How long what nobody waits for gathers."""
+        return self.window_s if self.sync == "window" else 0.0
 
     def policy(self, lane: str) -> FullPolicy:
         """What happens to the records of a lane when there is no room."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from buffer.database import BufferDB
     from buffer.journal import Journal
     from buffer.log import Log
+    from buffer.options import BufferOptions
     from buffer.segment import Segment
 
 _OLDEST: Final = "full: oldest dropped"
@@ -63,6 +64,11 @@ class Retention:
         self.limits = Limits(db.options, db.path, readings)
         self._freed_bytes = 0
         """What was made free on a full disk since something could be written."""
+
+    def change(self, options: BufferOptions) -> None:
+        """Go by other limits from now on; from any thread. What is being decided just then may still go by the old ones."""
+        self._options = options
+        self.limits.change(options)
 
     # -- committing
 

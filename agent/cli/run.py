@@ -38,21 +38,23 @@ def main(arguments: argparse.Namespace) -> int:
     logs.configure(arguments.log_level or config.agent.log_level)
     try:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
-            runner.run(_run(config, arguments.config))
+            runner.run(_run(config, arguments))
     except StartError as error:
         print(error, file=sys.stderr)
         return FAILED
     return DONE
 
 
-async def _run(config: AgentConfig, path: Path) -> None:
+async def _run(config: AgentConfig, arguments: argparse.Namespace) -> None:
     last_resort = LastResort()
+    path: Path = arguments.config
     # A start goes without a secret that is not there, since the rest can run; a change is refused, since all does.
     await run_agent(
         config,
         last_resort,
         lambda: load_config(path, catalogue(), check_files=True, note_secrets=True),
         path,
+        log_level_given=arguments.log_level is not None,
     )
     # The buffer is closed; what may be left is a thread stuck in a driver's close(), which asyncio would
     # wait for without end. Nobody needs it any more.

@@ -6,21 +6,19 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from agent.buffer_watch import BufferWatch
 from agent.composition.deliveries import Deliveries
-from agent.composition.parts import BACKEND_ID, device_id_of, open_buffer, socket_path
+from agent.composition.parts import BACKEND_ID, device_id_of, open_buffer
 from agent.composition.processing import Processing
+from agent.composition.settings import Settings, fixed
 from agent.composition.sources import Sources
 from agent.composition.timekeeping import Timekeeping
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.reload import NeedsRestart, Reload
 from agent.spine.backoff import LOCAL, Backoff
-from agent.spine.errors import COLLECTION, CONFIGURATION, STORAGE
+from agent.spine.errors import STORAGE
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
 from agent.status.clock import clock_status
 from agent.status.report import BufferStatus, ConfigurationStatus, StatusReport
-from agent.status.socket import serve_status
-from agent.supervisor import supervise
 from agent.version import version
 
 if TYPE_CHECKING:
@@ -42,14 +40,21 @@ class Agent:
         spine: Events, errors, tasks, time.
         load: Reads the configuration again.
         path: Its file.
+        log_level_given: Whether the log level was given on the command line, which then counts.
     """
 
     def __init__(
-        self, config: AgentConfig, spine: Spine, load: Callable[[], AgentConfig], path: Path
+        self,
+        config: AgentConfig,
+        spine: Spine,
+        load: Callable[[], AgentConfig],
+        path: Path,
+        *,
+        log_level_given: bool = False,
     ) -> None:
         self._config = config
         self._spine = spine
-        self.reload = Reload(self, load, spine, watched=path if config.agent.watch else None)
+        self.reload = Reload(self, load, spine, path, config.secret_files)
         self._buffer_backoff = Backoff(LOCAL, spine.rng)
         self._started_at = spine.clock.now()
         self._version = version()
@@ -70,6 +75,9 @@ class Agent:
             collection.create_collection_manager(), self._processing, self.buffer, self._time, spine
         )
         self._deliveries = Deliveries(self.device_id, self.buffer, self._time, spine)
+        self._settings = Settings(
+            config, self.buffer, spine, self.report, self.reload, log_level_given=log_level_given
+        )
 
     def _knows_the_time(self) -> bool:
         return self._time.watch.synchronised.is_set()
@@ -90,28 +98,15 @@ class Agent:
         await self._storage.register_backend(self.buffer, {})
         await self._processing.begin(self._config)
         self._processing.run()
-        watch = BufferWatch(
-            self.buffer,
-            self.buffer.database.ledger,
-            str(self._config.buffer.path),
-            self._spine,
-            left_s=lambda: self.buffer.database.capacity().left_s,
-            warn_below_s=self._config.buffer.warn_below,
-        )
-        supervise(self._spine, "watch", BACKEND_ID, watch.run, layer=STORAGE)
+        self._settings.begin()
         self._time.run()
         self._sources.expect(self._config)
         self._deliveries.expect(self._config.upstream)
-        supervise(self._spine, "status", "socket", self._serve_status, layer=COLLECTION)
+        self._settings.serve_status()
         await self._deliveries.apply(self._config.upstream)
         self._sources.run()
         await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
-        supervise(self._spine, "reload", "configuration", self.reload.run, layer=CONFIGURATION)
-        if self._config.agent.watch:
-            supervise(self._spine, "watch", "configuration", self.reload.watch, layer=CONFIGURATION)
-
-    async def _serve_status(self) -> None:
-        await serve_status(socket_path(self._config), self.report)
+        self._settings.take_changes()
 
     # Changing over
 
@@ -122,7 +117,9 @@ class Agent:
             NeedsRestart: Something differs that cannot be changed while it runs; nothing was changed.
             TimeoutError: Something is in process for too long, on a disk that hangs.
         """
-        self._require_changeable(config)
+        now, then = fixed(self._config), fixed(config)
+        if changed := [key for key, value in now.items() if then[key] != value]:
+            raise NeedsRestart(changed)
         new = await self._sources.make_new(config)
         await self._sources.end_others(config)
         try:
@@ -131,18 +128,9 @@ class Agent:
             await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
             raise
         await self._deliveries.apply(config.upstream)
+        await self._settings.apply(config)
         await self._sources.begin_new(config, new)
         self._config = config
-
-    def _require_changeable(self, config: AgentConfig) -> None:
-        fixed = {
-            "device.id": (self.device_id, device_id_of(config)),
-            "buffer": (self._config.buffer, config.buffer),
-            "agent": (self._config.agent, config.agent),
-        }
-        changed = [name for name, (now, then) in fixed.items() if now != then]
-        if changed:
-            raise NeedsRestart(f"{' and '.join(changed)} cannot be changed while it runs: restart it")
 
     # Stopping
 
@@ -185,7 +173,9 @@ class Agent:
             buffer=await self._buffer_status(),
             upstreams=self._deliveries.status(),
             configuration=ConfigurationStatus(
-                loaded_at=self.reload.loaded.at, refused=self.reload.loaded.refused
+                loaded_at=self.reload.loaded.at,
+                refused=self.reload.loaded.refused,
+                needs_restart=list(self.reload.loaded.needs_restart),
             ),
             errors=self._spine.errors.reported,
         )

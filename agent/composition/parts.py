@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.config.sessions import source_client_id
 from agent.identity import default_device_id, machine_fingerprint
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.config import AgentConfig, SourceConfig
+    from agent.config import AgentConfig, BufferConfig, SourceConfig
     from collectors.clock import Clock
     from collectors.interfaces import IDataSource
     from drivers.codecs import Codec
@@ -89,19 +89,25 @@ def open_buffer(config: AgentConfig, *, clock_trusted: Callable[[], bool] = lamb
         config: The whole configuration.
         clock_trusted: Whether the wall clock is known to be right.
     """
-    buffer = config.buffer
     return TinyDBBuffer(
         BACKEND_ID,
-        buffer.path,
+        config.buffer.path,
         device_id=device_id_of(config),
         machine_id=machine_fingerprint(),
-        sync=buffer.sync,
-        window_s=buffer.window,
-        keep_delivered_s=buffer.keep_delivered,
-        quota_bytes=buffer.quota,
-        reserve_bytes=buffer.reserve,
-        max_age_s=buffer.max_age,
-        card_endurance_bytes=buffer.card_endurance,
-        full=buffer.full.model_dump(),
         clock_trusted=clock_trusted,
+        **buffer_limits(config.buffer),
     )
+
+
+def buffer_limits(buffer: BufferConfig) -> dict[str, Any]:
+    """Those options of a buffer that can be changed while it is open."""
+    return {
+        "sync": buffer.sync,
+        "window_s": buffer.window,
+        "keep_delivered_s": buffer.keep_delivered,
+        "quota_bytes": buffer.quota,
+        "reserve_bytes": buffer.reserve,
+        "max_age_s": buffer.max_age,
+        "card_endurance_bytes": buffer.card_endurance,
+        "full": buffer.full.model_dump(),
+    }

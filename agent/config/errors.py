@@ -10,6 +10,7 @@ from collectors.suggestion import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
@@ -46,6 +47,8 @@ class ConfigurationError(ValueError):
     def __init__(self, problems: Sequence[Problem], source: str) -> None:
         self.problems = tuple(problems)
         self.source = source
+        self.secret_files: tuple[Path, ...] = ()
+        """The files of secrets that it names, as far as it could be read: it may become right when one of them changes."""
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         lines = [f"{source}: {count}", *(f"  {problem}" for problem in self.problems)]
         super().__init__("\n".join(lines))

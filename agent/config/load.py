@@ -82,7 +82,11 @@ def load_config(
         "secret_files": [],
     }
     merged = merge(read_documents(path))
-    config = _Loader(catalogue, context, merged).load(str(path))
+    try:
+        config = _Loader(catalogue, context, merged).load(str(path))
+    except ConfigurationError as error:
+        error.secret_files = tuple(context["secret_files"])
+        raise
     return config.model_copy(
         update={
             "files": tuple(document.path for document in merged.documents),

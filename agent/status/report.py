@@ -117,6 +117,8 @@ class ConfigurationStatus(BaseModel):
     loaded_at: datetime
     refused: str | None = None
     """Why a later one was not taken."""
+    needs_restart: list[str] = Field(default_factory=list)
+    """The keys of it that a running agent cannot change, if that is why."""
 
 
 class StatusReport(BaseModel):
@@ -147,7 +149,10 @@ class StatusReport(BaseModel):
             for source in self.sources
             for complaint in source.complaints()
         ]
-        if self.configuration.refused:
+        if self.configuration.needs_restart:
+            keys = " and ".join(self.configuration.needs_restart)
+            complaints.append(f"the changed configuration needs a restart: {keys}")
+        elif self.configuration.refused:
             complaints.append("the changed configuration was refused: the last good one is in use")
         if not self.upstreams:
             held.append("no upstream is configured: readings are kept here")

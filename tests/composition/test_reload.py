@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent import logs
 from agent import reload as reload_module
 from agent.composition import Agent, catalogue
 from agent.config import load_config
 from agent.spine.spine import open_spine
+from agent.status.socket import ask_status
+from buffer.options import CHANGEABLE
 
 HEAD = """
 [device]
@@ -56,8 +60,8 @@ class Device:
         self.agent = agent
         self.path = path
 
-    async def change(self, *tables: str) -> None:
-        await asyncio.to_thread(self.path.write_text, HEAD + "\n".join(tables))
+    async def change(self, *tables: str, head: str = HEAD) -> None:
+        await asyncio.to_thread(self.path.write_text, head + "\n".join(tables))
         await self.agent.reload.reload()
 
     async def frames(self) -> dict[str, int]:
@@ -82,16 +86,29 @@ class Device:
         return [record.document for record in await self.agent.buffer.recent(n)]
 
 
-@asynccontextmanager
-async def running(folder, *tables: str):
-    path = folder / "agent.toml"
-    await asyncio.to_thread(path.write_text, HEAD + "\n".join(tables))
+@pytest.fixture(autouse=True)
+def _log_levels_stay():
+    levels = {name: logging.getLogger(name).level for name in ("agent", "buffer", "drivers")}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
-    def load():
-        return load_config(path, catalogue())
+
+@asynccontextmanager
+async def running(folder, *tables: str, head: str = HEAD, log_level_given: bool = False):
+    path = folder / "agent.toml"
+    await asyncio.to_thread(path.write_text, head + "\n".join(tables))
+
+    def load(**checks):
+        return load_config(path, catalogue(), note_secrets=True, **checks)
 
     async with open_spine(close_timeout_s=1) as spine:
-        agent = await asyncio.to_thread(lambda: Agent(load(), spine, load, path))
+        config = await asyncio.to_thread(load)
+        logs.set_level("info" if log_level_given else config.agent.log_level)
+        again = partial(load, check_files=True)
+        agent = await asyncio.to_thread(
+            lambda: Agent(config, spine, again, path, log_level_given=log_level_given)
+        )
         await agent.buffer.connect()
         try:
             await agent.start()
@@ -278,24 +295,125 @@ async def test_a_file_with_an_error_leaves_everything_running_and_says_so(tmp_pa
         assert (await device.agent.report()).configuration.refused is None
 
 
-async def test_what_cannot_be_changed_while_it_runs_changes_nothing(tmp_path):
+async def test_what_cannot_be_changed_while_it_runs_changes_nothing_and_is_named(tmp_path):
     async with running(tmp_path, source("a")) as device:
-        text = HEAD.replace("bench", "other") + source("b")
+        text = HEAD.replace("bench", "other").replace('"buffer"', '"elsewhere"') + source("b")
         await asyncio.to_thread(device.path.write_text, text)
         await device.agent.reload.reload()
-        refused = (await device.agent.report()).configuration.refused
-        assert refused == "device.id cannot be changed while it runs: restart it"
+        report = await device.agent.report()
+        assert report.configuration.needs_restart == ["device.id", "buffer.path"]
+        assert report.configuration.refused.startswith(
+            "needs a restart: device.id and buffer.path; until then"
+        )
+        assert "the changed configuration needs a restart: device.id and buffer.path" in report.summary()
         assert list(await device.frames()) == ["a"]
+        await device.change(source("b"))
+        report = await device.agent.report()
+        assert (report.configuration.refused, report.configuration.needs_restart) == (None, [])
 
 
-async def test_a_watched_file_is_read_when_it_has_settled(tmp_path, monkeypatch):
+async def until_sources(device, *names):
+    async with asyncio.timeout(10):
+        while list(await device.frames()) != list(names):
+            await asyncio.sleep(0.01)
+
+
+async def test_watched_files_are_read_when_they_have_settled(tmp_path, monkeypatch):
     monkeypatch.setattr(reload_module, "WATCH_S", 0.05)
     watched = "[agent]\nwatch = true\n"
     async with running(tmp_path, watched, source("a")) as device:
         await asyncio.to_thread(device.path.write_text, HEAD + watched + source("b"))
+        await until_sources(device, "b")
+        folder = tmp_path / "conf.d"
+        await asyncio.to_thread(folder.mkdir)
+        await asyncio.to_thread((folder / "more.toml").write_text, source("c"))
+        await until_sources(device, "b", "c")
+        await asyncio.to_thread((folder / "more.toml").unlink)
+        await until_sources(device, "b")
+
+
+def secret_upstream(file: str) -> str:
+    return (
+        '[[upstream]]\ndriver = "mqtt"\nurl = "mqtt://127.0.0.1:1"\nusername = "u"\n'
+        f'password = {{ file = "{file}" }}\n'
+    )
+
+
+async def sender_of(device, other_than=None):
+    async with asyncio.timeout(10):
+        while (sender := device.agent._deliveries._running["mqtt"].sender) in {None, other_than}:
+            await asyncio.sleep(0.01)
+    return sender
+
+
+async def test_what_uses_a_secret_that_changed_begins_anew_and_nothing_else_does(tmp_path):
+    word = tmp_path / "word"
+    word.write_text("canary")
+    tables = [source("a"), secret_upstream("word")]
+    async with running(tmp_path, *tables) as device:
+        sender, link = await sender_of(device), device.agent._sources._running["a"].source
+        await device.change(*tables)
+        assert await sender_of(device) is sender
+        await asyncio.to_thread(word.write_text, "sesame")
+        await device.change(*tables)
+        assert await sender_of(device, other_than=sender)
+        assert device.agent._sources._running["a"].source is link
+        await asyncio.to_thread(word.unlink)
+        await device.change(*tables)
+        assert f"there is no file {word}" in (await device.agent.report()).configuration.refused
+
+
+async def test_a_watched_secret_is_picked_up_also_one_that_was_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(reload_module, "WATCH_S", 0.05)
+    watched = "[agent]\nwatch = true\n"
+    async with running(tmp_path, watched, source("a")) as device:
+        await device.change(watched, source("a"), secret_upstream("word"))
+        assert device.agent.reload.loaded.refused is not None
+        await asyncio.to_thread((tmp_path / "word").write_text, "canary")
         async with asyncio.timeout(10):
-            while list(await device.frames()) != ["b"]:
+            while "mqtt" not in device.agent._deliveries._running:
                 await asyncio.sleep(0.01)
+        sender = await sender_of(device)
+        await asyncio.to_thread((tmp_path / "word").write_text, "sesame")
+        await sender_of(device, other_than=sender)
+
+
+async def test_the_socket_moves_and_the_old_one_is_gone(tmp_path):
+    async with running(tmp_path, source("a")) as device:
+        old, new = tmp_path / "buffer" / "agent.sock", tmp_path / "s"
+        await answers(old)
+        await device.change('[agent]\nsocket = "s"', source("a"))
+        await answers(new)
+        assert not old.exists()
+
+
+async def answers(path):
+    async with asyncio.timeout(10):
+        while not path.exists():
+            await asyncio.sleep(0.01)
+    return await ask_status(path)
+
+
+async def test_a_log_level_of_the_command_line_counts_for_as_long_as_it_runs(tmp_path):
+    async with running(tmp_path, source("a"), log_level_given=True) as device:
+        await device.change('[agent]\nlog_level = "debug"', source("a"))
+        assert logging.getLogger("agent").level == logging.INFO
+    async with running(tmp_path, source("a")) as device:
+        await device.change('[agent]\nlog_level = "debug"', source("a"))
+        assert logging.getLogger("agent").level == logging.DEBUG
+
+
+async def test_a_lower_quota_is_kept_and_the_buffer_is_the_same(tmp_path):
+    async with running(tmp_path, source("a")) as device:
+        database = device.agent.buffer.database
+        await asyncio.to_thread(
+            device.path.write_text, HEAD + 'quota = "8 MiB"\nfull = "block"\n' + source("a")
+        )
+        await device.agent.reload.reload()
+        assert device.agent.reload.loaded.refused is None
+        assert device.agent.buffer.database is database
+        assert (await asyncio.to_thread(database.capacity)).bound_bytes == 8 << 20
+        await device.more_frames()
 
 
 sources = st.lists(
@@ -312,11 +430,39 @@ pipelines = st.lists(
 upstreams = st.lists(
     st.tuples(st.sampled_from("uv"), st.sampled_from([1, 2])), max_size=2, unique_by=lambda one: one[0]
 )
-configurations = st.tuples(sources, pipelines, upstreams)
+heads = st.fixed_dictionaries(
+    {},
+    optional={
+        "device.id": st.sampled_from(['"bench"', '"other"']),
+        "buffer.path": st.sampled_from(['"buffer"', '"elsewhere"']),
+        "buffer.window": st.sampled_from(['"20 ms"', '"1 h"']),
+        "buffer.sync": st.sampled_from(['"each"', '"window"']),
+        "buffer.quota": st.sampled_from(['"8 MiB"', '"1 GB"']),
+        "buffer.reserve": st.sampled_from(["0", '"1 MiB"']),
+        "buffer.max_age": st.sampled_from(['"1 day"', '"2 days"']),
+        "buffer.keep_delivered": st.sampled_from(['"1 day"', '"2 days"']),
+        "buffer.warn_below": st.sampled_from(["0", '"2 days"']),
+        "buffer.card_endurance": st.just('"30 TB"'),
+        "buffer.full": st.sampled_from(['"block"', '{ alarm = "drop_newest" }']),
+        "agent.log_level": st.sampled_from(['"debug"', '"warning"']),
+        "agent.socket": st.just('"here.sock"'),
+        "agent.watch": st.sampled_from(["true", "false"]),
+    },
+)
+configurations = st.tuples(heads, sources, pipelines, upstreams)
+
+
+def head_of(configuration) -> str:
+    keys = {"device.id": '"bench"', "buffer.path": '"buffer"', **configuration[0]}
+    return "".join(f"{key} = {value}\n" for key, value in keys.items())
+
+
+def fixed_of(configuration) -> tuple[str, str]:
+    return (configuration[0].get("device.id", '"bench"'), configuration[0].get("buffer.path", '"buffer"'))
 
 
 def tables_of(configuration) -> list[str]:
-    some_sources, some_pipelines, some_upstreams = configuration
+    _, some_sources, some_pipelines, some_upstreams = configuration
     return [
         *(source(*one) for one in some_sources),
         *(pipeline(name, *steps) for name, steps in some_pipelines),
@@ -327,7 +473,19 @@ def tables_of(configuration) -> list[str]:
 def shape(agent: Agent) -> dict[str, Any]:
     """All that a configuration decides."""
     processing, manager = agent._processing, agent._processing._manager
+    database = agent.buffer.database
+    options = database.options
+    assert options is database._retention._options is database._retention.limits._options
     return {
+        "limits": {name: getattr(options, name) for name in sorted(CHANGEABLE)},
+        "the next opening": {name: agent.buffer._options[name] for name in sorted(CHANGEABLE)},
+        "window": database._committer._window_s,
+        "warning": agent._settings._buffer_watch._warn_below_s,
+        "log": [logging.getLogger(name).level for name in ("agent", "buffer", "drivers")],
+        "tasks": sorted(task.get_name() for task in agent._spine.tasks._running.values()),
+        "sockets": [path.name for path in agent._config.files[0].parent.rglob("*.sock")],
+        "device": agent.device_id,
+        "folder": agent.buffer._path,
         "sources": [(status.source_id, status.driver) for status in agent._sources.status()],
         "options": {name: one.config for name, one in agent._sources._running.items()},
         "pipelines": {
@@ -343,18 +501,32 @@ def shape(agent: Agent) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(configurations, min_size=2, max_size=3))
+async def settled_shape(agent: Agent) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        while not agent._config.socket.exists() or any(
+            each.sender is None for each in agent._deliveries._running.values()
+        ):
+            await asyncio.sleep(0.005)
+    found = await asyncio.to_thread(shape, agent)
+    found["upstreams"].sort(key=lambda pair: pair[1])
+    return found
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(configurations, min_size=2, max_size=4))
 async def test_a_change_leaves_exactly_what_a_fresh_start_would(tmp_path_factory, changes):
+    """Or, where it needs a restart, exactly what was there before."""
     folder = await asyncio.to_thread(tmp_path_factory.mktemp, "device")
-    async with running(folder, *tables_of(changes[0])) as device:
+    accepted = changes[0]
+    async with running(folder, *tables_of(accepted), head=head_of(accepted)) as device:
         for configuration in changes[1:]:
-            await device.change(*tables_of(configuration))
-            assert device.agent.reload.loaded.refused is None
-        changed = shape(device.agent)
-    fresh_folder = folder
-    async with running(fresh_folder, *tables_of(changes[-1])) as device:
-        fresh = shape(device.agent)
-    for shapes in (changed, fresh):
-        shapes["upstreams"].sort(key=lambda pair: pair[1])
+            await device.change(*tables_of(configuration), head=head_of(configuration))
+            if fixed_of(configuration) == fixed_of(accepted):
+                assert device.agent.reload.loaded.refused is None
+                accepted = configuration
+            else:
+                assert device.agent.reload.loaded.needs_restart
+        changed = await settled_shape(device.agent)
+    async with running(folder, *tables_of(accepted), head=head_of(accepted)) as device:
+        fresh = await settled_shape(device.agent)
     assert changed == fresh

@@ -283,14 +283,16 @@ require_packages() {
     quietly "installing $missing" \
         env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing ||
         die 'the Debian packages could not be installed; apt-get says why above.'
-    # Debian starts the broker on port 1883. The tests start their own, on free ports.
-    case " $missing " in
-    *' mosquitto '*)
-        if [ -d /run/systemd/system ]; then
-            quietly 'switching off the service that came with mosquitto' systemctl disable --now mosquitto || true
-        fi
-        ;;
-    esac
+    # Debian starts the broker on port 1883 and the database on 5432. The tests start their own.
+    for service in mosquitto postgresql; do
+        case " $missing " in
+        *" $service "*)
+            if [ -d /run/systemd/system ]; then
+                quietly "switching off the service that came with $service" systemctl disable --now "$service" || true
+            fi
+            ;;
+        esac
+    done
 }
 
 shell_scripts() {

@@ -34,3 +34,12 @@ def _no_blocking_call_on_the_event_loop():
     """A call of ours that blocks the loop is an error; what a test itself does on its loop is its own affair."""
     with blockbuster_ctx(["agent", "buffer", "collectors", "drivers"]):
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL for all tests of this process; each takes a database of its own (`new_database`)."""
+    from tests.rigs.postgres import Postgres
+
+    with Postgres() as server:
+        yield server

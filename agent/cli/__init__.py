@@ -120,6 +120,37 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     demo.add_argument("--plain", action="store_true", help="print lines instead of a live view")
 
 
+def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    receive = commands.add_parser("receive", help="be the cloud end: take batches, keep each reading once")
+    receive.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="URL",
+        help="http://HOST:PORT to listen on, or mqtt[s]://[USER@]HOST[:PORT] to subscribe at; may be repeated"
+        " (default: http://127.0.0.1:8080)",
+    )
+    receive.add_argument(
+        "--into",
+        required=True,
+        metavar="URL",
+        help="sqlite:///FILE or postgresql://[USER@]HOST[:PORT]/DATABASE",
+    )
+    receive.add_argument(
+        "--client-id", metavar="ID", help="the session at the broker (default: outstation-receiver)"
+    )
+    receive.add_argument(
+        "--share", metavar="NAME", help="share the work with all receivers that say the same name"
+    )
+    receive.add_argument("--username", metavar="NAME", help="at the MQTT broker")
+    receive.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
+    receive.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust for mqtts://")
+    receive.add_argument("--token-file", type=Path, metavar="FILE", help="the token HTTP senders must show")
+    receive.add_argument("--tls-cert", type=Path, metavar="FILE", help="the certificate for https://")
+    receive.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, if not in the same file")
+    receive.add_argument("--log-level", choices=_LEVELS, default="info")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -181,24 +212,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     play.add_argument("--link", type=Path, metavar="PATH", help="a name for the port: a symbolic link")
 
-    receive = commands.add_parser("receive", help="be the cloud end: take batches, keep each reading once")
-    receive.add_argument(
-        "--from",
-        dest="sources",
-        action="append",
-        metavar="URL",
-        help="http://HOST:PORT to listen on, or mqtt[s]://[USER@]HOST[:PORT] to subscribe at; may be repeated"
-        " (default: http://127.0.0.1:8080)",
-    )
-    receive.add_argument("--into", required=True, metavar="URL", help="sqlite:///FILE")
-    receive.add_argument("--client-id", default="outstation-receiver", metavar="ID", help="the MQTT session")
-    receive.add_argument("--username", metavar="NAME", help="at the MQTT broker")
-    receive.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
-    receive.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust for mqtts://")
-    receive.add_argument("--token-file", type=Path, metavar="FILE", help="the token HTTP senders must show")
-    receive.add_argument("--tls-cert", type=Path, metavar="FILE", help="the certificate for https://")
-    receive.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, if not in the same file")
-    receive.add_argument("--log-level", choices=_LEVELS, default="info")
+    _add_receive(commands)
 
     _add_demo(commands)
     return parser

@@ -38,15 +38,18 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 async def _receive(arguments: argparse.Namespace) -> None:
-    from agent.receiver.service import serve
+    from agent.receiver.service import DEFAULT_CLIENT_ID, serve
 
+    if arguments.share is not None and arguments.client_id is None:
+        raise ValueError("--share needs --client-id: each receiver has one of its own, and keeps it")
     security = await asyncio.to_thread(_security, arguments)
     serving = asyncio.create_task(
         serve(
             arguments.sources or [_DEFAULT_SOURCE],
             arguments.into,
             security=security,
-            client_id=arguments.client_id,
+            client_id=arguments.client_id or DEFAULT_CLIENT_ID,
+            share=arguments.share,
             on_ready=_say_ready,
         ),
         name="receive",

@@ -1,24 +1,37 @@
 """Group commit: what arrives while one transaction is being written rides the next.
 
-A hundred devices that post at the same time share one fsync, and each is answered only after it.
+A hundred devices that post at the same time share one fsync, and each is answered only after it. A database that is away
+is waited for, with what it was to get. Any other failure is looked for pack by pack, so that a sick one harms nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.receiver.meter import Meter
 from agent.receiver.packs import Received, ReceivedLosses, Refused
+from agent.receiver.store import StoreError, StoreUnavailable
+from agent.spine.backoff import Backoff, BackoffPolicy
 
 if TYPE_CHECKING:
-    from agent.receiver.store import ReadingStore
+    import random
+
+    from agent.receiver.store import ReadingStore, Stored
+    from collectors.clock import Clock
+
+_log = logging.getLogger(__name__)
 
 READINGS_MAX = 20_000
-"""In one transaction (about 0.2 s of writing), so that nobody waits long behind others."""
+"""In one transaction (about 0.3 s of writing), so that nobody waits long behind others."""
 WAITING_MAX = 256
 """Packs that wait; further ones are not read from the network."""
+RETRY = BackoffPolicy(first_s=0.2, base_s=0.2, cap_s=5.0, stable_s=10.0)
+"""For a database that is away: its own server, and everybody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +45,18 @@ class Committer:
 
     Args:
         store: Where they go.
+        clock: Tells how old readings are.
+        rng: Chance for the back-off.
     """
 
-    def __init__(self, store: ReadingStore) -> None:
+    def __init__(self, store: ReadingStore, clock: Clock, rng: random.Random) -> None:
         self._store = store
+        self._clock = clock
+        self._backoff = Backoff(RETRY, rng)
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
+        self.meter = Meter()
         self.fault: str | None = None
         """Why the last commit failed; None after one that did not."""
 
@@ -49,6 +67,7 @@ class Committer:
             await self._room.wait()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(pack, done))
+        self.meter.waiting += 1
         self._arrived.set()
         return done
 
@@ -61,7 +80,8 @@ class Committer:
                 self._arrived.clear()
                 while self._waiting:
                     group = self._next_group()
-                    await self._write(group)
+                    await self._commit(group)
+                    self.meter.waiting -= len(group)
         finally:
             for waiting in (*group, *self._waiting):
                 waiting.done.cancel()
@@ -77,20 +97,62 @@ class Committer:
         self._room.set()
         return group
 
-    async def _write(self, group: list[_Waiting]) -> None:
-        packs = [waiting.pack for waiting in group if isinstance(waiting.pack, Received)]
-        losses = [waiting.pack.told for waiting in group if isinstance(waiting.pack, ReceivedLosses)]
-        refused = [waiting.pack for waiting in group if isinstance(waiting.pack, Refused)]
+    async def _commit(self, group: list[_Waiting]) -> None:
+        """Write a group; each of its futures is done then."""
         try:
-            await self._store.write(packs, refused, losses)
-        except OSError as error:
+            await self._write_patiently(group)
+        except StoreError as error:
             self.fault = str(error)
-            for waiting in group:
-                if not waiting.done.done():
-                    waiting.done.set_exception(error)
-                    waiting.done.exception()  # seen: whoever asked may be gone
+            if len(group) > 1:
+                for waiting in group:
+                    await self._commit([waiting])
+                return
+            (waiting,) = group
+            self.meter.batches["failed"] += 1
+            if not waiting.done.done():
+                waiting.done.set_exception(error)
+                waiting.done.exception()  # seen: whoever asked may be gone
         else:
             self.fault = None
             for waiting in group:
                 if not waiting.done.done():
                     waiting.done.set_result(None)
+
+    async def _write_patiently(self, group: list[_Waiting]) -> None:
+        """Write, again and again while the database is away. Raises what waiting does not mend."""
+        told = False
+        while True:
+            try:
+                await self._write(group)
+            except StoreUnavailable as error:
+                self.fault = str(error)
+                self.meter.database_up = False
+                if not told:
+                    _log.error("receive: the database is away, and waited for: %s", error)
+                told = True
+                await asyncio.sleep(self._backoff.delay_s(self._clock.monotonic_s()))
+            else:
+                self._backoff.established(self._clock.monotonic_s())
+                self.meter.database_up = True
+                if told:
+                    _log.info("receive: the database is back")
+                return
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        packs = [waiting.pack for waiting in group if isinstance(waiting.pack, Received)]
+        losses = [waiting.pack.told for waiting in group if isinstance(waiting.pack, ReceivedLosses)]
+        refused = [waiting.pack for waiting in group if isinstance(waiting.pack, Refused)]
+        began = time.monotonic()
+        stored = await self._store.write(packs, refused, losses)
+        self.meter.committed(time.monotonic() - began)
+        self._count(packs, refused, stored)
+
+    def _count(self, packs: list[Received], refused: list[Refused], stored: Stored) -> None:
+        meter = self.meter
+        meter.batches["stored"] += len(packs)
+        meter.batches["refused"] += len(refused)
+        meter.readings += stored.inserted
+        meter.duplicates += stored.duplicates
+        if packs:
+            newest = max(pack.readings[-1].document["t"] for pack in packs)
+            meter.lag_s = self._clock.now().timestamp() - newest

@@ -3,15 +3,16 @@
 | answer | when |
 | --- | --- |
 | 200 | it is durable; the body names the pack |
-| 400 | it is no pack of readings; the body says why |
+| 400 | it is no pack of readings, or one that the database will never take; the body says why |
 | 401 | the token is missing or wrong |
 | 413 | it is too large |
 | 415 | its Content-Encoding is neither gzip nor identity |
-| 503 | the database did not commit: try again |
+| 503 | the database did not commit, or not within ten seconds: try again |
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from agent.receiver.packs import PackTooLarge, Received, ReceivedLosses, unpack_aside, unpack_losses
-from agent.receiver.store import StoreError
+from agent.receiver.store import StoreError, Unstorable
 from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.senml import NotSenML
 
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 1024 * 1024
 """Of a request's body, as sent."""
+COMMIT_TIMEOUT_S = 10.0
+"""Whoever posts is not kept waiting longer: the pack may be committed none the less, and the next post finds it there."""
 _RETRY_AFTER_S = 5
 _CLOSE_TIMEOUT_S = 2.0
 
@@ -116,8 +119,19 @@ class HttpReceiver:
         except NotSenML as error:
             _log.warning("receive: %s sent no pack: %s", request.remote, error)
             return _answer(400, error=str(error))
+        return await self._committed(pack, request.remote)
+
+    async def _committed(self, pack: Received | ReceivedLosses, remote: str | None) -> web.Response:
         try:
-            await (await self._committer.submit(pack))
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await asyncio.shield(await self._committer.submit(pack))
+        except TimeoutError:
+            return _answer(
+                503, retry=True, error=f"the database did not commit within {COMMIT_TIMEOUT_S:g} s"
+            )
+        except Unstorable as error:
+            _log.warning("receive: %s sent what the database will never take: %s", remote, error)
+            return _answer(400, error=str(error))
         except StoreError as error:
             _log.error("receive: %s", error)
             return _answer(503, retry=True, error="the database did not commit")

@@ -1,31 +1,19 @@
-"""Readings over MQTT: a persistent session at QoS 1, PUBACK only after the database commit.
+"""Readings over MQTT: a persistent session at QoS 1, PUBACK only after the database commit (see `agent.receiver.intake`).
 
-A pack's way: message -> decoded -> committed -> named on `outstation/<device>/ack` -> PUBACK. A receiver that is
-killed anywhere on it gets the message again from the broker; the database takes it as a duplicate, and it is
-named once more, so that an acknowledgement is never lost for good.
-
-What is no pack is kept in `rejected`, told to the device by its digest, and acknowledged to the broker too:
-else it would come again for ever and block those behind it.
+Several receivers share the work through a shared subscription: `$share/<name>/outstation/+/readings`. Each has a client id of its own,
+and so a session of its own: what the broker has given to one that died waits in its session until it is back. With
+`ack = "receiver"` the device sends it again before, and another takes it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from agent.receiver.packs import (
-    PackTooLarge,
-    Received,
-    ReceivedLosses,
-    Refused,
-    unpack_aside,
-    unpack_losses,
-)
+from agent.receiver.intake import Underway, acknowledgements, durable, taken_in
 from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import describe
 from agent.sync.acknowledgement import (
@@ -34,9 +22,7 @@ from agent.sync.acknowledgement import (
     Acknowledgement,
     ack_topic,
     device_of,
-    digest,
 )
-from agent.sync.senml import NotSenML
 from drivers.transport.mqtt import (
     RESUMED_TIMEOUT_S,
     InboundMessage,
@@ -65,13 +51,6 @@ _GROUP_MAX = 64
 """Packs that are acknowledged together."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Underway:
-    message: InboundMessage
-    pack: Received | ReceivedLosses | Refused
-    committed: asyncio.Future[None]
-
-
 class MqttReceiver:
     """Takes packs from one broker.
 
@@ -80,10 +59,20 @@ class MqttReceiver:
         committer: Takes the packs.
         clock: Measures the back-off.
         rng: Chance for the back-off.
+        share: The name under which receivers share the work; None takes all of it.
     """
 
-    def __init__(self, options: MqttOptions, committer: Committer, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        options: MqttOptions,
+        committer: Committer,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        share: str | None = None,
+    ) -> None:
         self._options = options
+        self._shared = "" if share is None else f"$share/{share}/"
         self._committer = committer
         self._clock = clock
         self._backoff = Backoff(RETRY, rng)
@@ -110,75 +99,58 @@ class MqttReceiver:
 
         Whoever waited for that answer would, on a slow link, give up and get the same again and again.
         """
-        underway: asyncio.Queue[_Underway] = asyncio.Queue(RECEIVE_MAXIMUM)
+        underway: asyncio.Queue[Underway[InboundMessage]] = asyncio.Queue(RECEIVE_MAXIMUM)
         async with asyncio.TaskGroup() as group:
             aside = (
                 group.create_task(self._subscribe(connection, ready), name="receive-subscribe"),
                 group.create_task(self._acknowledge(connection, underway), name="receive-acknowledge"),
             )
             async for message in connection.messages():
-                pack = await _decoded(message)
-                committed = await self._committer.submit(pack)
-                await underway.put(_Underway(message, pack, committed))
+                item = await taken_in(
+                    message,
+                    message.topic,
+                    device_of(message.topic),
+                    message.payload,
+                    self._committer,
+                    losses=message.topic.endswith("/ledger"),
+                )
+                await underway.put(item)
             for task in aside:
                 task.cancel()
 
     async def _subscribe(self, connection: MqttConnection, ready: Callable[[], None]) -> None:
         timeout_s = RESUMED_TIMEOUT_S if connection.session_present else None
         for topic_filter in (READINGS_FILTER, LEDGER_FILTER):
-            await connection.subscribe(topic_filter, 1, timeout_s=timeout_s)
+            if self._shared:  # a session that once took all of it would go on doing so
+                await connection.unsubscribe(topic_filter, timeout_s=timeout_s)
+            await connection.subscribe(self._shared + topic_filter, 1, timeout_s=timeout_s)
         self._backoff.established(self._clock.monotonic_s())
         _log.info("receive: connected to %s", self._options.address)
         self._failing = False
         ready()
 
-    async def _acknowledge(self, connection: MqttConnection, underway: asyncio.Queue[_Underway]) -> None:
+    async def _acknowledge(
+        self, connection: MqttConnection, underway: asyncio.Queue[Underway[InboundMessage]]
+    ) -> None:
         """In the order of arrival. A commit that failed ends the connection: only then do its messages come again."""
         while True:
             group = [await underway.get()]
-            await group[0].committed
+            await durable(group[0], self._committer)
             while len(group) < _GROUP_MAX and not underway.empty():
                 group.append(underway.get_nowait())
-                await group[-1].committed
+                await durable(group[-1], self._committer)
             await _publish(connection, group)
             for item in group:
                 connection.acknowledge(item.message)
 
 
-async def _decoded(message: InboundMessage) -> Received | ReceivedLosses | Refused:
-    pack: Received | ReceivedLosses
-    try:
-        if message.topic.endswith("/ledger"):
-            pack = unpack_losses(message.payload)
-        else:
-            pack = await unpack_aside(message.payload)
-    except (NotSenML, PackTooLarge) as error:
-        return _refused(message, str(error))
-    if pack.device_id != device_of(message.topic):
-        # A broker's rules bind a device to its topic; the readings must not say otherwise.
-        return _refused(message, f"it is of device {pack.device_id!r}, not of the topic's")
-    return pack
-
-
-def _refused(message: InboundMessage, reason: str) -> Refused:
-    _log.warning("receive: no pack on %s: %s", message.topic, reason)
-    return Refused(message.topic, message.payload, reason)
-
-
-async def _publish(connection: MqttConnection, group: Sequence[_Underway]) -> None:
+async def _publish(connection: MqttConnection, group: Sequence[Underway[InboundMessage]]) -> None:
     """Name what was committed or refused, one message a device and store."""
-    acknowledgements: dict[tuple[str, str], Acknowledgement] = defaultdict(Acknowledgement)
-    for item in group:
-        topic = ack_topic(device_of(item.message.topic))
-        if isinstance(item.pack, Received | ReceivedLosses):
-            said = acknowledgements[topic, item.pack.store_id]
-            said.store = item.pack.store_id
-            said.acked.append(item.pack.bounds)
-        else:
-            acknowledgements[topic, ""].rejected.append((digest(item.pack.payload), item.pack.reason))
     async with asyncio.TaskGroup() as tasks:
-        for (topic, _), said in acknowledgements.items():
-            tasks.create_task(_say(connection, topic, said), name=f"receive-say:{topic}")
+        for device_id, every in acknowledgements(group).items():
+            topic = ack_topic(device_id)
+            for said in every:
+                tasks.create_task(_say(connection, topic, said), name=f"receive-say:{topic}")
 
 
 async def _say(connection: MqttConnection, topic: str, said: Acknowledgement) -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from agent.receiver.committer import Committer
-from agent.receiver.store import ReadingStore, store_for
+from agent.receiver.committer import RETRY, Committer
+from agent.receiver.store import ReadingStore, StoreUnavailable, store_for
+from agent.spine.backoff import Backoff
 from collectors.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.receiver.http import HttpListen
     from drivers.transport.mqtt import MqttOptions
+
+_log = logging.getLogger(__name__)
 
 HTTP_PORT = 8080
 DEFAULT_CLIENT_ID = "outstation-receiver"
@@ -37,12 +42,21 @@ class ReceiverSecurity:
     mqtt_tls: ssl.SSLContext | None = None
 
 
+class Receiver(Protocol):
+    """Takes packs from one broker."""
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Receive until cancelled; `ready` is called each time that packs may come."""
+        ...
+
+
 async def serve(
     from_urls: Sequence[str],
     into_url: str,
     *,
     security: ReceiverSecurity | None = None,
     client_id: str = DEFAULT_CLIENT_ID,
+    share: str | None = None,
     on_ready: Callable[[Sequence[str]], None] = lambda _: None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
@@ -51,9 +65,10 @@ async def serve(
 
     Args:
         from_urls: `http://host:port[/path]` to listen on, `mqtt://host:port` or `mqtts://` to connect to.
-        into_url: `sqlite:///file.db`.
+        into_url: `sqlite:///file.db` or `postgresql://host/database`, which is waited for when it is away.
         security: Credentials and certificates.
         client_id: The MQTT session: a receiver that takes up another's work uses the same.
+        share: The name under which several receivers share the work; each has its own client id.
         on_ready: Called once with the addresses, as soon as the database is open, HTTP listens and the
             broker's subscription stands.
         clock: The clock.
@@ -73,11 +88,31 @@ async def serve(
     ]
     if len(listens) + len(brokers) < max(1, len(from_urls)):
         raise ValueError("`from` should be http://host:port, mqtt://host:port or mqtts://host:port")
+    rng = rng or random.Random()  # noqa: S311 (jitter)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(store)
-        committer = Committer(store)
+        await _open(store, stack, clock, rng)
+        committer = Committer(store, clock, rng)
         addresses = await _listen(listens, committer, store, stack)
-        await _run(brokers, committer, addresses, on_ready, clock, rng or random.Random())  # noqa: S311 (jitter)
+        receivers = {
+            options.address: _mqtt_receiver(options, committer, clock, rng, share) for options in brokers
+        }
+        await _run(receivers, committer, addresses, on_ready)
+
+
+async def _open(store: ReadingStore, stack: AsyncExitStack, clock: Clock, rng: random.Random) -> None:
+    """Open the database; one that is away is waited for: after a power cut both may start together."""
+    backoff = Backoff(RETRY, rng)
+    told = False
+    while True:
+        try:
+            await stack.enter_async_context(store)
+        except StoreUnavailable as error:
+            if not told:
+                _log.warning("receive: the database is away, and waited for: %s", error)
+            told = True
+            await asyncio.sleep(backoff.delay_s(clock.monotonic_s()))
+        else:
+            return
 
 
 async def _listen(
@@ -93,14 +128,12 @@ async def _listen(
 
 
 async def _run(
-    brokers: Sequence[MqttOptions],
+    receivers: Mapping[str, Receiver],
     committer: Committer,
     addresses: list[str],
     on_ready: Callable[[Sequence[str]], None],
-    clock: Clock,
-    rng: random.Random,
 ) -> None:
-    waiting = {options.address for options in brokers}
+    waiting = set(receivers)
 
     def subscribed(address: str) -> None:
         if address in waiting:
@@ -111,14 +144,19 @@ async def _run(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(committer.run(), name="receive-commit")
-        for options in brokers:
-            from agent.receiver.mqtt import MqttReceiver
-
-            receiver = MqttReceiver(options, committer, clock, rng)
-            run = receiver.run(lambda address=options.address: subscribed(address))  # type: ignore[misc]
-            group.create_task(run, name=f"receive-mqtt:{options.address}")
-        if not brokers:
+        for address, receiver in receivers.items():
+            run = receiver.run(partial(subscribed, address))
+            group.create_task(run, name=f"receive:{address}")
+        if not receivers:
             on_ready(tuple(addresses))
+
+
+def _mqtt_receiver(
+    options: MqttOptions, committer: Committer, clock: Clock, rng: random.Random, share: str | None
+) -> Receiver:
+    from agent.receiver.mqtt import MqttReceiver
+
+    return MqttReceiver(options, committer, clock, rng, share=share)
 
 
 def _scheme(url: str) -> str:

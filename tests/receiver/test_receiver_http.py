@@ -23,6 +23,7 @@ from agent.spine.spine import open_spine
 from agent.sync.config import HttpUpstreamOptions
 from agent.sync.registry import create_sender
 from tests.receiver.packs import STORE, payload
+from tests.rigs import cloud
 from tests.rigs.no_timing import AsMeasured
 from tests.rigs.proxy import ChaosProxy
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
@@ -30,6 +31,8 @@ from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from tests.rigs.postgres import Postgres
 
 QUICK = {"first": "10 ms", "base": "10 ms", "cap": "50 ms"}
 
@@ -262,3 +265,53 @@ async def test_killed_between_commit_and_answer_the_resend_is_stored_once(tmp_pa
         process.kill()
         await process.wait()
     assert stored(path) == [("soil", n) for n in range(1, 501)]
+
+
+async def test_whoever_posts_while_the_database_is_away_is_asked_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.receiver.http.COMMIT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("agent.receiver.sqlite_store._BUSY_TIMEOUT_S", 0.05)
+    async with receiver(tmp_path / "r.db") as url:
+        with closing(sqlite3.connect(tmp_path / "r.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            status, said = await post(url, payload())
+            assert (status, said["error"]) == (503, "the database did not commit within 0.2 s")
+            other.execute("ROLLBACK")
+        assert (await post(url, payload()))[0] == 200
+    assert stored(tmp_path / "r.db") == [("soil", n) for n in range(1, 21)]
+
+
+async def test_what_the_database_will_never_take_is_refused_for_good(postgres: Postgres) -> None:
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with asyncio.TaskGroup() as group:
+        into = postgres.url(postgres.new_database())
+        run = serve(["http://127.0.0.1:0"], into, on_ready=lambda addresses: ready.set_result(addresses[0]))
+        task = group.create_task(run)
+        url = await ready
+        status, said = await post(url, payload(device="a\0b"))
+        assert status == 400
+        assert "0x00" in said["error"]
+        assert (await post(url, payload()))[0] == 200
+        task.cancel()
+    assert cloud.count(into) == 20
+
+
+async def test_a_database_that_is_away_at_the_start_is_waited_for() -> None:
+    from tests.rigs.postgres import Postgres
+
+    with Postgres() as server:
+        into = server.url(server.new_database())
+        server.kill()
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as group:
+            run = serve(
+                ["http://127.0.0.1:0"], into, on_ready=lambda addresses: ready.set_result(addresses[0])
+            )
+            task = group.create_task(run)
+            await asyncio.sleep(0.5)
+            assert not ready.done()
+            server.start()
+            assert (await post(await ready, payload()))[0] == 200
+            task.cancel()
+        assert cloud.count(into) == 20

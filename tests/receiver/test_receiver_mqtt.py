@@ -44,10 +44,10 @@ def _quick_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def receiver(broker_url: str, path: Path) -> AsyncIterator[None]:
+async def receiver(broker_url: str, path: Path, **options: Any) -> AsyncIterator[None]:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        run = serve([broker_url], f"sqlite:///{path}", on_ready=lambda _: ready.set())
+        run = serve([broker_url], f"sqlite:///{path}", on_ready=lambda _: ready.set(), **options)
         task = group.create_task(run)
         await ready.wait()
         yield
@@ -269,6 +269,33 @@ async def test_a_commit_that_failed_is_repeated(tmp_path: Path) -> None:
                 other.execute("DROP TRIGGER sick")
             await until(lambda: consumer.backlog == 0)
     assert rows(path) == soil(100)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_receivers_share_the_work_and_one_that_is_away_gets_its_share_later(
+    tmp_path: Path, protocol: str
+) -> None:
+    consumer = MemoryConsumer()
+    consumer.add_readings(2000)
+    first, second = tmp_path / "1.db", tmp_path / "2.db"
+    with Mosquitto() as broker:
+        async with receiver(broker.url, first):
+            pass  # it once took all of the work: its session remembers
+        async with receiver(broker.url, first, share="fleet"):
+            async with (
+                receiver(broker.url, second, share="fleet", client_id="second"),
+                sending(broker.url, consumer, ack_timeout="500 ms", protocol=protocol),
+            ):
+                await until(lambda: consumer.backlog == 0)
+            assert sorted({*rows(first), *rows(second)}) == sorted(soil(2000))
+            assert len(rows(first)) > 200
+            assert len(rows(second)) > 200
+            assert len(rows(first)) + len(rows(second)) < 2500, "each took all of it"
+            # The second is away: what the broker gives to it is sent again, and the first takes it.
+            consumer.add_readings(400)
+            async with sending(broker.url, consumer, ack_timeout="500 ms", protocol=protocol):
+                await until(lambda: consumer.backlog == 0)
+    assert {*rows(first), *rows(second)} == {*soil(2400)}
 
 
 PROGRAM = """

@@ -1,57 +1,93 @@
-"""The receiver's database: every reading once, in order of arrival, durable before anybody is told."""
+"""The receiver's databases: every reading once, in order of arrival, durable before anybody is told. One suite for all."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import uuid
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
-from pydantic_core import from_json
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic_core import from_json, to_json
 
-from agent.receiver import committer as committer_module
-from agent.receiver.committer import Committer
-from agent.receiver.packs import PackTooLarge, Refused, unpack
-from agent.receiver.store import SqliteStore, Stored, StoreError, store_for
-from agent.sync.senml import NotSenML
+from agent.receiver.packs import Received, Refused
+from agent.receiver.postgres_store import PostgresStore
+from agent.receiver.sqlite_store import SqliteStore
+from agent.receiver.store import (
+    Coverage,
+    KnownLoss,
+    ReadingStore,
+    Stored,
+    StoreError,
+    StoreUnavailable,
+    Unstorable,
+    store_for,
+)
+from agent.sync import senml
+from agent.sync.losses import ToldLoss, ToldLosses
 from collectors.clock import SystemClock
-from tests.receiver.packs import STORE, payload, received
-from tests.sync.memory_buffer import reading
+from tests.receiver.packs import STORE, received
+from tests.rigs import cloud
+from tests.rigs.proxy import ChaosProxy
+from tests.sync.memory_buffer import MemoryRecord, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from agent.receiver.packs import Received
+    from tests.rigs.postgres import Postgres
 
 
-def rows(path: Path, query: str = "SELECT * FROM readings ORDER BY arrival") -> list[sqlite3.Row]:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.row_factory = sqlite3.Row
-        return connection.execute(query).fetchall()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'r.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.url(server.new_database())
 
 
-async def test_what_a_row_holds(tmp_path: Path) -> None:
-    path = tmp_path / "r.db"
-    async with SqliteStore(str(path), SystemClock()) as store:
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[ReadingStore]:
+    async with opened(url) as store:
+        yield store
+
+
+def opened(url: str) -> ReadingStore:
+    return store_for(url, SystemClock())
+
+
+def execute(url: str, sqlite: str, postgresql: str) -> None:
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+            connection.executescript(sqlite)
+    else:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(postgresql.encode())
+
+
+async def test_what_a_row_holds(url: str) -> None:
+    async with opened(url) as store:
         assert await store.write([received(7, 2, tags={"room": "ä"})]) == Stored(2, 0)
-    first, second = rows(path)
-    assert (first["device_id"], first["store_id"], first["seq"], first["source"]) == (
-        "greenhouse-3",
-        STORE,
-        7,
-        "soil",
+    first, second = cloud.rows(url)
+    assert (first.device_id, first.store_id, first.seq, first.source) == ("greenhouse-3", STORE, 7, "soil")
+    assert first.document == reading("soil", 7, tags={"room": "ä"})
+    assert second.seq == 8
+    seconds = (
+        "t, received_at"
+        if url.startswith("sqlite")
+        else "extract(epoch from t), extract(epoch from received_at)"
     )
-    assert first["t"] == 1790000007.0
-    assert from_json(first["document"]) == reading("soil", 7, tags={"room": "ä"})
-    assert abs(first["received_at"] - SystemClock().now().timestamp()) < 60
-    assert second["arrival"] == first["arrival"] + 1
+    t, received_at = cloud.fetch(url, f"SELECT {seconds} FROM readings ORDER BY arrival")[0]
+    assert float(t) == 1790000007.0
+    assert abs(float(received_at) - SystemClock().now().timestamp()) < 60
 
 
-async def test_a_resend_inserts_nothing_whatever_its_bounds(tmp_path: Path) -> None:
-    path = tmp_path / "r.db"
-    async with SqliteStore(str(path), SystemClock()) as store:
+async def test_a_resend_inserts_nothing_whatever_its_bounds(url: str) -> None:
+    async with opened(url) as store:
         assert await store.write([received(1, 20)]) == Stored(20, 0)
         assert await store.write([received(1, 20)]) == Stored(0, 20)
         assert await store.write([received(11, 20), received(15, 3)]) == Stored(10, 13)
@@ -60,148 +96,264 @@ async def test_a_resend_inserts_nothing_whatever_its_bounds(tmp_path: Path) -> N
         )
         statistics = await store.statistics()
     assert (statistics.readings, statistics.inserted, statistics.duplicates) == (40, 40, 33)
-    mine = [
-        row["seq"] for row in rows(path) if (row["device_id"], row["store_id"]) == ("greenhouse-3", STORE)
-    ]
+    mine = [row.seq for row in cloud.rows(url) if (row.device_id, row.store_id) == ("greenhouse-3", STORE)]
     assert mine == list(range(1, 31))
 
 
-async def test_it_opens_again_and_goes_on(tmp_path: Path) -> None:
+async def test_arrival_is_the_order_in_which_packs_came(url: str) -> None:
+    """Of each device: the newest first, when it sends live readings before its backlog."""
+    async with opened(url) as store:
+        await store.write(
+            [received(900, 50), received(1, 3, device="b"), received(100, 50), received(150, 50)]
+        )
+    mine = [row.seq for row in cloud.rows(url) if row.device_id == "greenhouse-3"]
+    assert mine == [*range(900, 950), *range(100, 200)]
+
+
+async def test_it_opens_again_and_goes_on(url: str) -> None:
     for expected in (Stored(20, 0), Stored(0, 20)):
-        async with SqliteStore(str(tmp_path / "r.db"), SystemClock()) as store:
+        async with opened(url) as store:
             assert await store.write([received()]) == expected
 
 
-async def test_a_database_of_the_future_is_refused(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="version 99"):
-        async with SqliteStore(str(tmp_path / "r.db"), SystemClock()):
+async def test_a_database_of_the_future_is_refused(url: str) -> None:
+    async with opened(url):
+        pass
+    execute(url, "PRAGMA user_version = 99", "INSERT INTO outstation.schema_version VALUES (99)")
+    with pytest.raises(StoreError, match="of version 99"):
+        async with opened(url):
             pass
+
+
+async def test_all_or_nothing(url: str) -> None:
+    async with opened(url) as store:
+        await store.write([received(1, 1)])
+        execute(
+            url,
+            "CREATE TRIGGER sick BEFORE INSERT ON readings WHEN new.seq = 15"
+            " BEGIN SELECT RAISE(ABORT, 'sick table'); END",
+            "CREATE FUNCTION sick() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN RAISE EXCEPTION ''sick table''; END';"
+            "CREATE TRIGGER sick BEFORE INSERT ON outstation.readings FOR EACH ROW WHEN (new.seq = 15)"
+            " EXECUTE FUNCTION sick()",
+        )
+        with pytest.raises(StoreError, match="sick table") as caught:
+            await store.write([received(2, 10), received(12, 10)])
+        assert type(caught.value) is StoreError
+        assert cloud.count(url) == 1
+        execute(url, "DROP TRIGGER sick", "DROP TRIGGER sick ON outstation.readings")
+        assert await store.write([received(2, 10), received(12, 10)]) == Stored(20, 0)
+
+
+async def test_rejected_packs_are_kept_and_bounded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite_store", "postgres_store"):
+        monkeypatch.setattr(f"agent.receiver.{module}.REJECTED_MAX", 5)
+    async with opened(url) as store:
+        for n in range(8):
+            refused = Refused("outstation/x/readings", b"%d\0" % n + b"x" * 100_000, "not JSON: \0")
+            await store.write([], [refused])
+        assert (await store.statistics()).rejected == 8
+    kept = cloud.fetch(url, "SELECT payload, origin FROM rejected ORDER BY id")
+    assert [payload[:1] for payload, _ in kept] == [b"3", b"4", b"5", b"6", b"7"]
+    assert len(kept[0][0]) == 65536
+
+
+def loss(
+    first: int, last: int, count: int, why: str = "full: oldest dropped", lane: str = "normal"
+) -> ToldLoss:
+    return ToldLoss(first=first, last=last, count=count, lane=lane, why=why, since=1.0, until=2.0)
+
+
+def told(*losses: ToldLoss, device: str = "greenhouse-3") -> ToldLosses:
+    return ToldLosses(device=device, store=STORE, version=1, losses=list(losses))
+
+
+async def test_losses_are_told_again_and_grow(url: str) -> None:
+    async with opened(url) as store:
+        await store.write([], [], [told(loss(5, 10, 6)), told(loss(5, 10, 6))])
+        await store.write(
+            [], [], [told(loss(5, 20, 15)), told(loss(0, 0, 3, "memory full"), loss(1, 4, 0, "never issued"))]
+        )
+        await store.write([], [], [told(loss(5, 10, 6), loss(0, 0, 7, "memory full"))])
+        # What no ledger of ours says must not bring a receiver to a halt either.
+        await store.write([], [], [told(loss(5, 8, 99))])
+        (coverage,) = await store.coverage()
+    assert KnownLoss(1, 4, 0, "never issued") in coverage.losses
+    assert KnownLoss(0, 0, 7, "memory full") in coverage.losses
+    assert len(coverage.losses) == 3
+
+
+async def test_which_numbers_have_come(url: str) -> None:
+    async with opened(url) as store:
+        assert await store.coverage() == []
+        packs = [received(3, 8), received(20, 10), received(31, 1), received(1, 4, device="b")]
+        await store.write(packs, [], [told(loss(11, 15, 5)), told(loss(1, 2, 2), device="c")])
+        by_device = {one.device_id: one for one in await store.coverage()}
+        assert by_device["b"] == Coverage("b", STORE, 1, 4, 4)
+        assert by_device["greenhouse-3"].holes == [(11, 19), (30, 30)]
+        assert by_device["c"].losses == [KnownLoss(1, 2, 2, "full: oldest dropped")]
+        assert [one.device_id for one in await store.coverage("c")] == ["c"]
+        assert await store.coverage("nobody") == []
+
+
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+name = any_text.filter(bool)
+number = st.floats(allow_nan=False, allow_infinity=False)
+value = st.booleans() | st.integers(-(2**63), 2**63 - 1) | number | any_text
+documents = st.builds(
+    lambda source, t, values, tags: {"source": source, "t": t, "values": values, "tags": tags},
+    name,
+    number | st.integers(-(2**53), 2**53),
+    st.dictionaries(name, value, min_size=1, max_size=3),
+    st.dictionaries(any_text, any_text, max_size=2),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(device=name, written=st.lists(documents, min_size=1, max_size=3))
+async def test_whatever_a_pack_may_say_is_stored_as_it_is_or_refused_for_good(
+    url: str, store: ReadingStore, device: str, written: list[dict[str, Any]]
+) -> None:
+    """No pack that was decoded can bring a receiver to a halt."""
+    store_id = uuid.uuid4().hex
+    payload = senml.encode(
+        device, store_id, [MemoryRecord(n, document) for n, document in enumerate(written, 1)]
+    )
+    pack = Received(device, store_id, senml.decode(payload))
+    try:
+        await store.write([pack])
+    except Unstorable:
+        assert url.startswith("postgresql")
+        assert "\0" in device or any("\0" in document["source"] for document in written)
+        return
+    query = f"SELECT document FROM readings WHERE store_id = '{store_id}' ORDER BY seq"
+    if url.startswith("postgresql"):
+        query = query.replace("document FROM", "document::text FROM")
+    found = [from_json(document) for (document,) in cloud.fetch(url, query)]
+    assert to_json(found) == to_json([each.document for each in pack.readings])
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://host/x", "sqlite:///", "x.db", ""])
+def test_urls_that_name_no_store(url: str) -> None:
+    with pytest.raises(ValueError, match=r"sqlite:///file\.db"):
+        opened(url)
+
+
+def test_urls_that_do() -> None:
+    for url, path in {"sqlite:///a/b%20c.db": "a/b c.db", "sqlite:////var/lib/r.db": "/var/lib/r.db"}.items():
+        store = opened(url)
+        assert isinstance(store, SqliteStore)
+        assert store.path == path
+    store = opened("postgresql://writer:secret@db.example.com/fleet?sslmode=require")
+    assert isinstance(store, PostgresStore)
+    assert store.name == "postgresql://db.example.com/fleet"
+
+
+# SQLite alone
 
 
 async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "r.db").write_text("hello " * 1000)
     with pytest.raises(StoreError, match="not a database"):
-        async with SqliteStore(str(tmp_path / "r.db"), SystemClock()):
+        async with opened(f"sqlite:///{tmp_path / 'r.db'}"):
             pass
 
 
-async def test_all_or_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "r.db"
-    async with SqliteStore(str(path), SystemClock()) as store:
-        await store.write([received(1, 1)])
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute(
-                "CREATE TRIGGER sick BEFORE INSERT ON readings WHEN new.seq = 15"
-                " BEGIN SELECT RAISE(ABORT, 'no space'); END"
-            )
-            with pytest.raises(StoreError, match="no space"):
-                await store.write([received(2, 10), received(12, 10)])
-            assert len(rows(path)) == 1
-            other.execute("DROP TRIGGER sick")
-        assert await store.write([received(2, 10), received(12, 10)]) == Stored(20, 0)
+async def test_a_file_that_another_program_holds_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.receiver.sqlite_store._BUSY_TIMEOUT_S", 0.05)
+    async with opened(f"sqlite:///{tmp_path / 'r.db'}") as store:
+        with closing(sqlite3.connect(tmp_path / "r.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await store.write([received()])
+            other.execute("ROLLBACK")
+        assert await store.write([received()]) == Stored(20, 0)
 
 
-async def test_rejected_packs_are_kept_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.receiver.store.REJECTED_MAX", 5)
-    path = tmp_path / "r.db"
-    async with SqliteStore(str(path), SystemClock()) as store:
-        for n in range(8):
-            await store.write([], [Refused("outstation/x/readings", b"%d" % n + b"x" * 100_000, "not JSON")])
-        assert (await store.statistics()).rejected == 8
-    kept = rows(path, "SELECT * FROM rejected ORDER BY id")
-    assert [row["payload"][:1] for row in kept] == [b"3", b"4", b"5", b"6", b"7"]
-    assert len(kept[0]["payload"]) == 65536
-    assert kept[0]["reason"] == "not JSON"
+# PostgreSQL alone
 
 
-@pytest.mark.parametrize("url", ["postgresql://x/y", "sqlite://host/x", "sqlite:///", "x.db", ""])
-def test_urls_that_name_no_store(url: str) -> None:
-    with pytest.raises(ValueError, match=r"sqlite:///file\.db"):
-        store_for(url, SystemClock())
+async def test_a_commit_is_durable_whatever_the_default(postgres: Postgres) -> None:
+    database = postgres.new_database()
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {database} SET synchronous_commit = off".encode())
+    async with PostgresStore(postgres.url(database), SystemClock()) as store:
+        await store.write([received()])
+        assert store._connection is not None
+        assert store._connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
 
 
-def test_urls_that_do() -> None:
-    for url, path in {"sqlite:///a/b%20c.db": "a/b c.db", "sqlite:////var/lib/r.db": "/var/lib/r.db"}.items():
-        store = store_for(url, SystemClock())
-        assert isinstance(store, SqliteStore)
-        assert store.path == path
+async def test_two_receivers_make_the_tables_together_and_share_the_readings(postgres: Postgres) -> None:
+    url = postgres.url(postgres.new_database())
+    async with PostgresStore(url, SystemClock()) as first, PostgresStore(url, SystemClock()) as second:
+        assert await first.write([received(1, 20)]) == Stored(20, 0)
+        assert await second.write([received(11, 20)]) == Stored(10, 10)
 
 
-def test_a_pack_is_bounded_before_it_takes_memory() -> None:
-    with pytest.raises(PackTooLarge):
-        unpack(payload(count=9), bytes_max=100)
-    with pytest.raises(PackTooLarge):
-        unpack(payload(count=2000), bytes_max=100_000)
-    assert unpack(payload(count=20)).bounds == (1, 20, 20)
+async def test_a_server_that_dies_is_waited_for_and_comes_back() -> None:
+    from tests.rigs.postgres import Postgres
+
+    with Postgres() as server:
+        url = server.url(server.new_database())
+        async with PostgresStore(url, SystemClock()) as store:
+            assert await store.write([received(1, 20)]) == Stored(20, 0)
+            server.kill()
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable):
+                    await store.write([received(11, 20)])
+            server.start()
+            assert await store.write([received(11, 20)]) == Stored(10, 10)
+        server.kill()
+        with pytest.raises(StoreUnavailable, match="refused"):
+            async with PostgresStore(url, SystemClock()):
+                pass
 
 
-@pytest.mark.parametrize("broken", [payload()[:-5], payload() + b"x", b"\x1f\x8bhello", b"\x1f\x8b"])
-def test_broken_gzip_is_no_pack(broken: bytes) -> None:
-    with pytest.raises(NotSenML, match="gzip"):
-        unpack(broken)
+async def test_a_connection_that_is_cut_or_falls_silent_is_made_anew(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.receiver.postgres_store.ANSWER_TIMEOUT_S", 0.3)
+    database = postgres.new_database()
+    async with ChaosProxy(("127.0.0.1", postgres.port)) as proxy:
+        url = postgres.url(database, port=proxy.port) + "?gssencmode=disable&sslmode=disable"
+        async with PostgresStore(url, SystemClock()) as store:
+            await store.write([received(1, 20)])
+            proxy.reset_all()
+            with pytest.raises(StoreUnavailable):
+                await store.write([received(11, 20)])
+            assert await store.write([received(11, 20)]) == Stored(10, 10)
+            proxy.blackhole()
+            with pytest.raises(StoreUnavailable, match="no answer within"):
+                await store.write([received(21, 20)])
+            proxy.heal()
+            assert await store.write([received(31, 20)]) == Stored(20, 0)
+    assert cloud.count(postgres.url(database)) in {50, 60}
 
 
-class SlowStore:
-    def __init__(self) -> None:
-        self.groups: list[int] = []
-        self.failures: list[OSError] = []
-        self.go = asyncio.Event()
-
-    async def write(
-        self, packs: Sequence[Received], refused: Sequence[Refused] = (), losses: object = ()
-    ) -> Stored:
-        await self.go.wait()
-        if self.failures:
-            self.go.clear()
-            raise self.failures.pop(0)
-        self.groups.append(len(packs) + len(refused))
-        return Stored(0, 0)
+async def test_an_end_does_not_wait_for_a_server_that_is_silent(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.receiver.postgres_store.CLOSE_TIMEOUT_S", 0.1)
+    async with ChaosProxy(("127.0.0.1", postgres.port)) as proxy:
+        url = postgres.url(postgres.new_database(), port=proxy.port) + "?sslmode=disable"
+        async with PostgresStore(url, SystemClock()) as store:
+            proxy.blackhole()
+            writing = asyncio.create_task(store.write([received()]))
+            await asyncio.sleep(0.1)
+            writing.cancel()
 
 
-async def test_what_arrives_during_a_commit_rides_the_next_and_a_failure_reaches_its_own_only() -> None:
-    store = SlowStore()
-    committer = Committer(store)  # type: ignore[arg-type]
-    async with asyncio.TaskGroup() as group:
-        run = group.create_task(committer.run())
-        first = await committer.submit(received())
-        await asyncio.sleep(0)
-        others = [await committer.submit(received()) for _ in range(30)]
-        others.append(await committer.submit(Refused("t", b"", "why")))
-        store.failures.append(StoreError("disk full"))
-        assert not any(future.done() for future in (first, *others))
-        store.go.set()
-        with pytest.raises(StoreError, match="disk full"):
-            await first
-        assert committer.fault == "disk full"
-        store.go.set()
-        await asyncio.gather(*others)
-        assert committer.fault is None
-        assert store.groups == [31]
-        run.cancel()
+async def test_a_wrong_database_is_the_operators_affair(postgres: Postgres) -> None:
+    with pytest.raises(StoreError, match="does not exist") as caught:
+        async with PostgresStore(postgres.url("nowhere"), SystemClock()):
+            pass
+    assert type(caught.value) is StoreError
 
 
-async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(committer_module, "WAITING_MAX", 3)
-    store = SlowStore()
-    committer = Committer(store)  # type: ignore[arg-type]
-    async with asyncio.TaskGroup() as group:
-        run = group.create_task(committer.run())
-        futures = [await committer.submit(received()) for _ in range(3)]
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                futures += [await committer.submit(received()) for _ in range(4)]
-        store.go.set()
-        await asyncio.gather(*futures)
-        run.cancel()
-
-
-async def test_nobody_waits_for_ever_when_it_ends() -> None:
-    committer = Committer(SlowStore())  # type: ignore[arg-type]
-    async with asyncio.TaskGroup() as group:
-        run = group.create_task(committer.run())
-        future = await committer.submit(received())
-        await asyncio.sleep(0)
-        run.cancel()
-    assert future.cancelled()
+async def test_no_password_in_what_is_said() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        async with PostgresStore("postgresql://me:hunter2@127.0.0.1:1/x", SystemClock()):
+            pass
+    assert "hunter2" not in str(caught.value)

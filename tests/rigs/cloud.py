@@ -1,4 +1,4 @@
-"""What arrived, read from a receiver's SQLite database without any of the program's own code."""
+"""What arrived, read from a receiver's database, SQLite or PostgreSQL, without any of the program's own code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import psycopg
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,25 +33,37 @@ class Row:
         return topic.rpartition("/")[2] if topic else self.source
 
 
-def _connect(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+def fetch(database: Path | str, query: str) -> list[tuple[Any, ...]]:
+    """The rows of a query.
+
+    Args:
+        database: A file of SQLite, `sqlite:///file`, or a PostgreSQL address.
+        query: In words that both understand.
+    """
+    if isinstance(database, str) and database.startswith("postgresql:"):
+        with psycopg.connect(database, options="-c search_path=outstation -c TimeZone=UTC") as server:
+            return server.execute(query.encode()).fetchall()
+    path = str(database).removeprefix("sqlite:///")
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        return connection.execute(query).fetchall()
 
 
-def rows(database: Path) -> list[Row]:
+def rows(database: Path | str) -> list[Row]:
     """Everything that arrived, in that order."""
-    with closing(_connect(database)) as connection:
-        found = connection.execute(
-            "SELECT device_id, store_id, seq, source, document FROM readings ORDER BY arrival"
-        )
-        return [Row(*keys, json.loads(document)) for *keys, document in found]
+    found = fetch(
+        database, "SELECT device_id, store_id, seq, source, document FROM readings ORDER BY arrival"
+    )
+    return [
+        Row(*keys, document if isinstance(document, dict) else json.loads(document))
+        for *keys, document in found
+    ]
 
 
-def count(database: Path) -> int:
+def count(database: Path | str) -> int:
     """How many readings arrived; 0 while there is no database."""
     try:
-        with closing(_connect(database)) as connection:
-            return int(connection.execute("SELECT count(*) FROM readings").fetchone()[0])
-    except sqlite3.OperationalError:
+        return int(fetch(database, "SELECT count(*) FROM readings")[0][0])
+    except (sqlite3.OperationalError, psycopg.OperationalError, psycopg.errors.UndefinedTable):
         return 0
 
 

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from agent.composition.deliveries import _LossFeed
 from agent.receiver.packs import unpack_losses
 from agent.receiver.service import serve
-from agent.receiver.store import SqliteStore
+from agent.receiver.sqlite_store import SqliteStore
 from agent.spine.spine import open_spine
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions
 from agent.sync.dead_letters import BufferDeadLetters

@@ -1,0 +1,118 @@
+"""What the sources of packs share: from a message to its acknowledgement.
+
+A pack's way: message -> decoded -> committed -> named to the device -> acknowledged to the broker. A receiver that is killed anywhere
+on it gets the message again; the database takes it as a duplicate, and it is named once more, so that an
+acknowledgement is never lost for good.
+
+What is no pack is kept in `rejected`, told to the device by its digest, and acknowledged to the broker too:
+else it would come again for ever and block those behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from agent.receiver.packs import (
+    PackTooLarge,
+    Received,
+    ReceivedLosses,
+    Refused,
+    unpack_aside,
+    unpack_losses,
+)
+from agent.receiver.store import Unstorable
+from agent.sync.acknowledgement import Acknowledgement, digest
+from agent.sync.senml import NotSenML
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from agent.receiver.committer import Committer
+
+_log = logging.getLogger(__name__)
+
+M = TypeVar("M")
+
+
+@dataclass(slots=True)
+class Underway(Generic[M]):
+    """A message between its arrival and its acknowledgement."""
+
+    message: M
+    """As the source knows it."""
+    device_id: str
+    """Whose topic or subject it came on."""
+    origin: str
+    """That topic or subject."""
+    payload: bytes
+    pack: Received | ReceivedLosses | Refused
+    committed: asyncio.Future[None]
+
+
+async def taken_in(
+    message: M, origin: str, device_id: str, payload: bytes, committer: Committer, *, losses: bool
+) -> Underway[M]:
+    """Decode a message and hand it to the committer, once that has room.
+
+    Args:
+        message: As the source knows it.
+        origin: The topic or subject it came on.
+        device_id: Whose that is.
+        payload: What it holds.
+        committer: Takes it.
+        losses: Whether it is of the loss ledger.
+    """
+    pack = await _decoded(origin, device_id, payload, losses=losses)
+    return Underway(message, device_id, origin, payload, pack, await committer.submit(pack))
+
+
+async def durable(item: Underway[M], committer: Committer) -> None:
+    """Return when it is committed, or what is left of it: a pack that the database will never take is refused.
+
+    Raises:
+        StoreError: It is neither.
+    """
+    try:
+        await item.committed
+    except Unstorable as error:
+        item.pack = _refused(item.origin, item.payload, str(error))
+        item.committed = await committer.submit(item.pack)
+        await item.committed
+
+
+def acknowledgements(items: Iterable[Underway[M]]) -> dict[str, list[Acknowledgement]]:
+    """What there is to say to each device: one acknowledgement a store, and one of what was refused."""
+    said: dict[tuple[str, str], Acknowledgement] = defaultdict(Acknowledgement)
+    for item in items:
+        if isinstance(item.pack, Received | ReceivedLosses):
+            one = said[item.device_id, item.pack.store_id]
+            one.store = item.pack.store_id
+            one.acked.append(item.pack.bounds)
+        else:
+            said[item.device_id, ""].rejected.append((digest(item.payload), item.pack.reason))
+    by_device: dict[str, list[Acknowledgement]] = defaultdict(list)
+    for (device_id, _), one in said.items():
+        by_device[device_id].append(one)
+    return by_device
+
+
+async def _decoded(
+    origin: str, device_id: str, payload: bytes, *, losses: bool
+) -> Received | ReceivedLosses | Refused:
+    try:
+        pack = unpack_losses(payload) if losses else await unpack_aside(payload)
+    except (NotSenML, PackTooLarge) as error:
+        return _refused(origin, payload, str(error))
+    if pack.device_id != device_id:
+        # A broker's rules bind a device to its topic; the readings must not say otherwise.
+        return _refused(origin, payload, f"it is of device {pack.device_id!r}, not of the topic's")
+    return pack
+
+
+def _refused(origin: str, payload: bytes, reason: str) -> Refused:
+    _log.warning("receive: no pack on %s: %s", origin, reason)
+    return Refused(origin, payload, reason)

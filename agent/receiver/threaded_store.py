@@ -1,0 +1,133 @@
+"""What the stores share: one thread that alone speaks to the database, so that the event loop never waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from agent.receiver.store import Coverage, KnownLoss, Stored, StoreError, StoreStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from agent.receiver.packs import Received, Refused
+    from agent.sync.losses import ToldLosses
+
+_T = TypeVar("_T")
+
+
+class ThreadedStore(ABC):
+    """A `ReadingStore` whose work is done in one thread; the methods to be filled in run there."""
+
+    def __init__(self) -> None:
+        self._thread: ThreadPoolExecutor | None = None
+        self._inserted = 0
+        self._duplicates = 0
+        self._rejected = 0
+
+    async def __aenter__(self) -> Self:
+        """Open the database, and make its tables.
+
+        Raises:
+            StoreError: It cannot be opened, or is of a newer version.
+        """
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outstation-store")
+        try:
+            await self._call(self._open)
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it, after what is being written."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            closing = asyncio.get_running_loop().run_in_executor(thread, self._close)
+            try:
+                await self._closed(asyncio.shield(closing))
+            finally:
+                thread.shutdown(wait=False)
+
+    async def write(
+        self,
+        packs: Sequence[Received],
+        refused: Sequence[Refused] = (),
+        losses: Sequence[ToldLosses] = (),
+    ) -> Stored:
+        """Commit all of these in one transaction; durable on return.
+
+        Raises:
+            StoreError: As the protocol says.
+        """
+        inserted = await self._call(lambda: self._write(packs, refused, losses))
+        given = sum(len(pack.readings) for pack in packs)
+        assert 0 <= inserted <= given
+        self._inserted += inserted
+        self._duplicates += given - inserted
+        self._rejected += len(refused)
+        return Stored(inserted, given - inserted)
+
+    async def statistics(self) -> StoreStatistics:
+        """What it did since it was opened, and how many readings it holds."""
+        count = await self._call(self._count)
+        return StoreStatistics(count, self._inserted, self._duplicates, self._rejected)
+
+    async def coverage(self, device_id: str | None = None) -> list[Coverage]:
+        """What came of each buffer, of one device or of all."""
+        return await self._call(lambda: self._coverage(device_id))
+
+    async def _call(self, work: Callable[[], _T]) -> _T:
+        if self._thread is None:
+            raise StoreError("the database is not open")
+        return await self._answer(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    async def _answer(self, working: asyncio.Future[_T]) -> _T:
+        """Wait for the thread."""
+        return await working
+
+    async def _closed(self, closing: asyncio.Future[None]) -> None:
+        """Wait until it is closed."""
+        await closing
+
+    # In the thread. Each raises StoreError only.
+
+    @abstractmethod
+    def _open(self) -> None: ...
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    @abstractmethod
+    def _write(
+        self, packs: Sequence[Received], refused: Sequence[Refused], losses: Sequence[ToldLosses]
+    ) -> int:
+        """Returns how many readings were new."""
+
+    @abstractmethod
+    def _count(self) -> int: ...
+
+    @abstractmethod
+    def _coverage(self, device_id: str | None) -> list[Coverage]: ...
+
+
+def coverage_of(
+    covered: Sequence[tuple[str, str, int, int, int]],
+    holes: Sequence[tuple[str, str, int, int]],
+    losses: Sequence[tuple[str, str, int, int, int, str]],
+) -> list[Coverage]:
+    """Rows put together by device and store; a buffer of which only losses are known has a coverage too."""
+    found: dict[tuple[str, str], Coverage] = {}
+    for device, store, lowest, highest, readings in covered:
+        found[device, store] = Coverage(device, store, lowest, highest, readings)
+    for device, store, first, last in holes:
+        found[device, store].holes.append((first, last))
+    for device, store, first, last, count, why in losses:
+        one = found.setdefault((device, store), Coverage(device, store, 0, 0, 0))
+        one.losses.append(KnownLoss(first, last, count, why))
+    return [found[key] for key in sorted(found)]

@@ -420,8 +420,7 @@ class BufferDB(TinyDB):
                 self.small_table("tables").put(log.table, {"dropped_at": log.next_id})
 
     def _all_logs(self) -> list[Log]:
-        with self._logs_lock:
-            return list(self._logs.values())
+        return list(self._logs.values())
 
     def renew_state(self) -> None:
         """Write all small tables to a new file; damaged ones go to the quarantine.
@@ -564,16 +563,28 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
-        self._check_place()
-        self._identities.write()
-        for log in self._all_logs():
-            if log.waits:
-                self._retention.commit(log)
-        with suppress(DiskFault):  # tried again with the next commit
-            self._write_tombstones()
+        logs = self._all_logs()
+        waiting = [log for log in logs if log.waits]
+        # Each file that is written is looked for by its name, so the whole place need not be.
+        if not waiting or any([log.fault for log in waiting]):
+            self._check_place()
+        try:
+            self._commit(waiting)
+        except DiskFault:
+            if not self._check_place():
+                raise
+            self._commit(waiting)
+        if any([log.deleted_unwritten for log in logs]):
+            with suppress(DiskFault):  # tried again with the next commit
+                self._write_tombstones()
         if self._losses:
             with suppress(DiskFault):  # likewise
                 self._losses.enter()
+
+    def _commit(self, logs: list[Log]) -> None:
+        self._identities.write()
+        for log in logs:
+            self._retention.commit(log)
 
     def _write_tombstones(self) -> None:
         """Write down which ones damage made needless."""
@@ -600,8 +611,11 @@ class BufferDB(TinyDB):
         self._retention.trim()
         self._summaries.maintain(self._committer.busy if self.options.threaded else lambda: False)
 
-    def _check_place(self) -> None:
+    def _check_place(self) -> bool:
         """When somebody removed the buffer's directory, make it again, and enter what went with it.
+
+        Returns:
+            Whether it was removed.
 
         Raises:
             DiskFault: The disk refused, another process was faster, or the directory is somewhere else.
@@ -609,7 +623,7 @@ class BufferDB(TinyDB):
         fs = self.options.fs
         with self._place_lock:
             if self._is_here():
-                return
+                return False
             try:
                 fs.make_directory(self.path)
                 handle = fs.lock(f"{self.path}/.lock")
@@ -621,6 +635,7 @@ class BufferDB(TinyDB):
         for log in self._all_logs():
             log.check_place()
             log.tidy()
+        return True
 
     def _is_here(self) -> bool:
         """Whether the directory is the one that was opened; False when it was removed.

@@ -42,7 +42,9 @@ def is_alarm(raw: bytes) -> bool:
 
 def alarm_starts(text: bytes) -> list[int]:
     """Where the lines of alarms begin (at their newline) in lines of a segment."""
-    starts = []
+    starts: list[int] = []
+    if text.rfind(_NEEDLE) == -1:  # the usual case; from the end it takes half the time
+        return starts
     at = text.find(_NEEDLE)
     while at != -1:
         start = text.rfind(b"\n", 0, at)

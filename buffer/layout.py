@@ -20,7 +20,7 @@ trailer states, and so loses that frame only.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -36,8 +36,6 @@ ID_MAX: Final = (1 << _CURSOR_BITS) - 1
 """Ids stay below 2**40: 34 years at 1,000 readings a second."""
 RECORDS_MAX: Final = (1 << 24) - 1
 TAIL: Final = b"\n}}"
-_CHUNK_RECORDS: Final = 256
-
 _TO_WHITE = bytes.maketrans(b"01", b"\t\r")
 _TO_DIGITS = bytes(ord("1") if character == ord("\r") else ord("0") for character in range(256))
 _WHITE = re.compile(rb"[\t\r]")
@@ -46,6 +44,12 @@ _RECORD_ID = re.compile(rb'\n,?"(\d+)":')
 # A trailer hit by a flipped byte or two is still seen as one, so that the frames on either side of
 # it stay apart; a line of a record has no TAB or CR at all.
 _TRAILER_WHITE_MIN: Final = TRAILER_BYTES - 8
+
+Run = tuple[int, Sequence[bytes]]
+"""Documents under consecutive ids: the first id, and what is stored under it and those that follow."""
+_HUNDRED: Final = 100
+_LAST_DIGITS: Final = [b'%02d":' % number for number in range(_HUNDRED)]
+_SMALL_IDS: Final = [b'%d":' % number for number in range(_HUNDRED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +124,34 @@ def lines(records: list[tuple[int, bytes]], *, first: bool) -> bytes:
         records: Ids and compact JSON objects; at least one, since an empty frame would say nothing.
         first: It is the first of its file, so no comma precedes it.
     """
-    return b"".join(line_chunks(records, first=first))
-
-
-def line_chunks(records: list[tuple[int, bytes]], *, first: bool) -> Iterator[bytes]:
-    """What `lines` gives, in pieces: large blocks of memory cost more than what is done with them."""
     assert records
+    return (b"\n" if first else b"\n,") + b",\n".join([b'"%d":%b' % record for record in records])
+
+
+def run_lines(runs: Sequence[Run], *, first: bool) -> Iterator[bytes]:
+    """What `lines` gives, in pieces: large blocks of memory cost more than what is done with them.
+
+    Of a hundred ids all but the last two digits are the same, so that nothing is formatted for a record.
+    """
+    assert runs
     start = b"\n" if first else b"\n,"
-    for at in range(0, len(records), _CHUNK_RECORDS):
-        chunk = [b'"%d":%b' % record for record in records[at : at + _CHUNK_RECORDS]]
-        chunk[0] = start + chunk[0]
-        yield b",\n".join(chunk)
-        start = b",\n"
+    for record_id, documents in runs:
+        if len(documents) == 1:
+            yield b'%b"%d":%b' % (start, record_id, documents[0])
+            start = b",\n"
+            continue
+        done = 0
+        while done < len(documents):
+            hundreds, digits = divmod(record_id + done, _HUNDRED)
+            n = min(_HUNDRED - digits, len(documents) - done)
+            opening = b'"%d' % hundreds if hundreds else b'"'
+            parts = [b",\n" + opening] * (3 * n)
+            parts[0] = start + opening
+            parts[1::3] = (_LAST_DIGITS if hundreds else _SMALL_IDS)[digits : digits + n]
+            parts[2::3] = documents[done : done + n]
+            yield b"".join(parts)
+            start = b",\n"
+            done += n
 
 
 def scan(data: bytes) -> list[Frame]:

@@ -8,9 +8,9 @@ from typing import Any, Final
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
 from buffer.lanes import AlarmPages
-from buffer.layout import ID_MAX, TAIL
+from buffer.layout import ID_MAX, TAIL, Run
 from buffer.losses import Losses
-from buffer.pending import Pending
+from buffer.pending import Pending, records_of
 from buffer.quarantine import Quarantine
 from buffer.recovery import NEVER_ISSUED, PENDING_RECORDS_MAX, Loss, Recovered
 from buffer.segment import DamagedSegment, Segment, parse_json
@@ -186,11 +186,12 @@ class Log(StreamedRecords):
             DiskFault: As `commit`.
         """
         with self.io:
-            flight = self.flight()
-            if not flight:
+            with self.lock:
+                runs = self._pending.fill_flight()
+            if not runs:
                 return False
             try:
-                self._write(flight)
+                self._write(runs)
             except OSError as error:
                 self._abandon_active(error)
                 raise DiskFault(f"{self.table}: the disk refuses: {error}") from error
@@ -199,31 +200,32 @@ class Log(StreamedRecords):
         self.tell()
         return self.waits
 
-    def _write(self, flight: list[tuple[int, bytes]]) -> None:
+    def _write(self, runs: list[Run]) -> None:
         active = self._active
-        size = self._pending.flight_bytes
+        records, size = self._pending.flight_records, self._pending.flight_bytes
         if active is not None and (
-            (active.count and active.end + size > self._segment_bytes) or not active.room_for(len(flight))
+            (active.count and active.end + size > self._segment_bytes) or not active.room_for(records)
         ):
-            self._roll(flight[0][0])
+            self._roll(runs[0][0])
             active = self._active
         if active is None:
-            active = self._begin_active(flight[0][0])
+            active = self._begin_active(runs[0][0])
         before = active.bytes_written
-        active.write(flight, self.cursor())
+        active.write(runs, records, self.cursor())
         self.bytes_written += active.bytes_written - before
 
     def _landed(self) -> None:
-        active, flight = self._active, self._pending.landed()
+        active = self._active
         assert active is not None
-        assert flight[-1][0] > self.durable_id
+        assert active.last > self.durable_id
         segment = self.segments[-1]
         if active.alarms and segment.alarms is not None:
             segment.alarms = segment.alarms.plus(active.alarms)
         self.stored_bytes += active.end - segment.end
         segment.last, segment.count, segment.end = active.last, active.count, active.end
         self.durable_id = max(active.last, self._pending.dropped_id)
-        self.committed += len(flight)
+        self.committed += self._pending.flight_records
+        self._pending.landed()
         self.fault = None
 
     def keep_of_flight(self, kept: list[tuple[int, bytes]]) -> None:
@@ -237,10 +239,15 @@ class Log(StreamedRecords):
                 self.durable_id = max(self.durable_id, self._pending.dropped_id)
         self.tell()
 
+    def prepare_flight(self) -> bool:
+        """Choose what the next commit writes, so that `flight_bytes` tells how much; False when there is nothing."""
+        with self.lock:
+            return bool(self._pending.fill_flight())
+
     def flight(self) -> list[tuple[int, bytes]]:
         """What the next commit would write."""
         with self.lock:
-            return self._pending.fill_flight()
+            return records_of(self._pending.fill_flight())
 
     # -- the active file
 
@@ -317,7 +324,7 @@ class Log(StreamedRecords):
             self.require_active()  # the failed one may be all that says so yet
             self.replace_suspects()
             self.drop_missing()
-            if not self.flight():  # what waits will tell
+            if not self.waits:  # what waits will tell
                 self.fault = None
 
     def check_place(self) -> None:

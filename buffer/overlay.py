@@ -59,7 +59,7 @@ class Overlay:
             _refuse("a file below")
         self._open[handle][offset : offset + len(data)] = data
 
-    def write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int) -> None:
+    def write_durably(self, handle: int, pieces: Sequence[bytes], offset: int, *, grows: bool) -> None:  # noqa: ARG002 (the protocol's)
         """Write all pieces, one behind the other."""
         self.write(handle, b"".join(pieces), offset)
 

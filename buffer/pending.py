@@ -1,14 +1,27 @@
 """What waits in memory for a commit: records that have their ids, and a bound. Not thread-safe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from buffer.errors import BufferClosed, BufferFull, IdsExhausted
-from buffer.layout import ID_MAX
+from buffer.layout import ID_MAX, Run
 from buffer.recovery import PENDING_RECORDS_MAX
 
 COMMIT_BYTES_MAX: Final = 1 << 20
 """The most that one frame may hold, and so the most that one damaged frame may cost."""
+_GATHERED_BYTES_MAX: Final = 64 << 10
+"""So much that came one by one is kept together."""
+
+
+class Waiting:
+    """Documents under consecutive ids, one after the other."""
+
+    __slots__ = ("bytes", "documents", "first")
+
+    def __init__(self, first: int, documents: Sequence[bytes], size: int) -> None:
+        self.first = first
+        self.documents = list(documents)
+        self.bytes = size
 
 
 class Pending:
@@ -19,7 +32,8 @@ class Pending:
         records: How many wait.
         bytes: How many bytes they have.
         flight: What the next commit writes; the same again after one that failed.
-        flight_bytes: How many bytes of documents that is.
+        flight_records: How many records that is.
+        flight_bytes: How many bytes of documents.
         dropped_id: The highest id that a policy may have dropped.
         closed: Nothing is taken any more.
     """
@@ -27,12 +41,12 @@ class Pending:
     def __init__(self, next_id: int, bytes_max: int) -> None:
         self.next_id = next_id
         self.records = self.bytes = 0
-        self.flight: list[tuple[int, bytes]] = []
-        self.flight_bytes = 0
+        self.flight: list[Run] = []
+        self.flight_records = self.flight_bytes = 0
         self.dropped_id = 0
         self.closed = False
         self._bytes_max = bytes_max
-        self._chunks: list[tuple[int, Sequence[bytes], int]] = []
+        self._waiting: list[Waiting] = []
 
     def has_room(self) -> bool:
         """Whether more would be taken, whatever its size (up to half the bound of records)."""
@@ -60,71 +74,82 @@ class Pending:
             BufferFull, BufferClosed: As `require_room`.
             IdsExhausted: There are not so many ids left.
         """
-        self.require_room(len(documents), size, fault)
+        n = len(documents)
+        self.require_room(n, size, fault)
         assert self.next_id <= first
-        if first + len(documents) - 1 > ID_MAX:
+        if first + n - 1 > ID_MAX:
             raise IdsExhausted(
                 f"the ids of this buffer are used up (the next one would be {first}, the last is {ID_MAX}):"
                 " only a new directory can take more"
             )
-        if documents:
-            self._chunks.append((first, documents, size))
-            self.next_id = first + len(documents)
-            self.records += len(documents)
-            self.bytes += size
+        if not n:
+            return
+        if self._waiting and first == self.next_id and self._waiting[-1].bytes + size <= _GATHERED_BYTES_MAX:
+            last = self._waiting[-1]
+            last.documents += documents
+            last.bytes += size
+        else:
+            self._waiting.append(Waiting(first, documents, size))
+        self.next_id = first + n
+        self.records += n
+        self.bytes += size
 
-    def fill_flight(self) -> list[tuple[int, bytes]]:
+    def fill_flight(self) -> list[Run]:
         """What the next commit writes, up to the bound of a frame."""
         if self.flight:
             return self.flight  # it failed, and goes again unchanged
         size = 0
-        while self._chunks and size < COMMIT_BYTES_MAX:
-            first, documents, chunk_bytes = self._chunks[0]
-            if size + chunk_bytes > COMMIT_BYTES_MAX and len(documents) > 1:
+        while self._waiting and size < COMMIT_BYTES_MAX:
+            chunk = self._waiting[0]
+            if size + chunk.bytes > COMMIT_BYTES_MAX and len(chunk.documents) > 1:
                 if size:
                     break
                 self._halve()
                 continue
-            del self._chunks[0]
-            self.flight += enumerate(documents, first)
-            size += chunk_bytes
+            del self._waiting[0]
+            self.flight.append((chunk.first, chunk.documents))
+            self.flight_records += len(chunk.documents)
+            size += chunk.bytes
         self.flight_bytes = size
         return self.flight
 
     def _halve(self) -> None:
-        first, documents, size = self._chunks[0]
-        half = len(documents) // 2
-        head, rest = documents[:half], documents[half:]
-        head_bytes = sum(map(len, head))
-        self._chunks[0:1] = [(first, head, head_bytes), (first + half, rest, size - head_bytes)]
+        chunk = self._waiting[0]
+        half = len(chunk.documents) // 2
+        head = Waiting(chunk.first, chunk.documents[:half], sum(map(len, chunk.documents[:half])))
+        rest = Waiting(chunk.first + half, chunk.documents[half:], chunk.bytes - head.bytes)
+        self._waiting[0:1] = [head, rest]
 
-    def landed(self) -> list[tuple[int, bytes]]:
-        """The flight is over: on disk, or dropped by a policy."""
-        flight, self.flight = self.flight, []
-        self.records -= len(flight)
+    def landed(self) -> None:
+        """The flight is on disk."""
+        self.records -= self.flight_records
         self.bytes -= self.flight_bytes
-        self.flight_bytes = 0
-        return flight
+        self.flight = []
+        self.flight_records = self.flight_bytes = 0
 
     def keep_of_flight(self, kept: list[tuple[int, bytes]]) -> None:
         """The rest of it is dropped."""
         if not self.flight:
             return
-        self.dropped_id = self.flight[-1][0]
+        first, documents = self.flight[-1]
+        self.dropped_id = first + len(documents) - 1
         size = sum(len(document) for _, document in kept)
-        self.records -= len(self.flight) - len(kept)
+        self.records -= self.flight_records - len(kept)
         self.bytes -= self.flight_bytes - size
-        self.flight, self.flight_bytes = kept, size
+        self.flight = [(record_id, [document]) for record_id, document in kept]
+        self.flight_records, self.flight_bytes = len(kept), size
 
     def first_id(self) -> int:
         """The lowest id that is not on disk."""
         if self.flight:
             return self.flight[0][0]
-        return self._chunks[0][0] if self._chunks else self.next_id
+        return self._waiting[0].first if self._waiting else self.next_id
 
     def all(self) -> list[tuple[int, bytes]]:
         """All that wait, ascending."""
-        records = list(self.flight)
-        for first, documents, _ in self._chunks:
-            records += enumerate(documents, first)
-        return records
+        return records_of([*self.flight, *((chunk.first, chunk.documents) for chunk in self._waiting)])
+
+
+def records_of(runs: Iterable[Run]) -> list[tuple[int, bytes]]:
+    """Ids and documents, one by one."""
+    return [record for first, documents in runs for record in enumerate(documents, first)]

@@ -86,7 +86,12 @@ class Retention:
             return
         more = True
         while more:
-            if log.flight() and (limit := self.limits.over()) and not self._make_room():
+            if (
+                self.limits.any
+                and log.prepare_flight()
+                and (limit := self.limits.over())
+                and not self._make_room()
+            ):
                 if not self._drop_newest(log):
                     log.fault = f"full: {limit}"
                     raise DiskFault(log.fault)

@@ -1,25 +1,27 @@
 """Writing: the active file of a table, and whole new segments.
 
 A commit is one write of the disk's blocks that change, past the page cache where the file system can do
-that, and one fdatasync. The block in which the last frame ends is written again with it, from memory,
+that, and one fdatasync, in one system call where that can be. The block in which the last frame ends is written again with it, from memory,
 its committed bytes as they were: with the page cache in between the kernel would do the same.
 """
 
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from errno import ENOENT
 from zlib import crc32
 
 from buffer.filesystem import BLOCK_BYTES, FileSystem
 from buffer.lanes import alarm_starts
-from buffer.layout import RECORDS_MAX, TAIL, close_frame, header, line_chunks, lines
+from buffer.layout import RECORDS_MAX, TAIL, TRAILER_BYTES, Run, close_frame, header, lines, run_lines
 from buffer.naming import SealedName, active_name
 
 PREFILL_BYTES = 256 << 10
-"""Spaces are written ahead in blocks of this size, so that small commits change no metadata: a
-quarter of the device bytes, and three times as fast."""
+"""When a small commit makes the file grow, so much is written, most of it spaces, so that those that
+follow change no metadata: a quarter of the device bytes, and three times as fast."""
 _SMALL_COMMIT_BYTES = 32 << 10
 _SPACES = b" " * (64 << 10)
+_TAIL_BLOCK = TAIL + b" " * BLOCK_BYTES
 _FRAME_BYTES = 64 << 10
 """The size of frames when a segment is written as a whole."""
 
@@ -54,7 +56,7 @@ class ActiveFile:
             table: The table's name.
             base: The lowest id it may hold.
             cursor: Up to which id all consumers have acknowledged.
-            prefill_bytes: How much is written ahead of small commits at a time, from the first one on.
+            prefill_bytes: How much is written when a small commit makes the file grow, from the first one on.
             replaces: There is one of this name, which failed before it had anything.
         """
         self._fs = fs
@@ -84,43 +86,47 @@ class ActiveFile:
         """How many bytes the file has."""
         return self._file_end
 
-    def write(self, records: list[tuple[int, bytes]], cursor: int) -> int:
-        """Commit one frame; it is durable when this returns. Returns the offset it starts at."""
-        assert records[0][0] > self.last
+    def write(self, runs: Sequence[Run], records: int, cursor: int) -> None:
+        """Commit one frame of so many records; it is durable when this returns."""
+        assert runs[0][0] > self.last
+        block_start = self.end - len(self._last_block)
         pieces = [self._last_block]
-        crc, size = self._crc, 0
+        crc, end = self._crc, self.end
         alarms: list[int] = []
-        for chunk in line_chunks(records, first=self.count == 0):
-            crc = crc32(chunk, crc)
-            alarms += [self.end + size + at for at in alarm_starts(chunk)]
-            size += len(chunk)
-            pieces.append(chunk)
-        trailer, crc = close_frame(b"", crc, records=self.count + len(records), cursor=cursor)
-        start = self.end
-        end = start + size + len(trailer)
-        first_block = start - len(self._last_block)
+        for text in run_lines(runs, first=self.count == 0):
+            crc = crc32(text, crc)
+            if starts := alarm_starts(text):
+                alarms += [end + at for at in starts]
+            end += len(text)
+            pieces.append(text)
+        trailer, crc = close_frame(b"", crc, records=self.count + records, cursor=cursor)
+        size = end - self.end
+        end += TRAILER_BYTES
+        pieces.append(trailer)
         tail_end = end + len(TAIL)
-        if tail_end > self._file_end:
-            write_end = _rounded_up(tail_end + self._ahead(size), BLOCK_BYTES)
+        grows = tail_end > self._file_end
+        if grows:
+            write_end = self._new_size(block_start, size, tail_end)
+            spaces = [TAIL, *_spaces(write_end - tail_end)]
         else:
             write_end = _rounded_up(tail_end, self._block_bytes)
-        pieces.append(trailer)
-        spaces = _spaces(write_end - tail_end)
-        self._fs.write_pieces(self._handle, [*pieces, TAIL, *spaces], first_block)
-        self._fs.sync(self._handle)
-        if self._fs.removed(self._handle):  # it keeps nothing then
-            raise self._removed()
-        self._file_end = max(self._file_end, write_end)
+            spaces = [_TAIL_BLOCK[: write_end - end]]
+        self._fs.write_durably(self._handle, [*pieces, *spaces], block_start, grows=grows)
+        self.require_in_place()  # what was removed keeps nothing
+        if grows:
+            self._file_end = write_end
         self._last_block = _ending(pieces, end % self._block_bytes)
         self.end, self._crc, self.alarms = end, crc, alarms
-        self.count += len(records)
-        self.last = records[-1][0]
-        self.bytes_written += write_end - first_block
-        return start
+        self.count += records
+        first, documents = runs[-1]
+        self.last = first + len(documents) - 1
+        self.bytes_written += write_end - block_start
 
-    def _ahead(self, commit_bytes: int) -> int:
-        """How much to write ahead when a commit of this size grows the file."""
-        return self._prefill_bytes if commit_bytes <= _SMALL_COMMIT_BYTES else 0
+    def _new_size(self, block_start: int, commit_bytes: int, tail_end: int) -> int:
+        """How long the file becomes when a commit makes it grow."""
+        if commit_bytes <= _SMALL_COMMIT_BYTES:
+            tail_end = max(tail_end, block_start + self._prefill_bytes - BLOCK_BYTES)
+        return _rounded_up(tail_end, BLOCK_BYTES)
 
     def seal(self, high_water: int = 0) -> SealedName:
         """Give the file its final size and name; durable once the directory is synced.
@@ -136,12 +142,9 @@ class ActiveFile:
         return name
 
     def require_in_place(self) -> None:
-        """Raises FileNotFoundError when somebody removed the file."""
+        """Raises FileNotFoundError when somebody removed the file, or moved it."""
         if not self._fs.in_place(self._handle, self._path):
-            raise self._removed()
-
-    def _removed(self) -> FileNotFoundError:
-        return FileNotFoundError(ENOENT, "the file was removed by somebody else", self._path)
+            raise FileNotFoundError(ENOENT, "the file was removed by somebody else", self._path)
 
     def abandon(self) -> None:
         """Let go of a file that failed; it is never written or synced again."""

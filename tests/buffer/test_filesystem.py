@@ -3,7 +3,7 @@
 import io
 import os
 import random
-from errno import EINVAL, EIO
+from errno import EINVAL, EIO, EOPNOTSUPP
 
 import pytest
 
@@ -44,10 +44,10 @@ def test_pieces_are_read_as_they_were_written(fs, tmp_path, blocks, bypass):
     expected = bytearray()
     if bypass:
         fs.bypass_cache(handle)
-    for at in (0, blocks // 2, blocks):
+    for at in (0, blocks // 2, blocks, 0):
         pieces = pieces_of(rng, blocks)
-        fs.write_pieces(handle, pieces, at * BLOCK_BYTES)
-        fs.sync(handle)
+        grows = (at + blocks) * BLOCK_BYTES > len(expected)
+        fs.write_durably(handle, pieces, at * BLOCK_BYTES, grows=grows)
         expected[at * BLOCK_BYTES : (at + blocks) * BLOCK_BYTES] = b"".join(pieces)
         assert read(fs, path) == expected  # a page that was read before is not read again as it was
     fs.truncate(handle, 5000)
@@ -55,28 +55,51 @@ def test_pieces_are_read_as_they_were_written(fs, tmp_path, blocks, bypass):
     assert read(fs, path) == expected[:5000]
 
 
-@pytest.mark.parametrize("taken", [0, 1])
-def test_a_disk_that_turns_out_to_need_its_cache_gets_it(fs, tmp_path, monkeypatch, taken):
+@pytest.mark.parametrize("taken", [0, 1, 3])
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_disk_that_turns_out_to_need_its_cache_gets_it(fs, tmp_path, monkeypatch, taken, grows):
     path = str(tmp_path / "file")
     handle = fs.create(path)
+    fs.write(handle, bytes(0 if grows else 3 * BLOCK_BYTES), 0)
     fs.bypass_cache(handle)
     pwrite, answers = os.pwrite, iter([True] * taken + [False])
 
     def picky(target, data, offset):
         if not isinstance(data, memoryview):
             return pwrite(target, data, offset)
-        if next(answers):
+        if next(answers, False):
             return pwrite(target, data[:BLOCK_BYTES], offset)
         raise OSError(EINVAL, "no such alignment")
 
     monkeypatch.setattr(os, "pwrite", picky)
+    monkeypatch.setattr(os, "pwritev", lambda target, buffers, offset, _: picky(target, buffers[0], offset))
     data = random.Random(1).randbytes(3 * BLOCK_BYTES)
-    fs.write_pieces(handle, [data], 0)
+    fs.write_durably(handle, [data], 0, grows=grows)
     fs.close(handle)
     assert read(fs, path) == data
 
 
-def test_an_error_of_the_disk_is_no_reason_to_try_again(fs, tmp_path, monkeypatch):
+def test_a_kernel_that_cannot_write_and_sync_in_one_does_both(fs, tmp_path, monkeypatch):
+    path = str(tmp_path / "file")
+    handle = fs.create(path)
+    fs.write(handle, bytes(BLOCK_BYTES), 0)
+    fs.bypass_cache(handle)
+    synced = []
+
+    def refuse(*_):
+        raise OSError(EOPNOTSUPP, "no such flag")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwritev", refuse)
+        patch.setattr(os, "fdatasync", synced.append)
+        fs.write_durably(handle, [b"x" * BLOCK_BYTES], 0, grows=False)
+    assert synced == [handle]
+    fs.close(handle)
+    assert read(fs, path) == b"x" * BLOCK_BYTES
+
+
+@pytest.mark.parametrize("call", ["pwrite", "pwritev"])
+def test_an_error_of_the_disk_is_no_reason_to_try_again(fs, tmp_path, monkeypatch, call):
     handle = fs.create(str(tmp_path / "file"))
     fs.bypass_cache(handle)
     calls = []
@@ -86,9 +109,9 @@ def test_an_error_of_the_disk_is_no_reason_to_try_again(fs, tmp_path, monkeypatc
         raise OSError(EIO, "worn out")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", refuse)
+        patch.setattr(os, call, refuse)
         with pytest.raises(OSError, match="worn out"):
-            fs.write_pieces(handle, [bytes(BLOCK_BYTES)], 0)
+            fs.write_durably(handle, [bytes(BLOCK_BYTES)], 0, grows=call == "pwrite")
     assert len(calls) == 1
     fs.close(handle)
 
@@ -115,10 +138,10 @@ def test_blocks_are_of_the_size_that_the_disk_states(fs, tmp_path):
     stated = fs.bypass_cache(handle)
     assert stated in {1, 512, 1024, 2048, 4096}
     if stated > 1:
-        fs.write_pieces(handle, [b"x" * (3 * stated)], 0)
-        fs.write_pieces(handle, [b"y" * stated], stated)
+        fs.write_durably(handle, [b"x" * (3 * stated)], 0, grows=True)
+        fs.write_durably(handle, [b"y" * stated], stated, grows=False)
     else:
-        fs.write_pieces(handle, [b"xyx"], 0)
+        fs.write_durably(handle, [b"xyx"], 0, grows=True)
     fs.close(handle)
     assert read(fs, str(path)) == b"x" * stated + b"y" * stated + b"x" * stated
 
@@ -146,7 +169,7 @@ def test_a_commit_writes_the_blocks_that_change_and_no_others():
         db.insert_json([document])
         db.flush()
         written.append(db.bytes_written - before)
-    (ahead,) = [each for each in written if each > PREFILL_BYTES]
+    (ahead,) = [each for each in written if each > PREFILL_BYTES // 2]
     written.remove(ahead)
     assert set(written) == {512, 1024}
     assert sum(written) < 39 * (340 + 512 + 10)

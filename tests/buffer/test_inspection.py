@@ -148,7 +148,7 @@ def test_nothing_below_an_overlay_is_changed(disk, db):
         with pytest.raises(OSError, match="Read-only"):
             forbidden()
     handle = over.create("/s/readings/new")
-    over.write_pieces(handle, [b"ab", b"cd"], 0)
+    over.write_durably(handle, [b"ab", b"cd"], 0, grows=True)
     over.write(handle, b"X", 1)
     over.truncate(handle, 3)
     assert (over.read(handle, 9, 1), over.size(handle)) == (b"Xc", 3)

@@ -345,10 +345,12 @@ class FaultyDisk:
         file.write(data, offset)
         file.modified_s = self.now_s
 
-    def write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int) -> None:
+    def write_durably(self, handle: int, pieces: Sequence[bytes], offset: int, *, grows: bool) -> None:
         data = b"".join(pieces)
         assert offset % SECTOR_BYTES == len(data) % SECTOR_BYTES == 0
+        assert grows is (offset + len(data) > len(self._handles[handle].cache))
         self.write(handle, data, offset)
+        self.sync(handle)
 
     def bypass_cache(self, handle: int) -> int:
         return SECTOR_BYTES  # every write is torn and lost here as one past the cache may be

@@ -565,8 +565,9 @@ class BufferDB(TinyDB):
         """
         logs = self._all_logs()
         waiting = [log for log in logs if log.waits]
+        failed = [log for log in waiting if log.fault]
         # Each file that is written is looked for by its name, so the whole place need not be.
-        if not waiting or any([log.fault for log in waiting]):
+        if failed or not waiting:
             self._check_place()
         try:
             self._commit(waiting)
@@ -574,7 +575,8 @@ class BufferDB(TinyDB):
             if not self._check_place():
                 raise
             self._commit(waiting)
-        if any([log.deleted_unwritten for log in logs]):
+        with_tombstones = [log for log in logs if log.deleted_unwritten]
+        if with_tombstones:
             with suppress(DiskFault):  # tried again with the next commit
                 self._write_tombstones()
         if self._losses:

@@ -31,7 +31,14 @@ class AsyncConsumer:
         return self._consumer.name
 
     async def take(
-        self, n: int, max_bytes: int | None = None, *, newest: bool = False, lane: str | None = None
+        self,
+        n: int,
+        max_bytes: int | None = None,
+        *,
+        newest: bool = False,
+        lane: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
     ) -> Batch | None:
         """Durable records not acknowledged or taken; None when there are none. See `Consumer.take`.
 
@@ -40,17 +47,25 @@ class AsyncConsumer:
             max_bytes: At most so many bytes of stored JSON, though at least one record.
             newest: The newest that are free, instead of the oldest.
             lane: Of this lane only, `alarm` or `normal`.
+            after: Only ids beyond this one.
+            upto: Only ids up to this one.
 
         Raises:
             DiskFault: The disk cannot be read.
             BufferClosed: Not connected.
             ValueError: There is no such lane.
         """
-        paused = self._consumer.ready_in(lane)
+        paused = self._consumer.ready_in(lane, after, upto)
         batch = None
         while batch is None and paused:  # others have their turn while alarms are searched for
             taking = asyncio.ensure_future(
-                self._read(lambda: _parsed(self._consumer.take_some(n, max_bytes, newest=newest, lane=lane)))
+                self._read(
+                    lambda: _parsed(
+                        self._consumer.take_some(
+                            n, max_bytes, newest=newest, lane=lane, after=after, upto=upto
+                        )
+                    )
+                )
             )
             try:
                 batch, paused = await asyncio.shield(taking)
@@ -83,18 +98,30 @@ class AsyncConsumer:
         """How many durable records it has not acknowledged."""
         return self._consumer.backlog
 
-    async def wait(self, timeout_s: float | None = None, *, lane: str | None = None) -> bool:
-        """Wait until there may be something to take (of a lane); False when the time is over first.
+    @property
+    def newest_id(self) -> int:
+        """The highest id that is durable; 0 when none is."""
+        return self._consumer.newest_id
+
+    async def wait(
+        self,
+        timeout_s: float | None = None,
+        *,
+        lane: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
+    ) -> bool:
+        """Wait until there may be something to take (as for `take`); False when the time is over first.
 
         Raises:
             BufferClosed: The buffer was closed meanwhile.
             ValueError: There is no such lane.
         """
-        if self._consumer.ready_in(lane):
+        if self._consumer.ready_in(lane, after, upto):
             return True
         try:
             async with asyncio.timeout(timeout_s):
-                await self._waiters().until(lambda: self._consumer.ready_in(lane))
+                await self._waiters().until(lambda: self._consumer.ready_in(lane, after, upto))
         except TimeoutError:
             return False
         return True

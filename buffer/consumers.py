@@ -114,7 +114,8 @@ class Consumer:
         """Trailers up to this one were written without regard to this consumer."""
         self._origin = _origin(state)
         self._out: dict[int, _Out] = {}
-        self._positions: dict[str | None, Position | None] = {}
+        self._positions: dict[tuple[str | None, bool], Position | None] = {}
+        """Where reading goes on, by lane and by whether it began in the middle."""
         self.dirty = True
         """Its state is ahead of what is on disk."""
         self._backlog_lock = threading.Lock()
@@ -129,7 +130,14 @@ class Consumer:
     # -- taking
 
     def take(
-        self, n: int, max_bytes: int | None = None, *, newest: bool = False, lane: str | None = None
+        self,
+        n: int,
+        max_bytes: int | None = None,
+        *,
+        newest: bool = False,
+        lane: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
     ) -> Batch | None:
         """Durable records that are neither acknowledged nor taken. None if there are none.
 
@@ -141,18 +149,27 @@ class Consumer:
             newest: The newest that are free, instead of the oldest: after an outage, what is measured
                 now need not wait for what was measured meanwhile.
             lane: Of this lane only, `alarm` or `normal`. Those between stay for others to take.
+            after: Only ids beyond this one.
+            upto: Only ids up to this one.
 
         Raises:
             DiskFault: The disk cannot be read.
             ValueError: There is no such lane.
         """
         while True:
-            batch, paused = self.take_some(n, max_bytes, newest=newest, lane=lane)
+            batch, paused = self.take_some(n, max_bytes, newest=newest, lane=lane, after=after, upto=upto)
             if not paused:
                 return batch
 
     def take_some(
-        self, n: int, max_bytes: int | None, *, newest: bool, lane: str | None
+        self,
+        n: int,
+        max_bytes: int | None,
+        *,
+        newest: bool,
+        lane: str | None,
+        after: int = 0,
+        upto: int | None = None,
     ) -> tuple[Batch | None, bool]:
         """As `take`, but it may pause on a long search: then the second value is true, and it goes on when called again.
 
@@ -163,11 +180,11 @@ class Consumer:
         lanes = _lanes(lane)
         with self.taking:
             while True:
-                span = self._reserve(lanes, newest=newest)
+                span = self._reserve(lanes, newest=newest, after=after, upto=upto)
                 if span is None:
                     return None, False
                 try:
-                    found = self._read(span, n, max_bytes, newest=newest)
+                    found = self._read(span, n, max_bytes, newest=newest, inside=after > 0)
                 except BaseException:
                     self._unreserve(span)
                     raise
@@ -181,12 +198,13 @@ class Consumer:
                 if found.paused:
                     return None, True
 
-    def _read(self, span: Span, n: int, max_bytes: int | None, *, newest: bool) -> Block:
+    def _read(self, span: Span, n: int, max_bytes: int | None, *, newest: bool, inside: bool) -> Block:
         lane = None if span.lanes == LANES else span.lanes[0]
         if newest:
             return read_newest(self._log, span.low, span.high, n, max_bytes, lane)
-        found = self._log.read(span.low, span.high, n, max_bytes, self._positions.get(lane), lane)
-        self._positions[lane] = found.position
+        place = lane, inside
+        found = self._log.read(span.low, span.high, n, max_bytes, self._positions.get(place), lane)
+        self._positions[place] = found.position
         return found
 
     def _give(self, reserved: Span, given: Span, found: Block) -> Batch:
@@ -198,11 +216,11 @@ class Consumer:
         epoch = self._epoch(found.first)
         return Batch(epoch.device_id, epoch.store_id, found.first, found.last, found, serial)
 
-    def _reserve(self, lanes: tuple[str, ...], *, newest: bool) -> Span | None:
+    def _reserve(self, lanes: tuple[str, ...], *, newest: bool, after: int, upto: int | None) -> Span | None:
         """Mark free ids of one identity as taken, so that nobody else takes them."""
-        durable = self._log.durable_id
+        high = self._highest(upto)
         with self._lock:
-            span = (self._progress.newest if newest else self._progress.oldest)(durable, lanes)
+            span = (self._progress.newest if newest else self._progress.oldest)(high, lanes, after)
             if span is None:
                 return None
             at = span.high if newest else span.low
@@ -280,14 +298,22 @@ class Consumer:
         """Whether there may be something to take."""
         return self.ready_in()
 
-    def ready_in(self, lane: str | None = None) -> bool:
-        """Whether there may be something to take of a lane.
+    def ready_in(self, lane: str | None = None, after: int = 0, upto: int | None = None) -> bool:
+        """Whether there may be something to take of a lane, beyond one id and up to another.
 
         Raises:
             ValueError: There is no such lane.
         """
         with self._lock:
-            return self._progress.has_free(self._log.durable_id, _lanes(lane))
+            return self._progress.has_free(self._highest(upto), _lanes(lane), after)
+
+    @property
+    def newest_id(self) -> int:
+        """The highest id that is durable; 0 when none is."""
+        return self._log.durable_id
+
+    def _highest(self, upto: int | None) -> int:
+        return self._log.durable_id if upto is None else min(upto, self._log.durable_id)
 
     @property
     def backlog(self) -> int:

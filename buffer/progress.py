@@ -45,9 +45,9 @@ class Progress:
 
     # -- what is free
 
-    def oldest(self, high: int, lanes: Sequence[str]) -> Span | None:
-        """The lowest ids up to `high` that are free in one of the lanes at least, None when none are."""
-        free = {lane: self._free_from(lane) for lane in lanes}
+    def oldest(self, high: int, lanes: Sequence[str], after: int = 0) -> Span | None:
+        """The lowest ids beyond `after` up to `high` that are free in one of the lanes at least, None when none are."""
+        free = {lane: self._free_from(lane, after) for lane in lanes}
         low = min(free.values())
         if low > high:
             return None
@@ -60,11 +60,11 @@ class Progress:
                 high = min(high, free[lane] - 1)
         return Span(low, high, both)
 
-    def newest(self, high: int, lanes: Sequence[str]) -> Span | None:
-        """The highest ids up to `high` that are free in one of the lanes at least, None when none are."""
+    def newest(self, high: int, lanes: Sequence[str], after: int = 0) -> Span | None:
+        """The highest ids beyond `after` up to `high` that are free in one of the lanes at least, None when none are."""
         free = {lane: self._free_to(lane, high) for lane in lanes}
         high = max(free.values())
-        low = self.mark + 1
+        low = max(self.mark, after) + 1
         if high < low:
             return None
         both = tuple(lane for lane in lanes if free[lane] == high)
@@ -76,8 +76,8 @@ class Progress:
                 low = max(low, free[lane] + 1)
         return Span(low, high, both)
 
-    def _free_from(self, lane: str) -> int:
-        low = self.mark + 1
+    def _free_from(self, lane: str, after: int = 0) -> int:
+        low = max(self.mark, after) + 1
         while True:
             start = low
             low = self._taken[lane].first_missing(self._acked[lane].first_missing(low))
@@ -91,9 +91,9 @@ class Progress:
             if high == start:
                 return high
 
-    def has_free(self, high: int, lanes: Sequence[str]) -> bool:
-        """Whether any id up to `high` is free in one of the lanes."""
-        return any(self._free_from(lane) <= high for lane in lanes)
+    def has_free(self, high: int, lanes: Sequence[str], after: int = 0) -> bool:
+        """Whether any id beyond `after` up to `high` is free in one of the lanes."""
+        return any(self._free_from(lane, after) <= high for lane in lanes)
 
     # -- taking and acknowledging
 

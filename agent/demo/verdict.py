@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
+
+from collectors.enums import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,6 +71,19 @@ def received(database: Path) -> Iterator[tuple[Key, str, dict[str, Any]]]:
             yield (device_id, store_id, seq), source, from_json(document)
 
 
+def _in_order(newest: list[int], seq: int) -> bool:
+    """Whether a reading goes on with the live readings or with the backlog; each of the two comes in order.
+
+    A receiver is not told which of them a reading belongs to. It goes on with the one that is less far behind it,
+    which finds that there are two ascending sequences whenever there are (Dilworth's greedy cover).
+    """
+    place = max((each for each in (0, 1) if newest[each] < seq), key=newest.__getitem__, default=None)
+    if place is None:
+        return False
+    newest[place] = seq
+    return True
+
+
 def judge(
     accepted: Iterable[tuple[Key, dict[str, Any]]],
     arrived: Iterable[tuple[Key, str, dict[str, Any]]],
@@ -83,7 +98,7 @@ def judge(
     verdict.by_source.update(from_json(content)["source"] for content in kept.values())
     seen: set[Key] = set()
     moments: set[bytes] = set()
-    newest: dict[tuple[str, str, str], int] = {}
+    lanes: defaultdict[tuple[str, str, str, bool], list[int]] = defaultdict(lambda: [0, 0])
     for key, source, document in arrived:
         device_id, store_id, seq = key
         content = _content(document)
@@ -94,8 +109,7 @@ def judge(
         moments.add(content)
         verdict.delivered += 1
         verdict.altered += content != kept[key]
-        lane = (device_id, store_id, source)
-        verdict.out_of_order += seq < newest.get(lane, 0)
-        newest[lane] = max(seq, newest.get(lane, 0))
+        is_alarm = document.get("lane") == Lane.ALARM.value
+        verdict.out_of_order += not _in_order(lanes[device_id, store_id, source, is_alarm], seq)
     verdict.lost = len(kept) - len(seen)
     return verdict

@@ -62,8 +62,24 @@ class Consumer(Protocol[B]):
         """Durable records that this consumer has not acknowledged, those taken included."""
         ...
 
-    async def take(self, n: int, max_bytes: int | None = None) -> B | None:
-        """The oldest records not yet taken, at most `n` of them, or None. Cancelling takes none."""
+    @property
+    def newest_id(self) -> int:
+        """The highest durable sequence number; 0 when there is none."""
+        ...
+
+    async def take(
+        self,
+        n: int,
+        max_bytes: int | None = None,
+        *,
+        lane: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
+    ) -> B | None:
+        """The oldest records not yet taken, at most `n` of them, or None. Cancelling takes none.
+
+        Of a lane of the buffer (`alarm` or `normal`), beyond one sequence number and up to another, when these are given.
+        """
         ...
 
     def ack(self, batch: B) -> None:
@@ -74,6 +90,8 @@ class Consumer(Protocol[B]):
         """Give a taken batch back: it may be taken again."""
         ...
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(
+        self, timeout_s: float, *, lane: str | None = None, after: int = 0, upto: int | None = None
+    ) -> bool:
         """Return when there may be something to take; False when the time is over first."""
         ...

@@ -1,15 +1,19 @@
-"""The feeder: takes batches from the buffer, makes packs of them, and puts them into the outbox.
+"""The feeder: takes batches from the buffer, lane by lane, makes packs of them, and puts them into the outbox.
 
-It decides what is sent next and when a batch is complete; the sender decides when a pack goes.
+It decides what is in a batch and when it is complete; the sender's schedule decides when a pack goes. What was
+stored when the connection came up is backlog, and goes oldest first. What comes later is live, and goes oldest
+first, too, as long as the link keeps up; where it does not, what is left behind for long becomes backlog, so
+that live stays live. Either lane keeps the order of the ids. Alarms wait for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypedDict
 
 from agent.sync.batches import B, Consumer
+from agent.sync.lanes import LANES, SendLane
 from agent.sync.packing import Packer, Parcel, parcels
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ _GROWTH = 20
 _IDLE_WAIT_S = 1.0
 _LINGER_SLICE_S = 0.25
 """How soon a lingering feeder notices that it should hurry."""
+_BEHIND_S = 15.0
+"""Live readings that wait for so long after they have lingered, since the link does not keep up, are backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,14 @@ class Timing(Protocol):
     async def apply(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records with their final times; may wait a while for better ones."""
         ...
+
+
+class _Part(TypedDict, total=False):
+    """Which part of the buffer a lane is, as `Consumer.take` has it."""
+
+    lane: str
+    after: int
+    upto: int
 
 
 class Feeder(Generic[B]):
@@ -82,27 +96,42 @@ class Feeder(Generic[B]):
         self._readings_max = options.batch_readings
         self._fitting = options.batch_readings
         """How many readings the bytes of a batch have room for, as the last one showed."""
-        self._room = asyncio.Event()
+        self._room = {lane: asyncio.Event() for lane in LANES}
+        self._frontier = 0
+        """Readings beyond this id are live."""
+        self._live_to = 0
+        """Up to here live readings were taken."""
+
+    def linked(self) -> None:
+        """A connection was made: what was stored until now is backlog."""
+        self._frontier = self._live_to = self._consumer.newest_id
+        self._timing.linked()
 
     async def run(self, depth: Callable[[], int]) -> None:
-        """Keep `depth()` packs in the outbox, as long as there are readings, until cancelled."""
+        """Keep `depth()` packs of each lane in the outbox, as long as there are readings, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for lane in LANES:
+                group.create_task(self._run_lane(lane, depth), name=f"sync-feed:{lane}")
+            group.create_task(self._watch_age(), name="sync-feed:age")
+
+    async def _run_lane(self, lane: SendLane, depth: Callable[[], int]) -> None:
         while True:
-            while len(self._outbox) >= depth():
-                self._room.clear()
-                await self._room.wait()
-            batch = await self._next_batch()
+            while self._outbox.waiting(lane) >= depth():
+                self._room[lane].clear()
+                await self._room[lane].wait()
+            batch = await self._next_batch(lane)
             try:
                 records = await self._timing.apply(batch.records)
                 pieces = await self.pack(batch.device_id, batch.store_id, records)
             except BaseException:
                 self._consumer.release(batch)
                 raise
-            self._outbox.add(batch, pieces)
+            self._outbox.add(batch, pieces, lane)
             self._wake.set()
 
-    def made_room(self) -> None:
+    def made_room(self, lane: SendLane) -> None:
         """Something left the outbox."""
-        self._room.set()
+        self._room[lane].set()
 
     def shrink(self, readings: int) -> None:
         """A pack was too large for the other end: take smaller batches from now on."""
@@ -121,25 +150,51 @@ class Feeder(Generic[B]):
             return parcels(self._packer, device_id, store_id, records, halve=halve)
         return await asyncio.to_thread(parcels, self._packer, device_id, store_id, records, halve=halve)
 
-    async def _next_batch(self) -> B:
-        """The next batch: at once when it would be full, else when its readings have lingered."""
-        loop = asyncio.get_running_loop()
+    async def _watch_age(self) -> None:
+        """What was new a while ago and is not yet taken has become backlog."""
         while True:
-            if not await self._consumer.wait(_IDLE_WAIT_S):
+            new = self._consumer.newest_id
+            await asyncio.sleep(self._options.linger_s + _BEHIND_S)
+            if await self._consumer.wait(0, lane=SendLane.LIVE.stored, after=self._frontier, upto=new):
+                self._frontier = self._live_to = self._consumer.newest_id
+
+    def _part(self, lane: SendLane) -> _Part:
+        if lane is SendLane.LIVE:
+            return {"lane": lane.stored, "after": self._frontier}
+        if lane is SendLane.BACKFILL:
+            return {"lane": lane.stored, "upto": self._frontier}
+        return {"lane": lane.stored}
+
+    async def _next_batch(self, lane: SendLane) -> B:
+        """The next batch of a lane; live readings have lingered for it, unless they fill it."""
+        while True:
+            if not await self._consumer.wait(_IDLE_WAIT_S, **self._part(lane)):
                 continue
-            until_s = loop.time() + self._options.linger_s
-            while self._available() < min(self._readings_max, self._fitting) and not self.hurry:
-                left_s = until_s - loop.time()
-                if left_s <= 0:
-                    break
-                await asyncio.sleep(min(left_s, _LINGER_SLICE_S))
+            if lane is SendLane.LIVE:
+                await self._linger()
             wanted = min(self._readings_max, self._available())
-            batch = await self._consumer.take(self._readings_max, self._options.batch_bytes)
-            if batch is not None:
+            batch = await self._consumer.take(
+                self._readings_max, self._options.batch_bytes, **self._part(lane)
+            )
+            if batch is None:
+                await asyncio.sleep(_LINGER_SLICE_S)  # ids that were no readings; never spin on them
+                continue
+            if lane is SendLane.LIVE:
                 taken = len(batch.records)
                 self._fitting = taken if taken < wanted else self._options.batch_readings
-                return batch
-            await asyncio.sleep(_LINGER_SLICE_S)  # ids that were no readings; never spin on them
+                self._live_to = max(self._live_to, batch.last)
+            return batch
+
+    async def _linger(self) -> None:
+        """Let live readings gather, until they fill a batch or the time is over."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._options.linger_s
+        while self._available() < min(self._readings_max, self._fitting) and not self.hurry:
+            left_s = until_s - loop.time()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(min(left_s, _LINGER_SLICE_S))
 
     def _available(self) -> int:
-        return self._consumer.backlog - self._outbox.readings
+        """How many live readings there are, about: alarms among them count, too."""
+        return self._consumer.newest_id - max(self._live_to, self._frontier)

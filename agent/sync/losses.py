@@ -24,9 +24,7 @@ from agent.spine.errors import describe
 from agent.sync.upstream import Pack, UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from agent.sync.upstream import Upstream
+    from collections.abc import Awaitable, Callable, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -172,12 +170,16 @@ class LossTeller:
     retry_s: float = RETRY_S
     _failing: bool = False
 
-    async def run(self, upstream: Upstream) -> None:
-        """Tell over a connection until cancelled. What fails is told again later, and said once."""
+    async def run(self, send: Callable[[Pack], Awaitable[None]]) -> None:
+        """Tell over a connection until cancelled. What fails is told again later, and said once.
+
+        Args:
+            send: Delivers one message; raises UpstreamError.
+        """
         while True:
             try:
                 for message in messages(await self.feed.untold(), self.identity_of):
-                    await upstream.send(message)
+                    await send(message)
                     await self.feed.told(message.last)
             except (UpstreamError, RuntimeError) as error:
                 if not self._failing:

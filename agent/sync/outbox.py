@@ -1,4 +1,4 @@
-"""What is on its way: parcels in the order of their readings, and which batch each belongs to. Pure bookkeeping.
+"""What is on its way: in each lane, parcels in the order of their readings, and which batch each belongs to. Pure.
 
 A batch that was cut has several parcels. It is acknowledged once, when the last of them is settled: its bounds
 are those that the buffer gave out, so that exactly what was taken is acknowledged.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from agent.sync.batches import B
+from agent.sync.lanes import LANES, SendLane
 from agent.sync.upstream import LinkLost, TooLarge
 
 if TYPE_CHECKING:
@@ -37,11 +38,14 @@ class Item(Generic[B]):
 
     parcel: Parcel
     taken: _Taken[B]
+    lane: SendLane
     is_piece: bool = False
     """It was cut from a parcel that the other end found too large."""
     in_flight: bool = False
     alone: bool = False
     """Nothing else was in flight with it."""
+    sent_s: float = 0.0
+    """When it was sent last, on the monotonic clock."""
     losses: int = 0
     """How often in a row the connection ended while it was in flight, alone."""
     delivered: bool = False
@@ -75,57 +79,62 @@ class Item(Generic[B]):
 
 
 class Outbox(Generic[B]):
-    """The parcels that are not yet settled, oldest first."""
+    """The parcels that are not yet settled, lane by lane, oldest first."""
 
     def __init__(self) -> None:
-        self._items: list[Item[B]] = []
+        self._lanes: dict[SendLane, list[Item[B]]] = {lane: [] for lane in LANES}
         self.readings = 0
         """Readings of all batches that are in here, settled parcels of theirs included."""
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def __iter__(self) -> Iterator[Item[B]]:
-        return iter(tuple(self._items))
+        return iter([item for items in self._lanes.values() for item in items])
+
+    def waiting(self, lane: SendLane) -> int:
+        """How many parcels of a lane are in here."""
+        return len(self._lanes[lane])
 
     @property
     def in_flight(self) -> int:
         """Parcels that are being sent now."""
-        return sum(item.in_flight for item in self._items)
+        return sum(item.in_flight for items in self._lanes.values() for item in items)
 
     @property
     def has_pieces(self) -> bool:
         """Whether anything in here was cut."""
-        return any(item.is_piece for item in self._items)
+        return any(item.is_piece for items in self._lanes.values() for item in items)
 
-    def add(self, batch: B, parcels: Sequence[Parcel]) -> None:
-        """A batch was taken; its parcels go behind all others."""
+    def add(self, batch: B, parcels: Sequence[Parcel], lane: SendLane) -> None:
+        """A batch was taken; its parcels go behind all others of the lane."""
         assert parcels
         taken = _Taken(batch, len(parcels))
-        self._items += [Item(parcel, taken) for parcel in parcels]
+        self._lanes[lane] += [Item(parcel, taken, lane) for parcel in parcels]
         self.readings += len(batch.records)
 
     def link_lost(self) -> None:
         """The connection is gone, and with it what was in flight."""
-        for item in self._items:
+        for item in self:
             item.link_lost()
 
-    def next_waiting(self) -> Item[B] | None:
-        """The oldest parcel that is not being sent or set aside, and has no outcome to be dealt with."""
-        for item in self._items:
-            if not item.in_flight and item.letter_id is None and not item.has_outcome:
-                return item
-        return None
+    def first_waiting(self) -> dict[SendLane, Item[B]]:
+        """In each lane, the oldest parcel that is not being sent or set aside, and has no outcome to be dealt with."""
+        found: dict[SendLane, Item[B]] = {}
+        for lane, items in self._lanes.items():
+            for item in items:
+                if not item.in_flight and item.letter_id is None and not item.has_outcome:
+                    found[lane] = item
+                    break
+        return found
 
     def replace(self, item: Item[B], parcels: Sequence[Parcel]) -> None:
         """A parcel was cut: the pieces take its place."""
-        place = self._items.index(item)
-        self._items[place : place + 1] = [Item(parcel, item.taken, is_piece=True) for parcel in parcels]
+        items = self._lanes[item.lane]
+        place = items.index(item)
+        items[place : place + 1] = [Item(parcel, item.taken, item.lane, is_piece=True) for parcel in parcels]
         item.taken.parcels_left += len(parcels) - 1
 
     def settle(self, item: Item[B]) -> B | None:
         """A parcel is delivered or set aside; returns its batch when this was the last of it."""
-        self._items.remove(item)
+        self._lanes[item.lane].remove(item)
         item.taken.parcels_left -= 1
         if item.taken.parcels_left:
             return None
@@ -134,7 +143,8 @@ class Outbox(Generic[B]):
 
     def empty(self) -> list[B]:
         """Forget everything; returns the batches that were not settled."""
-        batches = list({id(item.taken): item.taken.batch for item in self._items}.values())
-        self._items.clear()
+        batches = list({id(item.taken): item.taken.batch for item in self}.values())
+        for items in self._lanes.values():
+            items.clear()
         self.readings = 0
         return batches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.sync import senml
 from agent.sync.upstream import Pack
@@ -55,7 +55,13 @@ class Packer:
             payload=payload,
             content_type=self.content_type,
             content_encoding=encoding,
+            points=sum(_points(record.document) for record in records),
         )
+
+
+def _points(document: dict[str, Any]) -> int:
+    values = document.get("values")
+    return len(values) if isinstance(values, dict) else 0
 
 
 @dataclass(slots=True)

@@ -5,8 +5,9 @@ Rules:
 1. A batch's bounds are frozen when it is taken. A resend is the same pack, byte for byte.
 2. A batch is acknowledged to the buffer when every reading in it was acknowledged by the upstream, or set
    aside as a dead letter, durably. Nothing else moves the cursor.
-3. Packs go out oldest first. After a lost connection everything unacknowledged goes again, oldest first,
-   before anything new: what arrives is in order, apart from repetitions. (Where the other end may take later
+3. In each lane packs go out oldest first (`agent.sync.schedule` says which lane is next). After a lost connection
+   everything unacknowledged goes again, oldest first, before anything new of its lane: what arrives of a lane is
+   in order, apart from repetitions. (Where the other end may take later
    packs of a window and refuse an earlier one for now, order needs a window of one. HTTP has that.)
 4. After a connection or a failure one pack goes alone; only its acknowledgement opens the window. So a server
    that refuses what it gets sees one attempt, not a window full of them. The pieces of a pack that was too
@@ -16,7 +17,7 @@ Rules:
    mistake in the configuration cannot turn a whole backlog into dead letters quickly.
 6. A pack at which the connection breaks again and again, alone, is cut as if it were too large: some brokers end
    the connection instead of saying why. A single reading that does so ten times is set aside.
-7. Everything is bounded: one pack more than the window is prepared, each wait has an end.
+7. Everything is bounded: of each lane one pack more than the window is prepared, each wait has an end.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Generic
 
 from agent.spine.backoff import Backoff, BackoffPolicy
@@ -32,6 +34,7 @@ from agent.sync.batches import B, Consumer
 from agent.sync.dead_letters import DeadLetterBox, undelivered
 from agent.sync.feeder import Feeder, SendOptions, Timing
 from agent.sync.outbox import Item, Outbox
+from agent.sync.schedule import Schedule, SchedulePolicy
 from agent.sync.status import SenderStatus
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge, Upstream, UpstreamError
 
@@ -39,12 +42,15 @@ if TYPE_CHECKING:
     from agent.spine.spine import Spine
     from agent.sync.losses import LossTeller
     from agent.sync.packing import Packer
+    from agent.sync.upstream import Pack
 
 _log = logging.getLogger(__name__)
 
 REJECTED_IN_A_ROW_MAX = 3
 RETRY_AFTER_MAX_S = 3600.0
 """A server that asks for more is asked again after this time: readings may have waited long enough."""
+_LIMIT_LOOK_S = 60.0
+"""What waits for room under a limit looks again after this time."""
 _STATE_LOOK_S = 0.25
 """How often a draining sender looks whether delivery still works."""
 
@@ -63,6 +69,7 @@ class Sender(Generic[B]):
         options: How readings are gathered into batches.
         timing: Gives readings their final time.
         losses: Tells the other end what will never come.
+        policy: How lanes share the link, and what the other end takes.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Sender(Generic[B]):
         options: SendOptions,
         timing: Timing,
         losses: LossTeller | None = None,
+        policy: SchedulePolicy | None = None,
     ) -> None:
         self.name = name
         self._losses = losses
@@ -88,7 +96,7 @@ class Sender(Generic[B]):
         self._dead_letters = dead_letters
         self._outbox: Outbox[B] = Outbox()
         self._wake = asyncio.Event()
-        self._timing = timing
+        self._schedule = Schedule(policy or SchedulePolicy())
         self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options, timing)
         self._settled = asyncio.Event()
         self._window = 1
@@ -148,7 +156,8 @@ class Sender(Generic[B]):
 
         Gives up as soon as delivery fails: a shutdown should not wait for a server that is away.
         """
-        self._feeder.hurry = True
+        self._feeder.hurry = self._schedule.hurry = True
+        self._wake.set()
         try:
             async with asyncio.timeout(deadline_s):
                 while self._consumer.backlog:
@@ -163,7 +172,7 @@ class Sender(Generic[B]):
         except TimeoutError:
             return not self._consumer.backlog
         finally:
-            self._feeder.hurry = False
+            self._feeder.hurry = self._schedule.hurry = False
         return True
 
     # One connection
@@ -176,7 +185,7 @@ class Sender(Generic[B]):
         try:
             await self._upstream.connect()
             self._linked = True
-            self._timing.linked()
+            self._feeder.linked()
             if self._upstream.lasting:
                 self._backoff.established(self._spine.clock.monotonic_s())
             if self._error is None or not self._consumer.backlog:
@@ -187,7 +196,7 @@ class Sender(Generic[B]):
                 feeder = group.create_task(feed, name=f"sync-feed:{self.name}")
                 beside = [lost, feeder]
                 if self._losses is not None:
-                    telling = self._losses.run(self._upstream)
+                    telling = self._losses.run(self._send_beside)
                     beside.append(group.create_task(telling, name=f"sync-losses:{self.name}"))
                 try:
                     error = await self._pump(group, sends, lost)
@@ -200,6 +209,7 @@ class Sender(Generic[B]):
                 await self._upstream.disconnect()
             finally:
                 self._outbox.link_lost()
+                self._schedule.link_lost()
         raise error
 
     async def _watch(self) -> None:
@@ -222,23 +232,41 @@ class Sender(Generic[B]):
             self._await_letters(group, sends)
             left_s = self._hold_left_s()
             if left_s <= 0:
-                self._launch(group, sends)
+                left_s = self._launch(group, sends)
             try:
-                async with asyncio.timeout(left_s if left_s > 0 else None):
+                async with asyncio.timeout(left_s if left_s < inf else None):
                     await self._wake.wait()
             except TimeoutError:
-                continue  # the hold is over
+                continue  # the hold is over, or there is room under a limit
 
-    def _launch(self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]]) -> None:
+    def _launch(self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]]) -> float:
+        """Send what may go; how long until more may, when time alone brings it (seconds, else infinite)."""
         window = 1 if self._outbox.has_pieces else min(self._window, self._upstream.max_in_flight)
-        while self._outbox.in_flight < window:
-            item = self._outbox.next_waiting()
-            if item is None or item.parcel.pack is None:
-                return
-            item.in_flight, item.alone = True, window == 1
-            task = group.create_task(self._send(item), name=f"sync-send:{self.name}:{item.parcel.pack.first}")
+        while True:
+            waiting = {
+                lane: (item, item.parcel.pack)
+                for lane, item in self._outbox.first_waiting().items()
+                if item.parcel.pack is not None
+            }
+            now_s = self._spine.clock.monotonic_s()
+            heads = {lane: pack.load for lane, (_, pack) in waiting.items()}
+            lane, wait_s = self._schedule.choose(now_s, heads, window)
+            if lane is None:
+                return wait_s
+            item, pack = waiting[lane]
+            self._schedule.sent(now_s, lane, pack.load, heads)
+            item.in_flight, item.alone, item.sent_s = True, window == 1, now_s
+            task = group.create_task(self._send(item, pack), name=f"sync-send:{self.name}:{pack.first}")
             sends.add(task)
             task.add_done_callback(sends.discard)
+
+    async def _send_beside(self, pack: Pack) -> None:
+        """Send what is in no lane, within the limits of the other end."""
+        now_s = self._spine.clock.monotonic_s
+        while (wait_s := self._schedule.beside_wait_s(now_s(), pack.load)) > 0:  # noqa: ASYNC110 (time makes room, nobody tells)
+            await asyncio.sleep(min(wait_s, _LIMIT_LOOK_S))
+        self._schedule.beside(self._spine.clock.monotonic_s(), pack.load)
+        await self._upstream.send(pack)
 
     def _await_letters(self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]]) -> None:
         """Beside the pump: a disk that refuses must not keep it from what else happens."""
@@ -261,15 +289,20 @@ class Sender(Generic[B]):
             item.letter_durable = True
         self._wake.set()
 
-    async def _send(self, item: Item[B]) -> None:
-        assert item.parcel.pack is not None
+    async def _send(self, item: Item[B], pack: Pack) -> None:
+        now_s = self._spine.clock.monotonic_s
         try:
-            await self._upstream.send(item.parcel.pack)
+            await self._upstream.send(pack)
             item.delivered = True
+            self._schedule.acknowledged(now_s(), item.lane, pack.load, item.sent_s)
         except UpstreamError as error:
             item.error = error
+            self._schedule.failed(item.lane, pack.load)
+            if isinstance(error, RetryLater):
+                self._schedule.overloaded(now_s())
         except Exception as error:  # noqa: BLE001 (a bug in one upstream: reported, and the pack stays)
             item.error = RetryLater(f"unexpected: {describe(error)}")
+            self._schedule.failed(item.lane, pack.load)
             await self._spine.errors.report(
                 error, layer=SYNC, operation="send", critical=True, upstream=self.name
             )
@@ -330,7 +363,7 @@ class Sender(Generic[B]):
         batch = self._outbox.settle(item)
         if batch is not None:
             self._consumer.ack(batch)
-        self._feeder.made_room()
+        self._feeder.made_room(item.lane)
         self._settled.set()
         self._wake.set()
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.sync.limits import Load
+
 
 @dataclass(frozen=True, slots=True)
 class Pack:
@@ -23,6 +25,13 @@ class Pack:
     payload: bytes
     content_type: str
     content_encoding: str | None
+    points: int = 0
+    """Values in it."""
+
+    @property
+    def load(self) -> Load:
+        """What it takes of the other end's limits."""
+        return Load(len(self.payload), self.points)
 
     @property
     def key(self) -> str:

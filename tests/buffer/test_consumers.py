@@ -251,3 +251,28 @@ def test_what_is_no_json_in_a_batch_is_left_out_and_told_once(tmp_path, sealed):
         db.consumer("cloud").ack(first)
         assert db.consumer("cloud").backlog == 0
         assert [document["n"] for document in db.table("readings")] == [1, 4]
+
+
+def test_a_part_of_the_records_is_taken_by_its_ids(tmp_path):
+    with opened(tmp_path) as db:
+        fill(db, 100)
+        consumer = db.consumer("cloud")
+        live = consumer.take(30, after=60)
+        assert (live.first, live.last, consumer.newest_id) == (61, 90, 100)
+        rest = consumer.take(30, after=60)
+        assert (rest.first, rest.last) == (91, 100)
+        assert consumer.take(30, after=60) is None
+        assert consumer.take(30, lane="normal", after=100) is None
+        old = consumer.take(1000, upto=50)
+        assert (old.first, old.last) == (1, 50)
+        assert not consumer.ready_in(upto=50)
+        assert consumer.ready_in(after=50)
+        for batch in (live, old):
+            consumer.ack(batch)
+        assert (consumer.mark, consumer.backlog) == (50, 20)
+        between = consumer.take(1000, newest=True, after=55)
+        assert (between.first, between.last) == (56, 60)
+        consumer.release(between)
+        assert drain(consumer) == list(range(51, 61))
+        fill(db, 5)
+        assert [record.seq for record in consumer.take(100, after=98).records] == list(range(101, 106))

@@ -68,20 +68,26 @@ def count(database: Path | str) -> int:
 
 
 def counters(arrived: Iterable[Row]) -> dict[str, list[int]]:
-    """The counter `n` of each sensor's readings, in the order of arrival."""
+    """The counter `n` of each sensor's readings, in the order in which the device took them."""
     by_sensor: dict[str, list[int]] = defaultdict(list)
-    for row in arrived:
+    for row in sorted(arrived, key=lambda row: row.seq):
         by_sensor[row.sensor].append(row.document["values"]["n"])
     return dict(by_sensor)
 
 
 def disordered(arrived: Iterable[Row]) -> list[Row]:
-    """Rows that came after a row of the same source with a higher sequence number."""
-    newest: dict[tuple[str, str, str], int] = {}
+    """Rows of a source that go on with neither its live readings nor its backlog; alarms are counted apart.
+
+    Live readings and the backlog each come in order, so that the numbers of a source are two ascending sequences.
+    """
+    newest: dict[tuple[object, ...], list[int]] = defaultdict(lambda: [0, 0])
     late = []
     for row in arrived:
-        key = row.device_id, row.store_id, row.source
-        if row.seq < newest.get(key, 0):
+        piles = newest[row.device_id, row.store_id, row.source, row.document.get("lane")]
+        piles.sort()
+        place = 1 if piles[1] < row.seq else 0
+        if piles[place] > row.seq:
             late.append(row)
-        newest[key] = max(row.seq, newest.get(key, 0))
+        else:
+            piles[place] = row.seq
     return late

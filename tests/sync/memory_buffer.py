@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,14 @@ class MemoryConsumer:
         self.acks: list[tuple[int, int]] = []
         self.released: list[tuple[int, int]] = []
         self._free: set[int] = set()
-        self._next = 0
         self._new = asyncio.Event()
 
     def add(self, *documents: dict[str, Any]) -> None:
         start = self.records[-1].seq + 1 if self.records else 1
         self.records += [MemoryRecord(start + place, document) for place, document in enumerate(documents)]
+        self._free |= set(range(start, start + len(documents)))
         self._new.set()
+        self._new = asyncio.Event()
 
     def add_readings(self, count: int, source: str = "soil", **fields: Any) -> None:
         start = self.records[-1].seq + 1 if self.records else 1
@@ -49,14 +54,28 @@ class MemoryConsumer:
     def backlog(self) -> int:
         return len(self.records) - len(self.acked)
 
-    async def take(self, n: int, max_bytes: int | None = None) -> MemoryBatch | None:
+    @property
+    def newest_id(self) -> int:
+        return len(self.records)
+
+    def _part(self, lane: str | None, after: int, upto: int | None) -> Iterator[MemoryRecord]:
+        for seq in sorted(self._free):
+            record = self.records[seq - 1]
+            stored = record.document.get("lane", "normal")
+            if seq > after and (upto is None or seq <= upto) and lane in {None, stored}:
+                yield record
+
+    async def take(
+        self,
+        n: int,
+        max_bytes: int | None = None,
+        *,
+        lane: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
+    ) -> MemoryBatch | None:
         await asyncio.sleep(0)
-        if self._free:
-            start = min(self._free) - 1
-            chosen = [r for r in self.records[start : start + n] if r.seq in self._free]
-        else:
-            chosen = self.records[self._next : self._next + n]
-            self._next += len(chosen)
+        chosen = list(islice(self._part(lane, after, upto), n))
         self._free -= {record.seq for record in chosen}
         if not chosen:
             return None
@@ -74,13 +93,14 @@ class MemoryConsumer:
         self._free |= {record.seq for record in batch.records}
         self.released.append((batch.first, batch.last))
 
-    async def wait(self, timeout_s: float) -> bool:
-        if self._free or self._next < len(self.records):
-            return True
-        self._new.clear()
+    async def wait(
+        self, timeout_s: float, *, lane: str | None = None, after: int = 0, upto: int | None = None
+    ) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
-                await self._new.wait()
+                while next(self._part(lane, after, upto), None) is None:
+                    new = self._new
+                    await new.wait()
         except TimeoutError:
             return False
         return True

@@ -7,13 +7,25 @@ one is used), and never appear in messages.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from agent.spine.backoff import BackoffPolicy
 from agent.sync.feeder import SendOptions
+from agent.sync.limits import Limit, most_of, parse_limit
+from agent.sync.routes import Route
+from agent.sync.schedule import SchedulePolicy
+from collectors.enums import Lane
 from collectors.units import DurationS, SizeBytes, WholeSeconds, parse_duration
 from drivers.transport.credentials import ConfiguredFile, TlsFiles
 from drivers.transport.secret import Secret
@@ -51,6 +63,31 @@ class RetryConfig(_Section):
         return BackoffPolicy(first_s=self.first, base_s=self.base, cap_s=self.cap, stable_s=self.stable)
 
 
+class BacklogConfig(_Section):
+    """`[upstream.backlog]`: what was stored while there was no link, beside what is measured now."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The part of the link that it has while live readings flow."""
+    share_min: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """What is left to it in any case."""
+
+    @model_validator(mode="after")
+    def _least_below_usual(self) -> BacklogConfig:
+        if self.share_min > self.share:
+            raise ValueError("`share_min` must not exceed `share`")
+        return self
+
+
+def _limit(value: Any) -> Any:
+    return parse_limit(value) if isinstance(value, str) else value
+
+
+LimitText = Annotated[
+    Limit, BeforeValidator(_limit), WithJsonSchema({"type": "string", "examples": ["8 messages/s"]})
+]
+"""A limit, written as a text."""
+
+
 class UpstreamOptions(_Section):
     """What every upstream has."""
 
@@ -74,7 +111,26 @@ class UpstreamOptions(_Section):
     """Compress packs of ten readings and more."""
     ledger: bool | None = None
     """Tell the other end of losses; unset, when it is `outstation receive`: with `ack = "receiver"`."""
+    limits: tuple[LimitText, ...] = ()
+    """What the other end takes in a time: `8 messages/s`, `512 KB/s`, `1000 points/min` (points are values)."""
+    sources: Annotated[list[str], Field(min_length=1)] | None = None
+    """Only readings of these sources go there."""
+    lanes: Annotated[list[Lane], Field(min_length=1)] | None = None
+    """Only readings of these lanes, `alarm` or `normal`."""
+    tags: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    """Only readings that have all of these tags."""
+    backlog: BacklogConfig = BacklogConfig()
     retry: RetryConfig = RetryConfig()
+
+    @model_validator(mode="after")
+    def _message_within_limits(self) -> UpstreamOptions:
+        most = most_of("bytes", self.limits)
+        if most is not None and most < self.message_size:
+            raise ValueError(
+                f"a message of `message_size` ({self.message_size} bytes) never fits a limit of {most} bytes:"
+                " make `message_size` smaller"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole(self) -> UpstreamOptions:
@@ -106,6 +162,20 @@ class UpstreamOptions(_Section):
     def send_options(self) -> SendOptions:
         """How the sender gathers batches."""
         return SendOptions(self.batch_readings, self.batch_size, self.linger)
+
+    def policy(self) -> SchedulePolicy:
+        """How lanes share the link, and what the other end takes."""
+        return SchedulePolicy(self.backlog.share, self.backlog.share_min, self.limits)
+
+    def route(self) -> Route | None:
+        """What goes there; None for everything."""
+        if self.sources is None and self.lanes is None and self.tags is None:
+            return None
+        return Route(
+            None if self.sources is None else frozenset(self.sources),
+            None if self.lanes is None else frozenset(lane.value for lane in self.lanes),
+            self.tags,
+        )
 
     @property
     def tells_losses(self) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from agent.sync.batches import Record
     from agent.sync.outbox import Outbox
+    from agent.sync.routes import Route
 
 _THREAD_READINGS_MIN = 50
 """Larger batches are encoded off the loop (at 4 us a reading, 50 keep it 0.2 ms)."""
@@ -74,6 +75,7 @@ class Feeder(Generic[B]):
         packer: Makes the packs.
         options: How readings are gathered into batches.
         timing: Gives readings their final time.
+        route: What the upstream wants. The rest is acknowledged for it, so that nothing is kept for it in vain.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Feeder(Generic[B]):
         packer: Packer,
         options: SendOptions,
         timing: Timing,
+        route: Route | None = None,
     ) -> None:
         self.hurry = False
         """Send what is there; do not linger."""
@@ -93,6 +96,8 @@ class Feeder(Generic[B]):
         self._packer = packer
         self._options = options
         self._timing = timing
+        self._route = route
+        self._skipped_to = 0
         self._readings_max = options.batch_readings
         self._fitting = options.batch_readings
         """How many readings the bytes of a batch have room for, as the last one showed."""
@@ -120,8 +125,13 @@ class Feeder(Generic[B]):
                 self._room[lane].clear()
                 await self._room[lane].wait()
             batch = await self._next_batch(lane)
+            wanted = self._wanted(batch)
+            if not wanted:
+                self._consumer.ack(batch)
+                self._wake.set()
+                continue
             try:
-                records = await self._timing.apply(batch.records)
+                records = await self._timing.apply(wanted)
                 pieces = await self.pack(batch.device_id, batch.store_id, records)
             except BaseException:
                 self._consumer.release(batch)
@@ -149,6 +159,31 @@ class Feeder(Generic[B]):
         if len(records) < _THREAD_READINGS_MIN:
             return parcels(self._packer, device_id, store_id, records, halve=halve)
         return await asyncio.to_thread(parcels, self._packer, device_id, store_id, records, halve=halve)
+
+    async def skip_unwanted(self, seconds: float) -> None:
+        """For so long, acknowledge what the upstream does not want, without a connection: batches of nothing else."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                while self._route is not None:
+                    if not await self._consumer.wait(_IDLE_WAIT_S, after=self._skipped_to):
+                        continue
+                    batch = await self._consumer.take(
+                        self._options.batch_readings, self._options.batch_bytes, after=self._skipped_to
+                    )
+                    if batch is None:
+                        await asyncio.sleep(_LINGER_SLICE_S)
+                        continue
+                    self._skipped_to = batch.last
+                    (self._consumer.release if self._wanted(batch) else self._consumer.ack)(batch)
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return
+
+    def _wanted(self, batch: B) -> Sequence[Record]:
+        if self._route is None:
+            return batch.records
+        wants = self._route.wants
+        return [record for record in batch.records if wants(record.document)]
 
     async def _watch_age(self) -> None:
         """What was new a while ago and is not yet taken has become backlog."""

@@ -7,9 +7,12 @@ as one, with the time of the last of it: a little too long, never too short.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+
+from collectors.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 Unit = Literal["messages", "bytes", "points"]
 
 _SLOTS: Final = 64
+_LIMIT: Final = re.compile(
+    r"\s*(?P<amount>\d+)\s*(?P<unit>messages?|points?)\s*/\s*(?P<period>.+?)\s*|"
+    r"\s*(?P<size>[^/]*[A-Za-z])\s*/\s*(?P<of>.+?)\s*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,33 @@ class Limit:
     def __post_init__(self) -> None:
         if self.amount < 1 or not 0 < self.period_s < float("inf"):
             raise ValueError(f"a limit needs an amount and a period above zero: {self}")
+
+    def __str__(self) -> str:
+        unit = "B" if self.unit == "bytes" else self.unit
+        return f"{self.amount} {unit}/{self.period_s:g} s"
+
+
+def parse_limit(text: str) -> Limit:
+    """A limit as people write it: `8 messages/s`, `512 KB/s`, `10000 points/10 min`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    example = f'{text!r} is no limit; write it like "8 messages/s", "512 KB/s" or "1000 points/10 min"'
+    found = _LIMIT.fullmatch(text)
+    if found is None:
+        raise ValueError(example)
+    try:
+        if found["unit"]:
+            unit: Unit = "messages" if found["unit"].startswith("message") else "points"
+            return Limit(unit, int(found["amount"]), _period_s(found["period"]))
+        return Limit("bytes", int(parse_size(found["size"])), _period_s(found["of"]))
+    except ValueError as error:
+        raise ValueError(example) from error
+
+
+def _period_s(text: str) -> float:
+    return float(parse_duration(text if text[:1].isdigit() else f"1 {text}"))
 
 
 class SlidingWindow:

@@ -37,6 +37,13 @@ class Packer:
     encode: WireFormat = senml.encode
     content_type: str = senml.CONTENT_TYPE
     gzip: bool = True
+    points_max: int | None = None
+    """The most values that one message may have."""
+
+    def fits(self, pack: Pack) -> bool:
+        """Whether the other end may take it."""
+        within = self.points_max is None or pack.points <= self.points_max
+        return within and len(pack.payload) <= self.payload_bytes_max
 
     def pack(self, device_id: str, store_id: str, records: Sequence[Record]) -> Pack:
         """One pack of all these records, however large."""
@@ -88,10 +95,12 @@ def parcels(
             if len(records) == 1:
                 return [Parcel(records, None, str(error))]
         else:
-            if len(pack.payload) <= packer.payload_bytes_max:
+            if packer.fits(pack):
                 return [Parcel(records, pack)]
             if len(records) == 1:
                 size = f"{len(pack.payload)} bytes, the limit is {packer.payload_bytes_max}"
+                if packer.points_max is not None and pack.points > packer.points_max:
+                    size = f"{pack.points} values, the limit is {packer.points_max}"
                 return [Parcel(records, None, f"one reading alone is too large: {size}")]
     middle = len(records) // 2
     return [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.sessions import upstream_client_id
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, UpstreamOptions
+from agent.sync.limits import most_of
 from agent.sync.packing import Packer
 from agent.sync.sender import Sender
 
@@ -70,10 +71,14 @@ def create_sender(
         consumer,
         upstream,
         spine,
-        packer=Packer(upstream.max_payload_bytes, gzip=options.gzip),
+        packer=Packer(
+            upstream.max_payload_bytes, gzip=options.gzip, points_max=most_of("points", options.limits)
+        ),
         retry=options.retry.policy(),
         dead_letters=dead_letters,
         options=options.send_options(),
         timing=timing,
         losses=losses,
+        policy=options.policy(),
+        route=options.route(),
     )

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agent.spine.spine import Spine
     from agent.sync.losses import LossTeller
     from agent.sync.packing import Packer
+    from agent.sync.routes import Route
     from agent.sync.upstream import Pack
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Sender(Generic[B]):
         timing: Gives readings their final time.
         losses: Tells the other end what will never come.
         policy: How lanes share the link, and what the other end takes.
+        route: What the other end wants; None is everything.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Sender(Generic[B]):
         timing: Timing,
         losses: LossTeller | None = None,
         policy: SchedulePolicy | None = None,
+        route: Route | None = None,
     ) -> None:
         self.name = name
         self._losses = losses
@@ -97,7 +100,7 @@ class Sender(Generic[B]):
         self._outbox: Outbox[B] = Outbox()
         self._wake = asyncio.Event()
         self._schedule = Schedule(policy or SchedulePolicy())
-        self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options, timing)
+        self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options, timing, route)
         self._settled = asyncio.Event()
         self._window = 1
         self._hold_until_s = 0.0
@@ -135,8 +138,9 @@ class Sender(Generic[B]):
         """Deliver until cancelled. Whatever fails, it is reported and tried again."""
         try:
             while True:
-                self._enter("connecting" if self._error is None else self._state)
                 try:
+                    await self._feeder.skip_unwanted(self._hold_left_s())
+                    self._enter("connecting" if self._error is None else self._state)
                     await self._session()
                 except UpstreamError as error:
                     await self._hold(error)
@@ -145,7 +149,6 @@ class Sender(Generic[B]):
                         error, layer=SYNC, operation="deliver", critical=True, upstream=self.name
                     )
                     await self._hold(RetryLater(f"unexpected: {describe(error)}"), quietly=True)
-                await asyncio.sleep(self._hold_left_s())
         finally:
             for batch in self._outbox.empty():
                 self._consumer.release(batch)

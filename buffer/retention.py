@@ -201,7 +201,7 @@ class Retention:
         return sum(max(0, segment.size) for segment in self._delivered())
 
     def _sealed(self) -> list[Segment]:
-        """All segments but the last, which carries the high-water mark."""
+        """All segments but the last, which carries the high-water mark. One that failed before may not be sealed yet."""
         with self._readings.lock:
             return self._readings.segments[:-1]
 
@@ -251,12 +251,15 @@ class Retention:
             if not losses:
                 return False
             owed = [record for record in records if record.lane not in lanes and self._is_owed(record)]
+            thins = (
+                segment.sealed is not None and not unlink_only
+            )  # one that failed is first written anew as it is
             if not owed:
                 self._give_up_file(log, segment, records, losses)
-            elif not unlink_only:
+            elif thins:
                 thin(self._db, log, segment, owed, losses)
                 self._consumers.recount()
-            return not (owed and unlink_only)
+            return thins or not owed
 
     def _is_owed(self, record: LiveRecord) -> bool:
         return record.id not in self._consumers.done(record.lane)

@@ -563,3 +563,26 @@ def test_what_was_stored_before_the_clock_was_set_is_not_taken_for_old(disk):
 def test_an_option_that_makes_no_sense_is_refused(disk, option, value):
     with pytest.raises(ValueError, match=option):
         opened(disk, **{option: value})
+
+
+def test_a_file_that_could_not_be_sealed_makes_room_once_it_is_sound(disk):
+    """It cannot be thinned before; others are, meanwhile."""
+    db = opened(disk, quota_bytes=20_000, full=LANES)
+    db.consumer("cloud")
+    disk.fail_when = lambda call: errno.EIO if call == "truncate" else None
+    ids = []
+    while len(db.log("readings").segments) < 2:
+        ids += fill(db, 10, every=5)
+    disk.fail_when = lambda _: None
+    (failed, _) = db.log("readings").segments
+    assert not failed.sealed
+    while not db.ledger.dropped:
+        ids += fill(db, 10, every=5)
+    assert min(lost_ids(db, set(ids[::5]))) > failed.last
+    db.maintain()
+    while min(lost_ids(db, set(ids[::5]))) > failed.last:
+        ids += fill(db, 10, every=5)
+    alarms = set(ids[::5])
+    lost = lost_ids(db, alarms)
+    assert not lost & alarms
+    assert {document.doc_id for document in db} | lost == set(ids)

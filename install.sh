@@ -36,6 +36,9 @@ qemu-system-x86_64      qemu-system-x86
 /usr/lib/x86_64-linux-gnu/libasound.so.2        libasound2
 /usr/lib/x86_64-linux-gnu/libglib-2.0.so.0      libglib2.0-0
 /usr/lib/x86_64-linux-gnu/libdbus-1.so.3        libdbus-1-3
+/usr/lib/x86_64-linux-gnu/libfuse3.so.3         libfuse3-3
+/sbin/mke2fs    e2fsprogs
+/sbin/losetup   mount
 avr-gcc         gcc-avr
 cc              gcc
 make            make

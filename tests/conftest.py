@@ -25,6 +25,13 @@ def pytest_addoption(parser):
         help="try N crash points of the buffer beside the everyday ones (tests/buffer/test_crash.py)",
     )
     parser.addoption(
+        "--power-seeds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="cut the power of N buffers more than usual, on recorded disks (tests/buffer/test_power.py)",
+    )
+    parser.addoption(
         "--crash-seed", type=int, default=1_000_000, metavar="N", help="the first seed of --crash-points"
     )
 

@@ -295,10 +295,14 @@ class FaultyDisk:
         for each in (*sorted(self._parents(path), key=len), path):
             if each not in self.directories:
                 self._begin("make_directory", each)
-                self._change(NameChange(None, each, None))
+                self.add_directory(each)
             elif any(name.startswith(f"{each}/") for name in (*self.files, *self.directories)):
                 continue
             self.sync_directory(each.rpartition("/")[0])
+
+    def add_directory(self, path: str) -> None:
+        """One directory, not durably."""
+        self._change(NameChange(None, path, None))
 
     def list_directory(self, path: str) -> list[str]:
         self._look("list_directory", path)

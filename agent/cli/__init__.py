@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.cli.diagnosing import add_commands
 from agent.cli.exit_status import DONE, FAILED, INTERRUPTED
+from agent.on_demand import load_on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "run":
         # Until it has taken over: whoever stops it while it loads has stopped it in order.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(DONE))
+        load_on_demand()
     command = import_module(f"agent.cli.{getattr(arguments, 'module', arguments.command)}")
     try:
         status: int = command.main(arguments)

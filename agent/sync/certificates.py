@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-
 from agent.sync.upstream import Paused, RetryLater, UpstreamError
 
 _CERT_NOT_YET_VALID = 9
@@ -17,6 +15,8 @@ def certificate_error(name: str, cause: BaseException | None) -> UpstreamError:
         name: The upstream.
         cause: Why the certificate did not pass.
     """
+    import ssl  # OpenSSL, which TLS has loaded
+
     if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code == _CERT_NOT_YET_VALID:
         return RetryLater(f"{name}: its certificate is not valid yet, or this device's clock is behind")
     return Paused(f"{name}: its certificate is not trusted: {cause}")

@@ -6,12 +6,14 @@ Everything here blocks on the disk: it is for a thread.
 from __future__ import annotations
 
 import os
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, ValidationInfo
+
+if TYPE_CHECKING:
+    import ssl
 
 from drivers.transport.secret import Secret
 
@@ -74,6 +76,8 @@ class TlsFiles:
         Raises:
             OSError: A file cannot be read, or is none (`ssl.SSLError`); or the key is not there.
         """
+        import ssl  # OpenSSL: only who needs TLS loads it
+
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.cert_file is not None:
             if self.key is None:

@@ -11,7 +11,8 @@ and the messages is replaced, because it (each found by reading it, and shown by
 
 paho 2 in turn asks the kernel for each packet's first byte, its length and its body separately, and
 builds a lock and a condition variable for each message: `_receive` reads in blocks, and `_on_packet_publish`
-decodes by ourselves. It also leaks a socket whose TLS handshake fails: `open_socket`.
+decodes by ourselves. It also leaks a socket whose TLS handshake fails: `open_socket`. And where a socket has nothing to read
+it looks if TLS says so, for which OpenSSL has to be loaded: our sockets all say it alike (`_receive_block`, `_send`).
 
 Both are pinned below their next major version; the tests in tests/drivers fail when a hook no longer holds.
 
@@ -23,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -44,7 +44,7 @@ from drivers.transport.websocket import WebSocketError
 from drivers.transport.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from paho.mqtt.reasoncodes import ReasonCode
 
@@ -106,6 +106,7 @@ class PahoClient(aiomqtt.Client):
         self._complaint: str | None = None
         self._chunk: bytes = b""
         self._chunk_at = 0
+        self._pending: Callable[[], int] | None = None
         self._writer_fd: int | None = None
         self._ticker: asyncio.TimerHandle | None = None
         v5 = options.protocol == V5
@@ -129,6 +130,7 @@ class PahoClient(aiomqtt.Client):
         client.manual_ack_set(on=True)
         client._create_socket = lambda: open_socket(options)  # type: ignore[method-assign]
         client._sock_recv = self._receive  # type: ignore[method-assign, assignment]
+        client._sock_send = self._send  # type: ignore[method-assign, assignment]
         client._handle_publish = self._on_packet_publish  # type: ignore[method-assign]
 
     # Connecting and closing
@@ -154,7 +156,7 @@ class PahoClient(aiomqtt.Client):
                 seconds = self._options.connect_timeout_s
                 raise MqttUnreachable(f"{address} did not answer within {seconds:g} s") from error
             cause = self._failure or error
-            certificate = isinstance(cause, ssl.SSLCertVerificationError)
+            certificate = self._options.tls is not None and _is_of_certificate(cause)
             raise MqttUnreachable(f"{address} cannot be reached: {cause}", certificate=certificate) from cause
         except BaseException:
             self.abort()
@@ -204,6 +206,7 @@ class PahoClient(aiomqtt.Client):
         sock = self._client.socket()
         if self._ended or sock is None:
             return
+        self._pending = getattr(sock, "pending", None)
         self._loop.add_reader(sock.fileno(), self._readable)
         self._ticker = self._loop.call_later(TICK_S, self._tick)
         self._writable()
@@ -238,9 +241,8 @@ class PahoClient(aiomqtt.Client):
             self._loop.call_soon(self._readable)
 
     def _decrypted(self) -> bool:
-        """Whether TLS or WebSocket holds bytes that the kernel no longer knows of."""
-        sock = self._client.socket()
-        return isinstance(sock, ssl.SSLSocket | WebSocketStream) and sock.pending() > 0
+        """Whether TLS or WebSocket holds bytes that the kernel no longer knows of. A plain socket has none."""
+        return self._pending is not None and self._client.socket() is not None and self._pending() > 0
 
     def _receive(self, size: int) -> bytes:
         """Instead of paho's `_sock_recv`: the same, from a block read ahead."""
@@ -259,14 +261,27 @@ class PahoClient(aiomqtt.Client):
 
     def _receive_block(self) -> bytes:
         sock = self._client.socket()
+        if sock is None:
+            raise ConnectionError("the socket is closed")
         try:
-            block = paho.Client._sock_recv(self._client, READ_BYTES)
+            block: bytes = sock.recv(READ_BYTES)
         except WebSocketError as error:
             self._complaint = str(error)
             raise
         if not block and isinstance(sock, WebSocketStream) and sock.closed is not None:
             self._complaint = f"closed the WebSocket: {sock.closed}"
         return block
+
+    def _send(self, data: bytes | bytearray) -> int:
+        """Instead of paho's `_sock_send`."""
+        sock = self._client.socket()
+        if sock is None:
+            raise ConnectionError("the socket is closed")
+        try:
+            return int(sock.send(data))
+        except BlockingIOError:
+            self._client._call_socket_register_write()
+            raise
 
     def _writable(self) -> None:
         client = self._client
@@ -476,6 +491,12 @@ class PahoClient(aiomqtt.Client):
         self._events.on_reply(mid, Reply(reason_codes, _said(properties)))
 
     _on_unsubscribe = _on_subscribe
+
+
+def _is_of_certificate(error: BaseException) -> bool:
+    from drivers.transport.tls import is_of_certificate  # loads OpenSSL
+
+    return is_of_certificate(error)
 
 
 def _said(properties: Properties | None) -> str:

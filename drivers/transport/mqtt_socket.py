@@ -11,22 +11,25 @@ from drivers.transport.websocket_stream import WebSocketStream
 
 if TYPE_CHECKING:
     from drivers.transport.mqtt_options import MqttOptions
+    from drivers.transport.tls import TlsStream
 
 
-def open_socket(options: MqttOptions) -> socket.socket | WebSocketStream:
+def open_socket(options: MqttOptions) -> socket.socket | TlsStream | WebSocketStream:
     """Connect, and shake hands where there is TLS or a WebSocket. Nothing stays open when it fails.
 
     Raises:
         OSError: It cannot be done, for whatever reason: name, route, port, certificate, upgrade, time-out.
     """
     tls = options.tls.context() if isinstance(options.tls, TlsFiles) else options.tls
-    sock = socket.create_connection((options.host, options.port), options.connect_timeout_s)
+    sock: socket.socket | TlsStream
+    sock = plain = socket.create_connection((options.host, options.port), options.connect_timeout_s)
     try:
         # Small packets go at once: else a PUBACK may wait 40 ms for the peer's TCP acknowledgement.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
-            # Detaches `sock`, and closes its file when the handshake fails.
-            sock = tls.wrap_socket(sock, server_hostname=options.host)
+            from drivers.transport.tls import TlsStream  # loads OpenSSL
+
+            sock = TlsStream(plain, tls, options.host)
         if options.websocket_path is None:
             return sock
         usual = options.port == DEFAULT_PORTS["ws" if tls is None else "wss"]

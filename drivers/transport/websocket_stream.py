@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import ssl
 from typing import TYPE_CHECKING, Final
 
 from drivers.transport.websocket import (
@@ -22,6 +21,9 @@ from drivers.transport.websocket import (
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
+
+    from drivers.transport.tls import TlsStream
 
 _PONG_BYTES_MAX: Final = 4096
 """Owed to a server; one that floods us with pings and does not read gets no more answers than that."""
@@ -42,8 +44,10 @@ class WebSocketStream:
         OSError: The server does not answer, or not with a WebSocket for MQTT (`WebSocketError`).
     """
 
-    def __init__(self, sock: socket.socket, host: str, path: str) -> None:
+    def __init__(self, sock: socket.socket | TlsStream, host: str, path: str) -> None:
         self._sock = sock
+        self._decrypted: Callable[[], int] = getattr(sock, "pending", lambda: 0)
+        """How much TLS holds, where there is TLS."""
         self._reader = FrameReader()
         self._outbox = b""
         """What was begun to be sent and is not yet sent: whole frames, the first perhaps cut at its beginning."""
@@ -86,7 +90,6 @@ class WebSocketStream:
 
         Raises:
             BlockingIOError: There are none now.
-            ssl.SSLWantReadError: Likewise.
             WebSocketError: The server breaks the protocol.
         """
         while True:
@@ -135,8 +138,7 @@ class WebSocketStream:
 
     def pending(self) -> int:
         """Bytes that are here already, of which the kernel knows nothing."""
-        decrypted = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
-        return decrypted + len(self._early)
+        return self._decrypted() + len(self._early)
 
     def _answer_pings(self) -> None:
         pings, self._reader.pings = self._reader.pings, []
@@ -144,7 +146,7 @@ class WebSocketStream:
             if len(self._pongs) < _PONG_BYTES_MAX:
                 self._pongs += encode_frame(PONG, content, os.urandom(4))
         if pings:
-            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            with contextlib.suppress(BlockingIOError):
                 self._flush()
 
     def _flush(self) -> None:

@@ -26,7 +26,9 @@ def make_certificates(folder: Path, *, server_name: str = "localhost") -> Certif
     folder.mkdir(parents=True, exist_ok=True)
     ca_key = _key(folder / "ca.key")
     ca = folder / "ca.crt"
-    _openssl("req", "-x509", "-new", "-key", ca_key, "-subj", "/CN=Test authority", "-days", "1", "-out", ca)
+    usage = "keyUsage=critical,keyCertSign"  # which Python 3.13 asks of an authority
+    subject = ("-subj", "/CN=Test authority", "-addext", usage)
+    _openssl("req", "-x509", "-new", "-key", ca_key, *subject, "-days", "1", "-out", ca)
     server = _signed(folder, "server", server_name, f"subjectAltName=DNS:{server_name}", ca, ca_key)
     client = _signed(folder, "client", "client", "extendedKeyUsage=clientAuth", ca, ca_key)
     return Certificates(ca, *server, *client)
@@ -38,7 +40,7 @@ def _signed(
     key = _key(folder / f"{file_name}.key")
     request, certificate = folder / f"{file_name}.csr", folder / f"{file_name}.crt"
     extensions = folder / f"{file_name}.ext"
-    extensions.write_text(extension + "\n")
+    extensions.write_text(f"{extension}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
     _openssl("req", "-new", "-key", key, "-subj", f"/CN={subject}", "-out", request)
     _openssl(
         *("x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial"),

@@ -52,6 +52,34 @@ def _parse(text: str, units: dict[str, int] | dict[str, float], example: str) ->
     return quantity
 
 
+def is_duration(text: str) -> bool:
+    """Whether it is a duration with its unit."""
+    match = _QUANTITY.fullmatch(text)
+    return match is not None and match["unit"] != "" and match["unit"].lower() in _SECONDS
+
+
+def is_size(text: str) -> bool:
+    """Whether it is a size with its unit."""
+    match = _QUANTITY.fullmatch(text)
+    return match is not None and match["unit"] != "" and match["unit"].lower() in _BYTES
+
+
+def shown_duration(seconds: float) -> str:
+    """A duration in the largest unit in which it is a whole number: `30 days`."""
+    for unit in ("days", "h", "min", "s"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:g} {unit}"
+    return f"{seconds * 1000:g} ms" if seconds else "0"
+
+
+def shown_size(size_bytes: float) -> str:
+    """A size in the largest unit in which it is a whole number: `64 KiB`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size_bytes and size_bytes % _BYTES[unit.lower()] == 0:
+            return f"{size_bytes / _BYTES[unit.lower()]:g} {unit}"
+    return f"{size_bytes:g} bytes" if size_bytes else "0"
+
+
 def parse_size(value: Any) -> Any:
     """Bytes, from a number or a text such as `2 GB`; anything else is left for pydantic to refuse."""
     return round(_parse(value, _BYTES, '"2 GB" or "512 MiB"')) if isinstance(value, str) else value

@@ -7,10 +7,10 @@ framing = { type = "cobs", crc = "crc32" }        # with options; also as a tabl
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from collectors.suggestion import nearest
 from drivers.extensions import ExtensionError, Names, extensions, load
@@ -105,14 +105,16 @@ class Choices(Generic[T]):
         return ", ".join(self.names)
 
 
+_KNOWN: Final = frozenset(get_args(core_schema.ErrorType)) - {"assertion_error", "value_error"}
+"""The kinds of problems that pydantic can find by itself."""
+
+
 def _with_hints(error: ValidationError, model: type[BaseModel]) -> ValidationError:
     """The same problems; an unknown key's says which keys there are, for whoever sees only the whole's model."""
     details: list[InitErrorDetails] = []
     for problem in error.errors(include_url=False):
-        kind: str | PydanticCustomError = PydanticCustomError("wrong", "{why}", {"why": problem["msg"]})
-        if problem["type"] == "missing":
-            kind = "missing"
-        elif problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        kind: str | PydanticCustomError
+        if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
             meant = nearest(str(problem["loc"][0]), model.model_fields)
             hint = (
                 f"did you mean `{meant}`?"
@@ -120,7 +122,13 @@ def _with_hints(error: ValidationError, model: type[BaseModel]) -> ValidationErr
                 else f"the keys are {', '.join(sorted(model.model_fields))}"
             )
             kind = PydanticCustomError("unknown_key", "is not a key here; {hint}", {"hint": hint})
-        elif problem["type"] == "extra_forbidden":
-            kind = "extra_forbidden"
-        details.append(InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"]))
+        elif problem["type"] in _KNOWN:
+            kind = problem["type"]
+        else:
+            kind = PydanticCustomError("wrong", "{why}", {"why": problem["msg"]})
+        details.append(
+            InitErrorDetails(
+                type=kind, loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {})
+            )
+        )
     return ValidationError.from_exception_data(model.__name__, details)

@@ -25,6 +25,7 @@ LISTS: Final = ("source", "pipeline", "upstream")
 
 _AT: Final = re.compile(r" \(at (line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 _REASONS: Final = (
+    (r"Invalid hex value|Escaped character is not a Unicode scalar value.*", r"a backslash in a text is written as \\\\, or the text in 'single quotes'"),
     (r"Cannot overwrite a value", "this key is set above already: keep one of them"),
     (r"Duplicate inline table key (.*)", r"\1 is set twice in this table: keep one of them"),
     (r"Cannot declare \((.*?),?\) twice", r"the table \1 begins twice: write all its keys below one heading"),
@@ -115,8 +116,9 @@ def _read(path: Path, name: str) -> Document | Problem:
     except OSError as error:
         return Problem("file", f"cannot be read: {error.strerror}", place=name)
     except UnicodeDecodeError as error:
-        message = f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8"
-        return Problem("file", message, place=name)
+        message = "is not UTF-8 text from here on: save the file as UTF-8"
+        line = error.object[: error.start].count(b"\n") + 1
+        return Problem("file", message, place=f"{name}:{line}")
     try:
         return Document(path, name, text, tomllib.loads(text))
     except RecursionError:
@@ -127,11 +129,15 @@ def _read(path: Path, name: str) -> Document | Problem:
 
 def _not_toml(said: str, name: str, text: str) -> Problem:
     reason = _AT.sub("", said)
+    at = _AT.search(said)
+    if at is not None and at["line"] and text.split("\n")[int(at["line"]) - 1].lstrip().startswith("[["):
+        reason = reason.replace(
+            "Cannot overwrite a value", "a table above has this name: write [[...]] there as well"
+        )
     for pattern, meaning in _REASONS:
         if (match := re.match(pattern, reason)) is not None:
             reason = match.expand(meaning)
             break
-    at = _AT.search(said)
     if at is None:
         return Problem("file", f"is not TOML: {reason}", place=name)
     if at["line"] is None:

@@ -7,19 +7,18 @@ processor is checked by that part's own pydantic model, which the `Catalogue` fi
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from agent.config.errors import (
     ConfigurationError,
-    problems_of,
     shown,
     unknown_choice,
     unknown_key,
 )
-from agent.config.files import Merged, merge, read_documents
+from agent.config.files import LISTS, Merged, merge, read_documents
 from agent.config.model import (
     SOCKET_PATH_BYTES_MAX,
     AgentConfig,
@@ -32,6 +31,7 @@ from agent.config.model import (
     UpstreamConfig,
 )
 from agent.config.sessions import shared_sessions
+from agent.config.wording import problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -107,9 +107,9 @@ class _Loader:
 
     def load(self, source: str) -> AgentConfig:
         document = self._merged.tables
-        for key in document:
+        for key, value in document.items():
             if key not in _SECTIONS:
-                self._wrong([key], unknown_key(key, _SECTIONS))
+                self._wrong([key], _unknown_section(key, value))
         device = self._section(DeviceConfig, document.get("device", {}), ["device"])
         buffer = self._section(BufferConfig, document.get("buffer", {}), ["buffer"])
         agent = self._section(AgentSection, document.get("agent", {}), ["agent"])
@@ -140,22 +140,31 @@ class _Loader:
             )
             self._wrong(clash.where, message, repr(clash.client_id) if clash.own else None)
         if len(bytes(config.socket)) > SOCKET_PATH_BYTES_MAX:
-            message = (
-                f"no socket's path may be longer than {SOCKET_PATH_BYTES_MAX} bytes; set a shorter one here"
-            )
-            self._wrong(["agent", "socket"], message, shown("socket", str(config.socket)))
+            message = f"no socket's path may be longer than {SOCKET_PATH_BYTES_MAX} bytes"
+            if config.agent.socket is not None:
+                self._wrong(
+                    ["agent", "socket"], f"{message}: choose a shorter one", shown("", str(config.socket))
+                )
+            else:
+                message = (
+                    f"{message}, and the agent's lies in this folder: say another place as `agent.socket`"
+                )
+                self._wrong(["buffer", "path"], message, shown("", str(config.buffer.path)))
 
     def _wrong(self, where: Sequence[str | int], message: str, value: str | None = None) -> None:
         self._problems.append(self._merged.problem(where, message, value))
 
-    def _section(self, model: type[_M], table: Any, where: Sequence[str | int]) -> _M | None:
+    def _section(
+        self, model: type[_M], table: Any, where: Sequence[str | int], also: Iterable[str] = ()
+    ) -> _M | None:
         if not isinstance(table, dict):
-            self._wrong(where, "should be a table of keys", shown(str(where[-1]), table))
+            heading = f", below one heading [{where[-1]}]" if isinstance(table, list) else ""
+            self._wrong(where, f"should be a table of keys{heading}", shown(str(where[-1]), table))
             return None
         try:
             return model.model_validate(table, context=self._context)
         except ValidationError as error:
-            self._problems += problems_of(error, model, where, self._merged.problem)
+            self._problems += problems_of(error, model, where, self._merged.problem, also)
             return None
 
     def _part(
@@ -169,7 +178,9 @@ class _Loader:
     ) -> _M | None:
         """One table of a kind: the shared keys by `shared`, the others by the named part's own model."""
         if not isinstance(table, dict):
-            self._wrong(where, "should be a table of keys", shown(str(where[-1]), table))
+            heading = ".".join(part for part in where if isinstance(part, str))
+            message = f"should be a table of keys, below a heading [[{heading}]]"
+            self._wrong(where, message, shown(str(where[-1]), table))
             return None
         own = {name: value for name, value in table.items() if name in shared.model_fields}
         rest = {name: value for name, value in table.items() if name not in own}
@@ -188,31 +199,25 @@ class _Loader:
         except ValueError as error:  # another package brings it, and does not work
             self._wrong([*where, key], str(error), shown(key, name))
             return None
-        found = len(self._problems)
         if section is not None:  # a key that is the driver's as well, such as `silent_after`
             rest |= {name: getattr(section, name) for name in own if name in model.model_fields}
-        options = self._section(model, rest, where)
-        self._extend_known_keys(found, shared)
+        found = len(self._problems)
+        options = self._section(model, rest, where, set(shared.model_fields) - {"options"})
+        if "preset" in rest and rest["preset"] not in kind.presets_of(
+            name
+        ):  # what it would fill in is no news
+            own_problems = self._problems[found:]
+            self._problems[found:] = [each for each in own_problems if each.message != "is required"]
         if section is None or options is None:
             return None
         return section.model_copy(update={"options": options})
 
-    def _extend_known_keys(self, found: int, shared: type[BaseModel]) -> None:
-        """An unknown key may also be a shared one misspelt: name those too."""
-        marker = "the keys are "
-        extra = ", ".join(sorted(set(shared.model_fields) - {"options"}))
-        for place in range(found, len(self._problems)):
-            problem = self._problems[place]
-            if marker in problem.message:
-                message = problem.message.replace(marker, f"{marker}{extra}, ")
-                self._problems[place] = replace(problem, message=message)
-
     def _sources(self, tables: Sequence[Any]) -> list[SourceConfig]:
         sources = []
         if not tables and "source" not in {problem.where for problem in self._problems}:
-            self._wrong(
-                ["source"], 'is required: at least one [[source]] with an id and a driver, say "serial"'
-            )
+            some = " in one of the files" if len(self._merged.documents) > 1 else ""
+            message = f'is required: at least one [[source]]{some} with an id and a driver, say "serial"'
+            self._wrong(["source"], message)
         for place, table in enumerate(map(self._with_preset, tables)):
             where: list[str | int] = ["source", place]
             source = self._part(self._catalogue.sources, "driver", SourceConfig, table, where)
@@ -283,7 +288,8 @@ class _Loader:
             where: list[str | int] = ["upstream", place]
             # What is delivered is remembered by the upstream's name, so it must not depend on the
             # place in the file: alone of its kind it takes the driver's name, else it needs its own.
-            given = {"name": table.get("driver")} if isinstance(table, dict) else {}
+            driver = table.get("driver") if isinstance(table, dict) else None
+            given = {"name": driver if isinstance(driver, str) else "unnamed"}
             upstream = self._part(self._catalogue.upstreams, "driver", UpstreamConfig, table, where, given)
             names.append(table.get("name", given["name"]) if isinstance(table, dict) else None)
             if upstream is not None:
@@ -299,3 +305,15 @@ class _Loader:
                 article = "an" if key == "id" else "a"
                 message = f"is used by {users}; give each {article} `{key}` of its own"
                 self._wrong([section, places[-1], key], message, repr(name))
+
+
+def _unknown_section(key: str, value: Any) -> str:
+    if key == "step":
+        return "is not a section; the steps of a [[pipeline]] stand below it, each as [[pipeline.step]]"
+    if isinstance(value, dict | list):
+        return unknown_key(key, _SECTIONS, "section")
+    return f"stands above all sections; a key belongs below one: {', '.join(map(_heading, _SECTIONS))}"
+
+
+def _heading(section: str) -> str:
+    return f"[[{section}]]" if section in LISTS else f"[{section}]"

@@ -211,8 +211,8 @@ fields = [
             for before, other in enumerate(layouts[:place]):
                 if layout.size == other.size and layout.prefix.startswith(other.prefix):
                     raise ValueError(
-                        f"layout[{place}] is never used: layout[{before}] takes all frames of {layout.size} bytes that "
-                        f"begin with {layout.prefix!r}; give each its own `prefix`, and the longest prefix first"
+                        f"layout[{place}] is never used: layout[{before}] takes all frames of {layout.size} bytes"
+                        f"{f' that begin with {layout.prefix!r}' if layout.prefix else ''}; give each its own `prefix`, and the longest prefix first"
                     )
         return self
 

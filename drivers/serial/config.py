@@ -95,8 +95,10 @@ class SerialConfig(BaseModel):
         Raises:
             ValueError: There is none, or two; or settings are given that would be ignored in silence or do harm.
         """
-        if (self.port is None) is (self.usb is None):
-            raise ValueError(f"give either `port`, such as {PORT_EXAMPLES}, or `usb`")
+        if self.port is None and self.usb is None:
+            raise ValueError(f"give `port`, such as {PORT_EXAMPLES}, or `usb`")
+        if self.port is not None and self.usb is not None:
+            raise ValueError("`port` and `usb` are two ways to say which port it is: keep one of them")
         ignored = {name for name in _LINE_SETTINGS if name in self.model_fields_set}
         if ignored and not self.is_device:
             raise ValueError(

@@ -89,9 +89,8 @@ def options_from_url(url: str, **options: Any) -> MqttOptions:
     """
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS:
-        raise ValueError(
-            f"the URL must begin with mqtt://, mqtts://, ws:// or wss://, not {parts.scheme or 'nothing'!r}"
-        )
+        instead = f", not {parts.scheme}://" if "://" in url else ""
+        raise ValueError(f"the URL must begin with mqtt://, mqtts://, ws:// or wss://{instead}")
     if not parts.hostname:
         raise ValueError("the URL names no host: mqtt://host:1883")
     port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port

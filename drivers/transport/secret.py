@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SECRET_BYTES_MAX: Final = 64 << 10
 """More is no secret, but a file that was mistaken for one."""
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 _EXAMPLES: Final = '{ file = "..." }, { env = "..." } or { credential = "..." }'
 _MARK_KEY: Final = os.urandom(32)
 
@@ -61,11 +61,14 @@ class Secret(BaseModel):
         Raises:
             ValueError: There is none, or more than one; or the secret is not there.
         """
-        if (self.file is not None) + (self.env is not None) + (self.credential is not None) != 1:
-            raise ValueError(f"say where it is by one of {_EXAMPLES}")
+        places = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if not places:
+            raise ValueError(f"say where the secret is: {_EXAMPLES}")
+        if len(places) > 1:
+            raise ValueError(f"`{'` and `'.join(places)}` say two places of one secret; keep one of them")
         if self.env is not None and not _VARIABLE.fullmatch(self.env):
             raise ValueError(
-                "`env` is the name of a variable, not its value: letters, digits and _, such as CLOUD_PASSWORD"
+                "`env` is the name of a variable, not its value: capitals, digits and _, such as CLOUD_PASSWORD"
             )
         if self.credential is not None and ("/" in self.credential or self.credential in {"", ".", ".."}):
             raise ValueError("`credential` is a name, as in LoadCredential=name:/path, not a path")

@@ -56,7 +56,7 @@ def test_a_problem_names_its_own_file_line_and_key(tmp_path):
         tmp_path, a=SOURCE.format("second"), b="\n" + SOURCE.format("third") + "rate = -1\n[bufer]\nx = 1\n"
     )
     assert problems(path) == [
-        "conf.d/b.toml:6: bufer: is not a key here; did you mean `buffer`?",
+        "conf.d/b.toml:6: bufer: is not a section here; did you mean `buffer`?",
         "conf.d/b.toml:5: source[0].rate: should be greater than 0 (found -1)",
     ]
 

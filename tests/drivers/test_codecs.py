@@ -322,7 +322,7 @@ def test_scales_that_make_integers_keep_them():
                 "byteorder": "little",
                 "layout": [{"fields": [{"name": name, "type": "u8"}]} for name in "ab"],
             },
-            r"layout\[1\] is never used: layout\[0\] takes all frames of 1 bytes that begin with b''",
+            r"layout\[1\] is never used: layout\[0\] takes all frames of 1 bytes; give each",
         ),
         ({"type": "struct", "byteorder": "little", "layout": []}, "at least 1"),
         (

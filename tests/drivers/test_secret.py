@@ -40,8 +40,8 @@ def test_each_place_gives_it_without_the_newline_of_editors_and_does_not_show_it
     ("place", "says"),
     [
         ("hunter2", "a secret does not stand in the configuration"),
-        ({}, "by one of"),
-        ({"file": "a", "env": "B"}, "by one of"),
+        ({}, "say where the secret is"),
+        ({"file": "a", "env": "B"}, "`file` and `env` say two places"),
         ({"env": "hunter-2"}, "the name of a variable, not its value"),
         ({"credential": "../x"}, "not a path"),
         ({"credential": ""}, "not a path"),

@@ -29,8 +29,8 @@ def test_what_is_accepted(settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "give either `port`, such as .* or `usb`"),
-        ({"port": "/dev/ttyS0", "usb": {"vendor": "2341", "product": "0043"}}, "give either"),
+        ({}, "give `port`, such as .* or `usb`"),
+        ({"port": "/dev/ttyS0", "usb": {"vendor": "2341", "product": "0043"}}, "two ways to say"),
         ({"usb": {"vendor": "2341"}}, "product"),
         ({"usb": {"vendor": "2341", "product": "43"}}, "pattern"),
         (

@@ -128,7 +128,8 @@ def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         dest="sources",
         action="append",
         metavar="URL",
-        help="http://HOST:PORT to listen on, or mqtt[s]://[USER@]HOST[:PORT] to subscribe at; may be repeated"
+        help="http://HOST:PORT to listen on, mqtt[s]://[USER@]HOST[:PORT] to subscribe at, or"
+        " nats://[USER@]HOST[:PORT][,HOST...] (tls:// encrypted) to take from; may be repeated"
         " (default: http://127.0.0.1:8080)",
     )
     receive.add_argument(
@@ -143,9 +144,18 @@ def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     receive.add_argument(
         "--share", metavar="NAME", help="share the work with all receivers that say the same name"
     )
-    receive.add_argument("--username", metavar="NAME", help="at the MQTT broker")
+    receive.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        choices=(1, 3, 5),
+        help="of the JetStream stream, when it has to be made (default: 1; in a cluster 3)",
+    )
+    receive.add_argument("--username", metavar="NAME", help="at the broker")
     receive.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
-    receive.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust for mqtts://")
+    receive.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="authorities to trust for mqtts:// and tls://"
+    )
     receive.add_argument("--token-file", type=Path, metavar="FILE", help="the token HTTP senders must show")
     receive.add_argument("--tls-cert", type=Path, metavar="FILE", help="the certificate for https://")
     receive.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, if not in the same file")

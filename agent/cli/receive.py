@@ -50,6 +50,7 @@ async def _receive(arguments: argparse.Namespace) -> None:
             security=security,
             client_id=arguments.client_id or DEFAULT_CLIENT_ID,
             share=arguments.share,
+            replicas=arguments.replicas,
             on_ready=_say_ready,
         ),
         name="receive",
@@ -89,7 +90,7 @@ def _security(arguments: argparse.Namespace) -> ReceiverSecurity:
     return ReceiverSecurity(
         token=read_secret(arguments.token_file),
         http_tls=server,
-        mqtt_username=arguments.username,
-        mqtt_password=read_secret(arguments.password_file),
-        mqtt_tls=client,
+        username=arguments.username,
+        password=read_secret(arguments.password_file),
+        tls=client,
     )

@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from agent.receiver.committer import RETRY, Committer
 from agent.receiver.store import ReadingStore, StoreUnavailable, store_for
 from agent.spine.backoff import Backoff
 from collectors.clock import Clock, SystemClock
+from drivers.transport.mqtt import MqttOptions, options_from_url
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Mapping, Sequence
 
     from agent.receiver.http import HttpListen
-    from drivers.transport.mqtt import MqttOptions
+    from agent.receiver.nats import NatsOptions
 
 _log = logging.getLogger(__name__)
 
+_BROKERS = frozenset({"mqtt", "mqtts", "nats", "tls"})
 HTTP_PORT = 8080
 DEFAULT_CLIENT_ID = "outstation-receiver"
 
@@ -37,9 +39,19 @@ class ReceiverSecurity:
     """Of the HTTP server."""
     http_tls: ssl.SSLContext | None = None
     """Its certificate and key (a server-side context)."""
-    mqtt_username: str | None = None
-    mqtt_password: str | None = None
-    mqtt_tls: ssl.SSLContext | None = None
+    username: str | None = None
+    """At the broker, as the two below."""
+    password: str | None = None
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Under which a receiver takes from a broker."""
+
+    client_id: str
+    share: str | None
+    replicas: int
 
 
 class Receiver(Protocol):
@@ -57,6 +69,7 @@ async def serve(
     security: ReceiverSecurity | None = None,
     client_id: str = DEFAULT_CLIENT_ID,
     share: str | None = None,
+    replicas: int = 1,
     on_ready: Callable[[Sequence[str]], None] = lambda _: None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
@@ -64,11 +77,13 @@ async def serve(
     """Receive readings until cancelled.
 
     Args:
-        from_urls: `http://host:port[/path]` to listen on, `mqtt://host:port` or `mqtts://` to connect to.
+        from_urls: `http://host:port[/path]` to listen on, `mqtt://host:port` or `mqtts://`, `nats://host:port,host:port` or
+            `tls://` to connect to.
         into_url: `sqlite:///file.db` or `postgresql://host/database`, which is waited for when it is away.
         security: Credentials and certificates.
-        client_id: The MQTT session: a receiver that takes up another's work uses the same.
+        client_id: The session at the broker: a receiver that takes up another's work uses the same.
         share: The name under which several receivers share the work; each has its own client id.
+        replicas: Of the JetStream stream, when it has to be made.
         on_ready: Called once with the addresses, as soon as the database is open, HTTP listens and the
             broker's subscription stands.
         clock: The clock.
@@ -83,19 +98,19 @@ async def serve(
     clock = clock or SystemClock()
     store = store_for(into_url, clock)
     listens = [_http_listen(url, security) for url in from_urls if _scheme(url) in {"http", "https"}]
-    brokers = [
-        _mqtt_options(url, security, client_id) for url in from_urls if _scheme(url) in {"mqtt", "mqtts"}
-    ]
+    brokers = [url for url in from_urls if _scheme(url) in _BROKERS]
     if len(listens) + len(brokers) < max(1, len(from_urls)):
-        raise ValueError("`from` should be http://host:port, mqtt://host:port or mqtts://host:port")
+        raise ValueError(
+            "`from` should be http://host:port, mqtt://host:port, mqtts://host:port, nats://host:port or tls://host:port"
+        )
+    names = Names(client_id, share, replicas)
+    options = [_broker_options(url, security, names) for url in brokers]
     rng = rng or random.Random()  # noqa: S311 (jitter)
     async with AsyncExitStack() as stack:
         await _open(store, stack, clock, rng)
         committer = Committer(store, clock, rng)
         addresses = await _listen(listens, committer, store, stack)
-        receivers = {
-            options.address: _mqtt_receiver(options, committer, clock, rng, share) for options in brokers
-        }
+        receivers = {each.address: _receiver(each, committer, clock, rng, share) for each in options}
         await _run(receivers, committer, addresses, on_ready)
 
 
@@ -151,12 +166,20 @@ async def _run(
             on_ready(tuple(addresses))
 
 
-def _mqtt_receiver(
-    options: MqttOptions, committer: Committer, clock: Clock, rng: random.Random, share: str | None
+def _receiver(
+    options: MqttOptions | NatsOptions,
+    committer: Committer,
+    clock: Clock,
+    rng: random.Random,
+    share: str | None,
 ) -> Receiver:
-    from agent.receiver.mqtt import MqttReceiver
+    if isinstance(options, MqttOptions):
+        from agent.receiver.mqtt import MqttReceiver
 
-    return MqttReceiver(options, committer, clock, rng, share=share)
+        return MqttReceiver(options, committer, clock, rng, share=share)
+    from agent.receiver.nats import NatsReceiver
+
+    return NatsReceiver(options, committer, clock, rng)
 
 
 def _scheme(url: str) -> str:
@@ -183,17 +206,44 @@ def _http_listen(url: str, security: ReceiverSecurity) -> HttpListen:
     )
 
 
+def _broker_options(url: str, security: ReceiverSecurity, names: Names) -> MqttOptions | NatsOptions:
+    if _scheme(url) in {"nats", "tls"}:
+        return _nats_options(url, security, names)
+    return _mqtt_options(url, security, names.client_id)
+
+
 def _mqtt_options(url: str, security: ReceiverSecurity, client_id: str) -> MqttOptions:
     from agent.receiver.mqtt import RECEIVE_MAXIMUM, SESSION_EXPIRY_S
-    from drivers.transport.mqtt import options_from_url
 
     return options_from_url(
         url,
         client_id=client_id,
-        username=security.mqtt_username,
-        password=security.mqtt_password,
-        tls=security.mqtt_tls,
+        username=security.username,
+        password=security.password,
+        tls=security.tls,
         clean_start=False,
         session_expiry_s=SESSION_EXPIRY_S,
         receive_maximum=RECEIVE_MAXIMUM,
+    )
+
+
+def _nats_options(url: str, security: ReceiverSecurity, names: Names) -> NatsOptions:
+    try:
+        from agent.receiver.nats import NatsOptions
+    except ImportError as error:
+        raise ImportError('receiving over NATS needs nats-py: pip install "outstation[nats]"') from error
+    parts = urlsplit(url)
+    user, _, hosts = parts.netloc.rpartition("@")
+    if not all(hosts.split(",")):
+        raise ValueError(f"{parts.scheme}://{hosts} names no host: nats://host:port[,host:port]")
+    if ":" in user:
+        raise ValueError("the password belongs into --password-file, not into the URL")
+    return NatsOptions(
+        servers=tuple(f"{parts.scheme}://{host}" for host in hosts.split(",")),
+        consumer=names.share or names.client_id,
+        shared=names.share is not None,
+        replicas=names.replicas,
+        username=security.username or unquote(user) or None,
+        password=security.password,
+        tls=security.tls or (ssl.create_default_context() if parts.scheme == "tls" else None),
     )

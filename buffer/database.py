@@ -305,6 +305,7 @@ class BufferDB(TinyDB):
             *(log.close for log in self._all_logs()),
             self._consumers.persist,
             self._write_tombstones,
+            self.journal.settle,
             self._write_wear,
         ):
             try:

@@ -6,6 +6,8 @@
 3. The new files are renamed into place, the directory is synced, the old ones are removed.
 
 A crash before step 2 leaves temporary files, which are swept; one after it is made good at opening.
+When the disk refuses step 2, it may have been done all the same: a crash then decides which. Without
+one nothing happened, which is made sure before anything else is changed.
 """
 
 from __future__ import annotations
@@ -213,20 +215,32 @@ class Edit:
             self._fs.sync_directory(self._log.directory)
             steps = [[temporary, old.name, str(new)] for temporary, old, new in self._made]
             with self._also(self._changes) as rows:
+                # Should this fail, it may be on the disk all the same, and so then must be what it decides on.
+                self._log.undecided = {temporary for temporary, _, _ in self._made}
                 self._journal.put([(EDITS, self._log.table, steps), *rows])
+                self._log.undecided = set()
 
     def _forget(self) -> None:
-        for temporary in {temporary for temporary, _, _ in self._made}:
+        self._remove({temporary for temporary, _, _ in self._made} - self._log.undecided)
+
+    def _remove(self, temporaries: set[str]) -> None:
+        for temporary in temporaries:
             with suppress(OSError):  # swept at the next opening
                 self._fs.unlink(f"{self._log.directory}/{temporary}")
 
     def carry_out(self) -> None:
         """Do what was decided, on disk and then in memory; nothing when nothing was.
 
+        What was not decided for sure is given up: from now on it is sure that it does not happen.
+
         Raises:
             DiskFault: The disk refused.
         """
         log = self._log
+        if log.undecided:
+            self._journal.settle()
+            self._remove(log.undecided)
+            log.undecided = set()
         for name in finish(log.directory, log.table, self._journal, self._fs):
             new = Segment(name.base, name.last, name.count, -1, name.rev, name)
             log.replace([each for each in log.segments if name.base <= each.base <= name.last], new)

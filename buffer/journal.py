@@ -99,6 +99,8 @@ class Journal:
         self._end = self._file_end = self._crc = self._count = self._checkpoint_bytes = 0
         self._generation = 0
         self._closed = False
+        self._in_doubt = False
+        """The last change failed; it may be on the disk all the same until another one is."""
         self.damaged = False
         """A part of the journal could not be read at opening."""
         self.bytes_written = 0
@@ -156,6 +158,7 @@ class Journal:
             self._commit([row for change in batch for row in change.rows])
         except OSError as refused:
             error = refused
+            self._in_doubt = True
             self._abandon()
         for change in batch:
             change.done, change.error = True, error
@@ -252,6 +255,7 @@ class Journal:
         whole = (data + TAIL).ljust(len(data) + _AHEAD_BYTES)
         self._handle = create_durably(self._fs, self._directory, _name(following), whole)
         old, self._generation = self._generation, following
+        self._in_doubt = False
         self._end = self._checkpoint_bytes = len(data)
         self._file_end = len(whole)
         self.bytes_written += len(whole)
@@ -270,6 +274,15 @@ class Journal:
             except OSError as error:
                 self._abandon()
                 raise DiskFault(f"{self._directory}: {error}") from error
+
+    def settle(self) -> None:
+        """Make sure that no change which failed is on the disk.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        if self._in_doubt:
+            self.renew()
 
     def check_place(self) -> None:
         """Write everything anew when somebody removed the file.

@@ -64,6 +64,8 @@ class Retention:
         self.limits = Limits(db.options, db.path, readings)
         self._freed_bytes = 0
         """What was made free on a full disk since something could be written."""
+        self._undecided = False
+        """The ledger may have on disk, though the disk says it has not, that what waits was dropped."""
 
     def change(self, options: BufferOptions) -> None:
         """Go by other limits from now on; from any thread. What is being decided just then may still go by the old ones."""
@@ -104,6 +106,9 @@ class Retention:
 
         As long as what became free is there: what somebody else takes is not to be made free for him again.
         """
+        if self._undecided:
+            self._journal.settle()
+            self._undecided = False
         while True:
             try:
                 more = log.commit_once()
@@ -154,7 +159,9 @@ class Retention:
                 losses.append(Lost(log.table, loss, lane))
         if not losses:
             return False
+        self._undecided = True
         self._db.ledger.add_all(losses)
+        self._undecided = False
         log.keep_of_flight([(record_id, raw) for record_id, raw, lane in flight if lane not in dropping])
         return True
 

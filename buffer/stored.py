@@ -55,6 +55,7 @@ class StoredRecords:
         segments: Its files, ascending; the active one last.
         deleted: Ids with a tombstone: on disk still, but not to be seen.
         deleted_unwritten: Some of them went, and the small table does not know it yet.
+        undecided: Files of a change that may be decided on disk, though the disk says it is not.
         recovered: What was found at opening.
         bytes_written: What was handed to the file system since it was opened.
         version: Counts up when records are changed or go; a new one only moves `next_id`.
@@ -94,6 +95,7 @@ class StoredRecords:
         self.io = threading.RLock()
         self.deleted = RangeSet()
         self.deleted_unwritten = False
+        self.undecided: set[str] = set()
         self.cursor = cursor
         self.bytes_written = 0
         self.version = 0

@@ -1,0 +1,122 @@
+"""A decision whose writing failed may be on the disk all the same: what it decides, and what is told of it, stay one."""
+
+import errno
+import random
+
+import pytest
+
+from buffer import BufferDB, DiskFault
+from tests.rigs.faulty_disk import FaultyDisk
+
+RECORD = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
+ALARM = b'{"n":%d,"pad":"' + b"x" * 100 + b'","lane":"alarm"}'
+
+
+@pytest.fixture
+def disk():
+    return FaultyDisk(random.Random(0))
+
+
+def opened(disk, **options):
+    return BufferDB("/s", fs=disk, threaded=False, segment_bytes=4096, device_id="d", **options)
+
+
+def fill(db, n, every=0):
+    ids = list(db.insert_json([(ALARM if every and not at % every else RECORD) % at for at in range(n)]))
+    db.flush()
+    return ids
+
+
+def fail_decisions(disk, db):
+    """The disk takes what is written to the small tables, and then says that it did not."""
+    journal, calls = f"{db.path}/.state/", []
+    sync = disk.sync
+
+    def refusing(handle):
+        sync(handle)
+        if disk._paths[handle].startswith(journal):
+            calls.append(handle)
+            raise OSError(errno.EIO, "injected")
+
+    disk.sync = refusing
+
+    def end():
+        disk.sync = sync
+        return len(calls)
+
+    return end
+
+
+def told(db):
+    return {why: count for why, count in db.ledger.lost().items() if count}
+
+
+def present(db):
+    return [document.doc_id for document in db]
+
+
+def test_a_removal_in_doubt_and_its_entry_stand_or_fall_together(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    ids = fill(db, 20)
+    end = fail_decisions(disk, db)
+    with pytest.raises(DiskFault):
+        db.table("readings").remove(doc_ids=ids[5:10])
+    assert end() == 1
+    assert present(db) == ids
+    assert told(db) == {}
+    disk.kill()
+    db = opened(disk)
+    assert (present(db), told(db)) == (ids[:5] + ids[10:], {"removed": 5})
+
+
+def test_what_was_in_doubt_never_happens_once_anything_else_was_decided(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    ids = fill(db, 20)
+    end = fail_decisions(disk, db)
+    for _ in range(3):
+        with pytest.raises(DiskFault):
+            db.table("readings").remove(doc_ids=ids[5:10])
+    end()
+    assert len([name for name in disk.files if "/readings/t." in name]) == 1, "no more with each attempt"
+    db.table("readings").remove(doc_ids=ids[:1])
+    assert not [name for name in disk.files if "/readings/t." in name]
+    disk.kill()
+    db = opened(disk)
+    assert (present(db), told(db)) == (ids[1:], {"removed": 1})
+
+
+def test_what_was_in_doubt_never_happens_after_an_orderly_end(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    ids = fill(db, 20)
+    end = fail_decisions(disk, db)
+    with pytest.raises(DiskFault):
+        db.table("readings").remove(doc_ids=ids[5:10])
+    end()
+    db.close()
+    db = opened(disk)
+    assert (present(db), told(db)) == (ids, {})
+
+
+def test_new_readings_whose_dropping_is_in_doubt_are_not_both_stored_and_told_as_lost(disk):
+    options = {"quota_bytes": 16_384, "full": "drop_newest"}
+    db = opened(disk, **options)
+    db.consumer("cloud")
+    ids = []
+    while not db.ledger.dropped:
+        ids += fill(db, 10)
+    before = told(db)
+    end = fail_decisions(disk, db)
+    fresh = list(db.insert_json([RECORD % 1] * 10))
+    with pytest.raises(DiskFault):
+        db.flush()
+    end()
+    db.change(quota_bytes=1 << 20)
+    db.flush()
+    stored = set(present(db))
+    disk.kill()
+    db = opened(disk, **options)
+    assert set(present(db)) == stored >= set(fresh)
+    assert told(db) == before

@@ -159,7 +159,15 @@ def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     receive.add_argument("--token-file", type=Path, metavar="FILE", help="the token HTTP senders must show")
     receive.add_argument("--tls-cert", type=Path, metavar="FILE", help="the certificate for https://")
     receive.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, if not in the same file")
+    receive.add_argument("--metrics", metavar="HOST:PORT", help="where Prometheus may ask for /metrics")
     receive.add_argument("--log-level", choices=_LEVELS, default="info")
+
+
+def _add_gaps(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    gaps = commands.add_parser("gaps", help="say which readings a receiver's database misses, and why")
+    gaps.add_argument("database", metavar="URL", help="as for receive --into")
+    gaps.add_argument("--device", metavar="ID", help="of this device only")
+    gaps.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -224,6 +232,7 @@ def build_parser() -> argparse.ArgumentParser:
     play.add_argument("--link", type=Path, metavar="PATH", help="a name for the port: a symbolic link")
 
     _add_receive(commands)
+    _add_gaps(commands)
 
     _add_demo(commands)
     return parser

@@ -51,6 +51,7 @@ async def _receive(arguments: argparse.Namespace) -> None:
             client_id=arguments.client_id or DEFAULT_CLIENT_ID,
             share=arguments.share,
             replicas=arguments.replicas,
+            metrics=arguments.metrics,
             on_ready=_say_ready,
         ),
         name="receive",

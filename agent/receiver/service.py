@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from agent.receiver.committer import RETRY, Committer
+from agent.receiver.exposition import MetricsServer, watch_gaps
 from agent.receiver.store import ReadingStore, StoreUnavailable, store_for
 from agent.spine.backoff import Backoff
 from collectors.clock import Clock, SystemClock
 from drivers.transport.mqtt import MqttOptions, options_from_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from agent.receiver.http import HttpListen
     from agent.receiver.nats import NatsOptions
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _BROKERS = frozenset({"mqtt", "mqtts", "nats", "tls"})
 HTTP_PORT = 8080
+PORT_MAX = 65535
 DEFAULT_CLIENT_ID = "outstation-receiver"
 
 
@@ -70,6 +72,7 @@ async def serve(
     client_id: str = DEFAULT_CLIENT_ID,
     share: str | None = None,
     replicas: int = 1,
+    metrics: str | None = None,
     on_ready: Callable[[Sequence[str]], None] = lambda _: None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
@@ -84,6 +87,7 @@ async def serve(
         client_id: The session at the broker: a receiver that takes up another's work uses the same.
         share: The name under which several receivers share the work; each has its own client id.
         replicas: Of the JetStream stream, when it has to be made.
+        metrics: `HOST:PORT` where Prometheus may ask; None: nowhere.
         on_ready: Called once with the addresses, as soon as the database is open, HTTP listens and the
             broker's subscription stands.
         clock: The clock.
@@ -111,7 +115,12 @@ async def serve(
         committer = Committer(store, clock, rng)
         addresses = await _listen(listens, committer, store, stack)
         receivers = {each.address: _receiver(each, committer, clock, rng, share) for each in options}
-        await _run(receivers, committer, addresses, on_ready)
+        watching = None
+        if metrics is not None:
+            server = MetricsServer(*_host_and_port(metrics), committer.meter)
+            addresses.append((await stack.enter_async_context(server)).url)
+            watching = watch_gaps(store_for(into_url, clock), committer.meter)
+        await _run(receivers, committer, watching, addresses, on_ready)
 
 
 async def _open(store: ReadingStore, stack: AsyncExitStack, clock: Clock, rng: random.Random) -> None:
@@ -145,6 +154,7 @@ async def _listen(
 async def _run(
     receivers: Mapping[str, Receiver],
     committer: Committer,
+    watching: Coroutine[None, None, None] | None,
     addresses: list[str],
     on_ready: Callable[[Sequence[str]], None],
 ) -> None:
@@ -159,6 +169,8 @@ async def _run(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(committer.run(), name="receive-commit")
+        if watching is not None:
+            group.create_task(watching, name="receive-gaps")
         for address, receiver in receivers.items():
             run = receiver.run(partial(subscribed, address))
             group.create_task(run, name=f"receive:{address}")
@@ -180,6 +192,13 @@ def _receiver(
     from agent.receiver.nats import NatsReceiver
 
     return NatsReceiver(options, committer, clock, rng)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, found, port = address.rpartition(":")
+    if not found or not host or not port.isdecimal() or int(port) > PORT_MAX:
+        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:9464")
+    return host.strip("[]"), int(port)
 
 
 def _scheme(url: str) -> str:

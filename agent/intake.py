@@ -26,6 +26,7 @@ from pydantic_core import to_json
 
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.dead_letters import dead_letter, unprocessed
+from agent.forward import Standing
 from agent.held import TABLE as HELD
 from agent.redelivery import CAPACITY as REMEMBERED
 from agent.redelivery import RedeliveryIndex, SessionNotes
@@ -162,6 +163,7 @@ class Intake:
         self._idle = asyncio.Event()
         self._idle.set()
         self._busy = 0
+        self._taken = 0
         self._last_id = {READINGS: 0, DEAD_LETTERS: 0, HELD: 0}
         self.redeliveries = RedeliveryIndex()
         self.dead_letters: Counter[str] = Counter()
@@ -217,6 +219,7 @@ class Intake:
             return await self._take(data)
         finally:
             self._busy -= 1
+            self._taken += 1
             if not self._busy:
                 self._idle.set()
 
@@ -401,6 +404,14 @@ class Intake:
             await self._held.durable(last_id)
         else:
             await self._buffer.wait_durable(last_id, table=table)
+
+    def standing(self, *, hindered: bool) -> Standing:
+        """How far things have come; `hindered` is said of the buffer by whoever knows."""
+        durable = {table: self._durable_id(table) for table in self._last_id}
+        under_way = (
+            self._busy or self._owed or any(self._last_id[table] > durable[table] for table in durable)
+        )
+        return Standing(bool(under_way), (self._taken, *durable.values()), hindered)
 
     async def settled(self) -> None:
         """Wait until every acknowledgement that was due has been given."""

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.composition import Agent
+from agent.forward import Forward
 from agent.memory import spare_what_is_loaded
-from agent.spine.errors import LogErrorHandler
+from agent.service_manager import ServiceManager
+from agent.service_watch import tell_progress, tell_while_opening
+from agent.spine.errors import COLLECTION, STORAGE, LogErrorHandler
 from agent.spine.spine import open_spine
+from agent.supervisor import supervise
 from agent.terminal import Terminal
 from buffer import BufferLocked, StoreError
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
     from agent.last_resort import LastResort
+    from agent.spine.spine import Spine
 
 _log = logging.getLogger(__name__)
 
@@ -90,17 +96,35 @@ async def run_agent(
         make = partial(Agent, config, spine, load, path, log_level_given=log_level_given)
         agent = await asyncio.to_thread(make)  # asks the machine who it is
         _at_hang_up(loop, told_to_stop, agent.reload.request)
+        manager = ServiceManager.of(os.environ)
         last_resort.buffer_closed = False
-        if not await _open_buffer(agent, stop):
+        if not await _open_buffer(agent, stop, spine, manager):
             last_resort.buffer_closed = True
             return
         try:
             await agent.start()
             spare_what_is_loaded()
+            if manager.listens:
+                _tell(manager, agent, spine)
             _log.info("%s collects from %d sources", agent.device_id, len(config.source))
             await stop.wait()
         finally:
+            manager.stopping()
             last_resort.buffer_closed = await _shut_down(agent)
+
+
+def _tell(manager: ServiceManager, agent: Agent, spine: Spine) -> None:
+    """Keep the service manager told from here on."""
+    forward = Forward(agent.standing, spine.clock.monotonic_s)
+
+    async def summary() -> str:
+        return (await agent.report()).summary()
+
+    async def keep_telling() -> None:
+        await tell_progress(manager, forward, summary)
+
+    supervise(spine, "tell", "service manager", keep_telling, layer=COLLECTION)
+    manager.ready()
 
 
 def _at_hang_up(
@@ -113,11 +137,25 @@ def _at_hang_up(
     loop.add_signal_handler(signal.SIGHUP, lambda: told_to_stop() if terminal.has_gone else reload())
 
 
-async def _open_buffer(agent: Agent, stop: asyncio.Event) -> bool:
+async def _open_buffer(agent: Agent, stop: asyncio.Event, spine: Spine, manager: ServiceManager) -> bool:
     """Open the buffer, for as long as it takes; False when told to stop before.
 
-    A card that is not there yet, or read-only, is no reason to end: systemd would only start us again.
+    A card that is not there yet, or read-only, is no reason to end: systemd would only start us again. So it is told that
+    we are ready, and what for.
     """
+    telling = None
+    if manager.listens:
+        _, telling = spine.start(
+            "tell", tell_while_opening(manager), layer=STORAGE, subject="service manager, opening"
+        )
+    try:
+        return await _opened(agent, stop, manager)
+    finally:
+        if telling is not None:
+            telling.cancel()
+
+
+async def _opened(agent: Agent, stop: asyncio.Event, manager: ServiceManager) -> bool:
     while not stop.is_set():
         try:
             await agent.buffer.connect()
@@ -125,6 +163,8 @@ async def _open_buffer(agent: Agent, stop: asyncio.Event) -> bool:
             raise StartError(str(error)) from error
         except (ConnectionError, OSError) as error:
             delay_s = await agent.buffer_failed(error)
+            manager.ready()
+            manager.says(f"NOT COLLECTING: the buffer does not open: {error}")
             try:
                 async with asyncio.timeout(delay_s):
                     await stop.wait()

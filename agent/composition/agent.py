@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import AgentConfig
+    from agent.forward import Standing
     from agent.spine.spine import Spine
     from collectors.models import CollectedData
 
@@ -107,6 +108,10 @@ class Agent:
         self._sources.run()
         await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
         self._settings.take_changes()
+
+    def standing(self) -> Standing:
+        """How far what has come in has got."""
+        return self._processing.intake.standing(hindered=self.buffer.fault is not None)
 
     # Changing over
 

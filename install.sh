@@ -1,23 +1,41 @@
 #!/bin/sh
-# Sets Outstation up in this checkout and shows it (`demo`) or tests it (`test`).
-# `./install.sh help` says more.
+# Installs Outstation on this device, or shows it (`demo`) or tests it (`test`) in this checkout.
+# `./install.sh help` says more. What is for devices alone lies in deploy/.
 #
 # Nothing runs before the last line, so a truncated copy of this file does nothing.
 set -eu
 
 usage() {
     cat <<'END'
-usage: ./install.sh COMMAND
+usage: ./install.sh [COMMAND]
 
+On a device, as root:
+  install             (or no command) install Outstation as a service: its releases below
+                      /opt/outstation, its configuration in /etc/outstation, its buffer in
+                      /var/lib/outstation. Run again, it changes nothing.
+      --config FILE     the first configuration; one that is there is never overwritten
+      --with EXTRAS     more than serial, MQTT and simulated sensors: ble,http,...
+      --offline DIR     take the packages from this folder (a bundle brings its own)
+      --dry-run         only say what would be done
+  upgrade             build this release beside the one that runs, try it on a copy of the
+                      buffer, change over, and go back if it does not do its work. Takes
+                      --with, --offline and --dry-run.
+  uninstall           remove it; --purge removes buffer and configuration as well.
+
+On any machine, without root:
+  bundle --arch ARCH [--python 3.11] [--with EXTRAS] [FOLDER]
+                      gather all that a device without internet needs: aarch64, armv7l
+                      or x86_64. Copy the folder there; its install.sh takes it from there.
   demo [ARGUMENTS]    set up this checkout and run the demonstration. Needs no root,
                       no server and no configuration; ARGUMENTS go to `outstation demo`.
   test [--everyday]   set up this checkout with the test tools, then run every check and
                       all tests. Debian packages that are missing are installed when
                       run as root, else named. --everyday leaves the slow tests out.
+  --version           print the version of this checkout or bundle
   help                print this
 
-Both set up a virtual environment in .venv, from locked packages with verified hashes,
-and skip what is already there. OUTSTATION_PYTHON=/path/to/python chooses the
+demo and test set up a virtual environment in .venv, from locked packages with verified
+hashes, and skip what is already there. OUTSTATION_PYTHON=/path/to/python chooses the
 interpreter (3.11 to 3.13); otherwise the newest that fits on PATH is taken.
 END
 }
@@ -84,10 +102,10 @@ quietly() {
         printf 'failed (exit status %s)\n' "$status"
         cat "$log" >&2
         rm -f "$log"
-        trap - INT HUP
+        trap 'exit 130' INT HUP
         return 1
     fi
-    trap - INT HUP
+    trap 'exit 130' INT HUP
 }
 
 # --- Python ------------------------------------------------------------------
@@ -346,6 +364,33 @@ run_checks() {
     say "everything passed, $(($(now) - started)) s"
 }
 
+# --- What a checkout and a bundle say of themselves ----------------------------
+
+project_version() {
+    sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml" | head -n 1
+}
+
+# Dies unless each of the extras in $with has a lock file.
+check_extras() {
+    for extra in $(echo "$with" | tr ',' ' '); do
+        [ -f "$root/requirements/extras/$extra.lock" ] ||
+            die "--with $extra: there is no such extra." "There are: $(extras_there)"
+    done
+}
+
+extras_there() {
+    for file in "$root"/requirements/extras/*.lock; do
+        basename "$file" .lock
+    done | tr '\n' ' '
+}
+
+# A bundle is used only as it was made.
+check_bundle() {
+    [ -f "$root/SHA256SUMS" ] || return 0
+    (cd "$root" && sha256sum --quiet -c SHA256SUMS) >&2 ||
+        die 'this bundle was changed or damaged; what differs stands above.' 'Remedy: copy it again.'
+}
+
 # --- Commands ----------------------------------------------------------------
 
 command_demo() {
@@ -382,13 +427,26 @@ main() {
         die 'this script belongs to a checkout of Outstation, which is not here.' \
             'Remedy: clone the repository and run ./install.sh in it.'
     clean_environment
-    command=${1-}
-    [ $# -eq 0 ] || shift
+    case ${1-} in
+    '' | --dry-run | --config | --with | --offline) command=install ;;
+    *)
+        command=$1
+        shift
+        ;;
+    esac
     case $command in
     demo) command_demo "$@" ;;
     test) command_test "$@" ;;
+    bundle)
+        . "$root/deploy/bundle.sh"
+        command_bundle "$@"
+        ;;
+    install | upgrade | settle | uninstall)
+        . "$root/deploy/device.sh"
+        "command_$command" "$@"
+        ;;
+    --version) echo "outstation $(project_version)" ;;
     help | -h | --help) usage ;;
-    '') refuse_usage 'which command?' ;;
     *) refuse_usage "unknown command: $command" ;;
     esac
 }

@@ -111,6 +111,14 @@ def _add_discover(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
 
 
+def _add_self_test(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    self_test = commands.add_parser(
+        "self-test", help="try this release on a copy of the buffer, as an upgrade does; nothing is sent"
+    )
+    self_test.set_defaults(module="self_test")
+    _config_argument(self_test)
+
+
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser(
         "demo", help="see it work: a cut, a kill, and nothing lost (needs no hardware)"
@@ -234,6 +242,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_receive(commands)
     _add_gaps(commands)
 
+    _add_self_test(commands)
     _add_demo(commands)
     return parser
 

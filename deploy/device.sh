@@ -1,0 +1,529 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2154  # install.sh, which sources this, sets root, python and the like
+# The commands for a device: install, upgrade, settle, uninstall. Sourced by install.sh, whose functions it uses.
+#
+#   /opt/outstation/releases/RELEASE/    a release: its environment, this script, its unit; `complete` is written last
+#   /opt/outstation/current              a link to the release that runs
+#   /opt/outstation/pending              there while an upgrade is not settled: the release before it
+#   /etc/outstation/                     configuration, and secrets/ for passwords and keys
+#   /var/lib/outstation/                 the buffer
+#
+# Whatever is cut short, at whatever moment, leaves a device that runs one whole release: a release is built apart and counts
+# when its `complete` is on the disk; the link changes in one rename; and what was changed over to is settled (found to do its
+# work, or left again) by whoever comes first, this script or, after a power cut, outstation-settle.service.
+
+prefix=/opt/outstation
+releases=$prefix/releases
+current=$prefix/current
+pending=$prefix/pending
+configuration=/etc/outstation/outstation.toml
+secrets=/etc/outstation/secrets
+state=/var/lib/outstation
+units=/etc/systemd/system
+rules=/etc/udev/rules.d/60-outstation.rules
+command_link=/usr/local/bin/outstation
+lock=/run/lock/outstation-install.lock
+
+FREE_MB_MIN=300
+READY_S=90
+STEADY_S=10
+
+# --- Steps -------------------------------------------------------------------
+
+install_steps='preflight release user configuration rules units current start'
+upgrade_steps='preflight release self_test pending current rules units restart settle tidy'
+
+describe_step() {
+    case $1 in
+    preflight) echo 'looking at this machine' ;;
+    release) echo "building release $release in $releases" ;;
+    user) echo "making the system user outstation, $state and $secrets" ;;
+    configuration) echo "putting a first configuration into $configuration" ;;
+    rules) echo 'telling udev about serial adapters' ;;
+    units) echo 'telling systemd about the service' ;;
+    current) echo "making $release the current release" ;;
+    start) echo 'starting the service, and at every boot from now on' ;;
+    self_test) echo 'letting the new release try itself on a copy of the buffer' ;;
+    pending) echo "noting that $release is to be settled" ;;
+    restart) echo 'restarting the service with it' ;;
+    settle) echo 'seeing whether it does its work' ;;
+    tidy) echo 'removing releases that nobody goes back to' ;;
+    esac
+}
+
+# run_steps NAME...: each in its turn. All of them may be run again at any time.
+run_steps() {
+    total=$#
+    number=0
+    for name in "$@"; do
+        number=$((number + 1))
+        say "[$number/$total] $(describe_step "$name")"
+        [ -z "$dry_run" ] || continue
+        # A seam for the tests, which kill this script before each step.
+        [ "${OUTSTATION_TEST_KILL-}" != "$name" ] || kill -9 $$
+        "step_$name"
+    done
+}
+
+# --- Options -----------------------------------------------------------------
+
+parse_device_options() {
+    dry_run=
+    offline=
+    # What was installed with extras is upgraded with them.
+    with=$(cat "$current/extras" 2>/dev/null) || with=
+    first_configuration=
+    list_steps=
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --dry-run) dry_run=yes ;;
+        --list-steps) list_steps=yes ;;
+        --offline | --with | --config)
+            [ $# -ge 2 ] || refuse_usage "$1 takes an argument"
+            case $1 in
+            --offline) offline=$2 ;;
+            --with) with=$2 ;;
+            --config) first_configuration=$2 ;;
+            esac
+            shift
+            ;;
+        *) refuse_usage "$command does not know $1" ;;
+        esac
+        shift
+    done
+    # A bundle brings its packages along.
+    if [ -z "$offline" ] && [ -d "$root/wheels" ]; then
+        offline=$root/wheels
+    fi
+    if [ -n "$offline" ]; then
+        [ -d "$offline" ] || die "--offline $offline: there is no such folder" \
+            'Remedy: ./install.sh bundle --arch ARCH makes one, on a machine with internet.'
+        offline=$(cd "$offline" && pwd -P)
+    fi
+    check_extras
+    [ -z "$first_configuration" ] || [ -f "$first_configuration" ] ||
+        die "--config $first_configuration: there is no such file"
+}
+
+require_root() {
+    [ "$(id -u)" -eq 0 ] || die "$command changes the system, so it needs root." \
+        "Remedy: sudo ./install.sh $command" \
+        'Without root: ./install.sh demo, or ./install.sh test.'
+}
+
+# One of us at a time; the kernel lets go of the lock however we end.
+take_lock() {
+    mkdir -p "$(dirname "$lock")"
+    exec 9>"$lock"
+    flock -n 9 || die "another install.sh is at work (it holds $lock)." 'Remedy: wait until it has ended.'
+}
+
+# --- Preflight ---------------------------------------------------------------
+
+step_preflight() {
+    case $(uname -m) in
+    aarch64 | armv7l | x86_64) ;;
+    armv6l)
+        die 'this machine is an ARMv6 (the first Pi, the first Zero), for which pydantic-core has no packages.' \
+            'Remedy: a Raspberry Pi 2 or later, or a Zero 2.'
+        ;;
+    *) die "Outstation is not tested on $(uname -m): aarch64, armv7l and x86_64 are." ;;
+    esac
+    command -v systemctl >/dev/null ||
+        die 'there is no systemd here, which runs the service.' \
+            'Remedy: without it, install the package with pip and see that "outstation run" is started.'
+    require_python
+    free_mb=$(df -Pm "$(existing_parent "$prefix")" | awk 'NR == 2 { print $4 }')
+    [ "$free_mb" -ge "$FREE_MB_MIN" ] ||
+        die "there are $free_mb MB free where $prefix belongs, and $FREE_MB_MIN are needed." \
+            'Remedy: make room, or use a larger card.'
+    [ "$(date +%Y)" -ge 2025 ] ||
+        say "the clock says $(date +%Y): the agent corrects its times once it knows better, but packages cannot be fetched with it"
+    getent group dialout >/dev/null || say 'there is no group dialout here: serial ports may stay closed to the agent'
+}
+
+existing_parent() {
+    folder=$1
+    while [ ! -d "$folder" ]; do
+        folder=$(dirname "$folder")
+    done
+    echo "$folder"
+}
+
+# --- The release -------------------------------------------------------------
+
+# Its version, and a checksum of all that decides what is in it.
+name_release() {
+    version=$(project_version)
+    python_tag=
+    if find_python; then
+        python_tag=${python_version%.*}
+    fi
+    digest=$({
+        source_digest
+        echo "$with $python_tag"
+    } | sha256sum | cut -c 1-8)
+    release=$version-$digest
+    folder_of_release=$releases/$release
+}
+
+source_digest() {
+    if [ -f "$root/SHA256SUMS" ]; then
+        cat "$root/SHA256SUMS"
+    else
+        (
+            cd "$root" || exit
+            find agent buffer collectors drivers deploy requirements install.sh pyproject.toml \
+                -type f ! -name '*.pyc' -print | LC_ALL=C sort | while read -r file; do
+                sha256sum "$file"
+            done
+        )
+    fi
+}
+
+is_complete() {
+    [ -f "$1/complete" ]
+}
+
+step_release() {
+    if is_complete "$folder_of_release"; then
+        say "release $release is there already"
+        return
+    fi
+    rm -rf "$folder_of_release"
+    building=$folder_of_release
+    mkdir -p "$folder_of_release"
+    chmod 755 "$prefix" "$releases" "$folder_of_release"
+    work=$(mktemp -d "$prefix/.building.XXXXXX")
+    cp -R "$root/deploy" "$root/requirements" "$root/install.sh" "$root/README.md" "$folder_of_release/"
+    cp "$root/pyproject.toml" "$folder_of_release/"
+    quietly 'making its environment' "$python" -m venv --without-pip "$folder_of_release/venv" ||
+        die "no environment could be made in $folder_of_release/venv."
+    prepare_pip
+    set -- -r "$root/requirements/run.lock"
+    for extra in $(echo "$with" | tr ',' ' '); do
+        set -- "$@" -r "$root/requirements/extras/$extra.lock"
+    done
+    quietly 'installing the packages' pip_release --require-hashes --only-binary :all: "$@" ||
+        release_failed
+    quietly 'installing outstation' pip_release --no-deps --no-index "$wheel" || release_failed
+    "$folder_of_release/venv/bin/outstation" --version >/dev/null || release_failed
+    echo "$with" >"$folder_of_release/extras"
+    rm -rf "$work"
+    work=
+    chmod -R u=rwX,go=rX "$folder_of_release"
+    sync_disk
+    echo "$release" >"$folder_of_release/complete"
+    sync_disk
+    building=
+    say "installed size: $(du -sm "$folder_of_release" | cut -f 1) MB"
+}
+
+release_failed() {
+    die "release $release could not be built; the reason stands above. What runs is as it was." \
+        'If packages could not be fetched: set up pip for this network, or bring them along (--offline).'
+}
+
+# Sets wheel to the project's own; sees that pip is at hand: from a bundle, or in an environment of its own.
+prepare_pip() {
+    if [ -n "$offline" ]; then
+        wheel=$(find "$offline" -name "outstation-$version-*.whl" | head -n 1)
+        pip_wheel=$(find "$offline" -name 'pip-*.whl' | head -n 1)
+        if [ -z "$wheel" ] || [ -z "$pip_wheel" ]; then
+            die "$offline has no outstation-$version-*.whl, or no pip-*.whl: it is not a bundle of this version." \
+                'Remedy: ./install.sh bundle --arch ARCH makes one.'
+        fi
+        return
+    fi
+    quietly 'making an environment to build with' "$python" -m venv "$work/tools" ||
+        die "no environment could be made in $work/tools."
+    quietly 'installing the build tools' "$work/tools/bin/python" -m pip --quiet --disable-pip-version-check --no-input \
+        install --require-hashes --only-binary :all: -r "$root/requirements/build.lock" || release_failed
+    build_wheel "$work/tools/bin/python" "$work" || release_failed
+    wheel=$(find "$work" -maxdepth 1 -name "outstation-$version-*.whl")
+}
+
+# build_wheel PYTHON FOLDER
+build_wheel() {
+    quietly 'building outstation' "$1" -m pip --quiet --disable-pip-version-check --no-input wheel \
+        --no-index --no-deps --no-build-isolation --wheel-dir "$2" "$root"
+}
+
+# pip install for the release.
+pip_release() {
+    if [ -n "$offline" ]; then
+        "$folder_of_release/venv/bin/python" "$pip_wheel/pip" --quiet --disable-pip-version-check --no-input --no-cache-dir \
+            install --no-index --find-links "$offline" "$@"
+    else
+        "$work/tools/bin/python" -m pip --quiet --disable-pip-version-check --no-input \
+            --python "$folder_of_release/venv/bin/python" install "$@"
+    fi
+}
+
+# What has been written is on the card.
+sync_disk() {
+    sync
+}
+
+# What a failure or a signal leaves behind is taken away: an unfinished release, the folder it was built in.
+clean_up() {
+    [ -z "${work-}" ] || rm -rf "$work"
+    [ -z "${building-}" ] || is_complete "$building" || rm -rf "$building"
+}
+
+# --- The rest of an installation ------------------------------------------------
+
+step_user() {
+    if ! getent passwd outstation >/dev/null; then
+        useradd --system --user-group --home-dir "$state" --no-create-home --shell /usr/sbin/nologin outstation
+    fi
+    for group in dialout bluetooth; do
+        if getent group "$group" >/dev/null; then
+            usermod -a -G "$group" outstation
+        fi
+    done
+    install -d -m 750 -o root -g outstation /etc/outstation
+    install -d -m 700 -o root -g root "$secrets"
+    install -d -m 750 -o outstation -g outstation "$state"
+}
+
+step_configuration() {
+    if [ -e "$configuration" ]; then
+        say "$configuration is left as it is"
+        return
+    fi
+    install -m 640 -o root -g outstation "${first_configuration:-$root/deploy/outstation.toml}" "$configuration.new"
+    sync_disk
+    mv "$configuration.new" "$configuration"
+}
+
+step_rules() {
+    mkdir -p "$(dirname "$rules")"
+    install -m 644 "$root/deploy/60-outstation.rules" "$rules"
+    if command -v udevadm >/dev/null; then
+        udevadm control --reload 2>/dev/null || true
+    fi
+}
+
+# The units are links into the current release, so that they change with it.
+step_units() {
+    for unit in outstation.service outstation-settle.service; do
+        ln -sfn "$current/deploy/$unit" "$units/$unit"
+    done
+    ln -sfn "$current/venv/bin/outstation" "$command_link"
+}
+
+# switch_to RELEASE: in one rename, so that there is always a current release.
+switch_to() {
+    ln -sfn "releases/$1" "$prefix/.current.new"
+    mv -T "$prefix/.current.new" "$current"
+    sync_disk
+    systemctl daemon-reload
+}
+
+step_current() {
+    switch_to "$release"
+}
+
+step_start() {
+    systemctl --quiet enable outstation.service outstation-settle.service
+    if ! "$current/venv/bin/outstation" check --config "$configuration" >/dev/null 2>&1; then
+        say "the service is not started yet: the configuration wants your sensors. It says:"
+        "$current/venv/bin/outstation" check --config "$configuration" || true
+        say "then: sudo systemctl start outstation"
+        return
+    fi
+    systemctl start outstation.service ||
+        die 'the service does not start.' 'See: journalctl -u outstation'
+}
+
+# --- Upgrading ---------------------------------------------------------------
+
+# The release that runs, by the link; empty without one.
+running_release() {
+    if [ -L "$current" ]; then
+        basename "$(readlink "$current")"
+    fi
+}
+
+step_self_test() {
+    new=$folder_of_release/venv/bin/outstation
+    "$new" check --config "$configuration" ||
+        die "release $release does not accept $configuration; what runs is as it was." \
+            'Remedy: mend what it says above, then upgrade again.'
+    runuser -u outstation -- "$new" self-test --config "$configuration" ||
+        die "release $release does not pass its self-test; what runs is as it was."
+}
+
+step_pending() {
+    echo "$before" >"$pending.new"
+    sync_disk
+    mv "$pending.new" "$pending"
+    sync_disk
+}
+
+step_restart() {
+    # A release that does not become ready is settled below; it is no error of this script.
+    systemctl restart outstation.service || true
+}
+
+step_settle() {
+    settle
+}
+
+# Whether the service does its work: active, of this release, and without a restart for a while.
+does_its_work() {
+    until_s=$(($(now) + READY_S))
+    expected=$(basename "$(readlink "$current")")
+    while [ "$(now)" -lt "$until_s" ]; do
+        if systemctl --quiet is-active outstation.service && answers "$expected"; then
+            restarts=$(systemctl show -p NRestarts --value outstation.service)
+            sleep "$STEADY_S"
+            if systemctl --quiet is-active outstation.service && answers "$expected" &&
+                [ "$(systemctl show -p NRestarts --value outstation.service)" = "$restarts" ]; then
+                return 0
+            fi
+        fi
+        sleep 1
+    done
+    return 1
+}
+
+# answers RELEASE: the agent that runs is of this release, and reports.
+answers() {
+    "$releases/$1/venv/bin/outstation" status --config "$configuration" --json >/dev/null 2>&1 &&
+        [ "$(release_of_process "$(systemctl show -p MainPID --value outstation.service)")" = "$1" ]
+}
+
+release_of_process() {
+    tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | sed -n "s|^$releases/\([^/]*\)/.*|\1|p" | head -n 1
+}
+
+# Keeps the release that was changed over to if it does its work; else goes back to the one before.
+settle() {
+    [ -f "$pending" ] || return 0
+    before=$(cat "$pending")
+    after=$(running_release)
+    if [ "$before" = "$after" ] || ! is_complete "$releases/$before"; then
+        rm -f "$pending"
+        return 0
+    fi
+    if ! systemctl --quiet is-enabled outstation.service; then
+        say 'the service is switched off, so nothing shows whether the new release does its work; it is kept'
+        rm -f "$pending"
+        return 0
+    fi
+    if does_its_work; then
+        rm -f "$pending"
+        sync_disk
+        say "release $after does its work"
+        return 0
+    fi
+    say "release $after does not do its work: going back to $before. Its last words:"
+    journalctl -u outstation.service -n 10 --no-pager -o cat 2>/dev/null || true
+    switch_to "$before"
+    systemctl restart outstation.service || true
+    rm -f "$pending"
+    sync_disk
+    die "the upgrade to $after failed; $before runs again."
+}
+
+# Keeps the current release and the one before.
+step_tidy() {
+    for folder in "$releases"/*; do
+        case $(basename "$folder") in
+        "$release" | "$before") ;;
+        *) rm -rf "$folder" ;;
+        esac
+    done
+    rm -rf "$prefix"/.building.*
+}
+
+# --- Commands ----------------------------------------------------------------
+
+begin_device_command() {
+    parse_device_options "$@"
+    if [ -n "$list_steps" ]; then
+        if [ "$command" = upgrade ]; then
+            steps=$upgrade_steps
+        else
+            steps=$install_steps
+        fi
+        echo "$steps" | tr ' ' '\n'
+        exit 0
+    fi
+    [ -n "$dry_run" ] || require_root
+    check_bundle
+    umask 022
+    work=
+    building=
+    if [ -z "$dry_run" ]; then
+        take_lock
+        trap 'clean_up' EXIT
+        trap 'exit 130' INT HUP
+        trap 'exit 143' TERM
+    fi
+    name_release
+}
+
+command_install() {
+    begin_device_command "$@"
+    if [ -z "$dry_run" ] && [ -f "$pending" ]; then
+        settle
+    fi
+    before=$(running_release)
+    if [ -n "$before" ] && [ "$before" != "$release" ] && is_complete "$releases/$before"; then
+        die "release $before is installed; this is $release." 'Remedy: sudo ./install.sh upgrade'
+    fi
+    # shellcheck disable=SC2086  # a list
+    run_steps $install_steps
+    [ -n "$dry_run" ] || say "done: sudo outstation status"
+}
+
+command_upgrade() {
+    begin_device_command "$@"
+    if [ -z "$dry_run" ] && [ -f "$pending" ]; then
+        settle
+    fi
+    before=$(running_release)
+    [ -n "$before" ] || [ -n "$dry_run" ] ||
+        die 'nothing is installed that could be upgraded.' 'Remedy: sudo ./install.sh'
+    if [ "$before" = "$release" ]; then
+        say "release $release is installed already"
+        return
+    fi
+    # shellcheck disable=SC2086  # a list
+    run_steps $upgrade_steps
+    [ -n "$dry_run" ] || say "done: release $release"
+}
+
+command_settle() {
+    begin_device_command "$@"
+    settle
+}
+
+command_uninstall() {
+    purge=
+    case "$#:${1-}" in
+    0:) ;;
+    1:--purge) purge=yes ;;
+    *) refuse_usage "uninstall takes --purge or nothing, not: $*" ;;
+    esac
+    require_root
+    take_lock
+    systemctl --quiet disable --now outstation.service outstation-settle.service 2>/dev/null || true
+    rm -f "$units/outstation.service" "$units/outstation-settle.service" "$rules"
+    rm -rf "$units/outstation.service.d"
+    [ ! -L "$command_link" ] || rm -f "$command_link"
+    systemctl daemon-reload
+    rm -rf "$prefix"
+    if [ -z "$purge" ]; then
+        say "removed. The buffer ($state) and the configuration (/etc/outstation) are still there; --purge removes them too."
+        return
+    fi
+    rm -rf "$state" /etc/outstation
+    if getent passwd outstation >/dev/null; then
+        userdel outstation
+    fi
+    say 'removed, with buffer and configuration.'
+}

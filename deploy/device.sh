@@ -25,8 +25,10 @@ command_link=/usr/local/bin/outstation
 lock=/run/lock/outstation-install.lock
 
 FREE_MB_MIN=300
+# A release has so long to become ready, then to stay it; one that systemd has to start again and again is given up at once.
 READY_S=90
-STEADY_S=10
+STEADY_S=${OUTSTATION_TEST_STEADY_S:-10}
+RESTARTS_MAX=2
 
 # --- Steps -------------------------------------------------------------------
 
@@ -154,7 +156,7 @@ existing_parent() {
 
 # Its version, and a checksum of all that decides what is in it.
 name_release() {
-    version=$(project_version)
+    release_version=$(project_version)
     python_tag=
     if find_python; then
         python_tag=${python_version%.*}
@@ -163,7 +165,7 @@ name_release() {
         source_digest
         echo "$with $python_tag"
     } | sha256sum | cut -c 1-8)
-    release=$version-$digest
+    release=$release_version-$digest
     folder_of_release=$releases/$release
 }
 
@@ -227,10 +229,10 @@ release_failed() {
 # Sets wheel to the project's own; sees that pip is at hand: from a bundle, or in an environment of its own.
 prepare_pip() {
     if [ -n "$offline" ]; then
-        wheel=$(find "$offline" -name "outstation-$version-*.whl" | head -n 1)
+        wheel=$(find "$offline" -name "outstation-$release_version-*.whl" | head -n 1)
         pip_wheel=$(find "$offline" -name 'pip-*.whl' | head -n 1)
         if [ -z "$wheel" ] || [ -z "$pip_wheel" ]; then
-            die "$offline has no outstation-$version-*.whl, or no pip-*.whl: it is not a bundle of this version." \
+            die "$offline has no outstation-$release_version-*.whl, or no pip-*.whl: it is not a bundle of this version." \
                 'Remedy: ./install.sh bundle --arch ARCH makes one.'
         fi
         return
@@ -240,7 +242,7 @@ prepare_pip() {
     quietly 'installing the build tools' "$work/tools/bin/python" -m pip --quiet --disable-pip-version-check --no-input \
         install --require-hashes --only-binary :all: -r "$root/requirements/build.lock" || release_failed
     build_wheel "$work/tools/bin/python" "$work" || release_failed
-    wheel=$(find "$work" -maxdepth 1 -name "outstation-$version-*.whl")
+    wheel=$(find "$work" -maxdepth 1 -name "outstation-$release_version-*.whl")
 }
 
 # build_wheel PYTHON FOLDER
@@ -313,6 +315,15 @@ step_units() {
     ln -sfn "$current/venv/bin/outstation" "$command_link"
 }
 
+# As `systemctl enable` does, which would link into the release itself, and so to nothing once that is gone.
+enable_units() {
+    mkdir -p "$units/multi-user.target.wants"
+    for unit in outstation.service outstation-settle.service; do
+        ln -sfn "../$unit" "$units/multi-user.target.wants/$unit"
+    done
+    systemctl daemon-reload
+}
+
 # switch_to RELEASE: in one rename, so that there is always a current release.
 switch_to() {
     ln -sfn "releases/$1" "$prefix/.current.new"
@@ -326,7 +337,7 @@ step_current() {
 }
 
 step_start() {
-    systemctl --quiet enable outstation.service outstation-settle.service
+    enable_units
     if ! "$current/venv/bin/outstation" check --config "$configuration" >/dev/null 2>&1; then
         say "the service is not started yet: the configuration wants your sensors. It says:"
         "$current/venv/bin/outstation" check --config "$configuration" || true
@@ -375,18 +386,22 @@ step_settle() {
 does_its_work() {
     until_s=$(($(now) + READY_S))
     expected=$(basename "$(readlink "$current")")
-    while [ "$(now)" -lt "$until_s" ]; do
+    while [ "$(now)" -lt "$until_s" ] && [ "$(restarts)" -le "$RESTARTS_MAX" ]; do
         if systemctl --quiet is-active outstation.service && answers "$expected"; then
-            restarts=$(systemctl show -p NRestarts --value outstation.service)
+            restarts_before=$(restarts)
             sleep "$STEADY_S"
             if systemctl --quiet is-active outstation.service && answers "$expected" &&
-                [ "$(systemctl show -p NRestarts --value outstation.service)" = "$restarts" ]; then
+                [ "$(restarts)" = "$restarts_before" ]; then
                 return 0
             fi
         fi
         sleep 1
     done
     return 1
+}
+
+restarts() {
+    systemctl show -p NRestarts --value outstation.service
 }
 
 # answers RELEASE: the agent that runs is of this release, and reports.

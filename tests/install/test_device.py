@@ -1,0 +1,163 @@
+"""install.sh on a device: a booted Debian in a container, a bundle, and nothing else; no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.rigs.machine.bundles import another_release, make_bundle
+from tests.rigs.machine.container import CONFIGURATION, Container
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers are booted as root"),
+]
+
+SENSORS = """
+[[source]]
+id = "house"
+driver = "simulated"
+rate = 50
+signals = [{ name = "temperature", kind = "sine", mean = 21, amplitude = 3 }]
+
+[buffer]
+path = "/var/lib/outstation/buffer"
+"""
+INSTALL = ("preflight", "release", "user", "configuration", "rules", "units", "current", "start")
+UPGRADE = (
+    *("preflight", "release", "self_test", "pending", "current"),
+    *("rules", "units", "restart", "settle", "tidy"),
+)
+DIES = "import sys\n\n\ndef main(arguments):\n    sys.exit(7)\n"
+"""An `outstation run` that does not run."""
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles")
+    first = make_bundle(folder / "first")
+    another_release(first, folder / "second")
+    another_release(first, folder / "bad", {"agent/cli/run.py": DIES})
+    shutil.copytree(first, folder / "damaged")
+    (folder / "damaged/README.md").write_text("something else")
+    (folder / "sensors.toml").write_text(SENSORS)
+    return folder
+
+
+@pytest.fixture
+def device(tmp_path: Path, bundles: Path) -> Iterator[Container]:
+    with Container(tmp_path, bundles / "first", {"/mnt/bundles": bundles}) as device:
+        yield device
+
+
+def install(device: Container) -> None:
+    device.install("--config", "/mnt/bundles/sensors.toml")
+
+
+def test_a_device_is_installed_upgraded_and_cleared(device: Container) -> None:
+    install(device)
+    stored = device.collects()
+    first = device.release
+    assert device.releases == {first}
+    assert device.run("systemctl", "is-enabled", "outstation").stdout.strip() == "enabled"
+
+    again = device.install().stdout
+    assert "is there already" in again
+    assert "left as it is" in again
+    assert device.property("NRestarts") == "0"
+    assert device.collects(stored) > stored
+
+    upgraded = device.install_from("/mnt/bundles/second", "upgrade").stdout
+    assert "self-test: passed" in upgraded
+    assert device.release != first
+    assert device.releases == {first, device.release}
+    assert not (device.root / "opt/outstation/pending").exists()
+    stored = device.collects(stored)
+
+    device.cut()
+    device.boot()
+    device.collects(stored)
+    assert device.install_from("/mnt/bundles/second", "upgrade").stdout.count("installed already") == 1
+
+    device.run("/opt/outstation/current/install.sh", "uninstall")
+    assert device.release is None
+    assert (device.root / "var/lib/outstation/buffer/readings").is_dir()
+    assert (device.root / CONFIGURATION[1:]).exists()
+    assert not (device.root / "usr/local/bin/outstation").is_symlink()
+    install(device)
+    device.collects(stored)
+    device.run("/opt/outstation/current/install.sh", "uninstall", "--purge")
+    for gone in ("var/lib/outstation", "etc/outstation", "opt/outstation"):
+        assert not (device.root / gone).exists()
+    assert "outstation" not in (device.root / "etc/passwd").read_text()
+
+
+def test_a_release_that_does_not_run_is_left_again(device: Container) -> None:
+    install(device)
+    stored = device.collects()
+    first = device.release
+    done = device.install_from("/mnt/bundles/bad", "upgrade", check=False)
+    assert done.returncode == 1
+    assert f"failed; {first} runs again" in done.stdout
+    assert device.release == first
+    device.collects(stored)
+
+
+def test_power_goes_while_a_release_that_does_not_run_is_not_settled(device: Container) -> None:
+    install(device)
+    stored = device.collects()
+    first = device.release
+    device.install_from("/mnt/bundles/bad", "upgrade", check=False, kill_at="settle")
+    assert device.release != first
+    device.cut()
+    device.boot()
+    device.collects(stored, within_s=150)
+    assert device.release == first
+    assert not (device.root / "opt/outstation/pending").exists()
+
+
+def test_every_step_of_an_installation_is_killed(device: Container) -> None:
+    listed = device.install("install", "--list-steps").stdout.split()
+    assert tuple(listed) == INSTALL
+    for step in INSTALL:
+        done = device.install("--config", "/mnt/bundles/sensors.toml", check=False, kill_at=step)
+        assert done.returncode != 0
+        assert f"{listed.index(step) + 1}/{len(listed)}" in done.stdout
+    install(device)
+    device.collects()
+
+
+def test_every_step_of_an_upgrade_is_killed(device: Container) -> None:
+    assert tuple(device.install("upgrade", "--list-steps").stdout.split()) == UPGRADE
+    install(device)
+    stored = device.collects()
+    for step in UPGRADE:
+        done = device.install_from("/mnt/bundles/second", "upgrade", check=False, kill_at=step)
+        if "installed already" not in done.stdout:
+            assert done.returncode != 0
+        stored = device.collects(stored)
+    device.install_from("/mnt/bundles/second", "upgrade")
+    device.collects(stored)
+    assert not (device.root / "opt/outstation/pending").exists()
+
+
+def test_what_stands_in_the_way_is_said(device: Container) -> None:
+    damaged = device.install_from("/mnt/bundles/damaged", check=False)
+    assert damaged.returncode == 1
+    assert "this bundle was changed or damaged" in damaged.stdout
+    assert "nothing is installed that could be upgraded" in device.install("upgrade", check=False).stdout
+    assert "there is no such extra" in device.install("--with", "radio", check=False).stdout
+    device.install()
+    started = device.run("systemctl", "is-active", "outstation", check=False).stdout.strip()
+    assert started == "inactive", "the first configuration names no sensor yet"
+    other = device.install_from("/mnt/bundles/second", check=False)
+    assert other.returncode == 1
+    assert "sudo ./install.sh upgrade" in other.stdout

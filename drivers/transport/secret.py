@@ -2,7 +2,8 @@
 
 password = { file = "password" }               # a file, relative to the folder of the configuration
 password = { env = "CLOUD_PASSWORD" }          # a variable of the environment
-password = { credential = "cloud-password" }   # systemd's LoadCredential= or SetCredential=
+password = { credential = "cloud-password" }   # systemd's LoadCredential= or SetCredential=; as installed: a file in
+                                               # /etc/outstation/secrets
 
 It is read when a connection is made, so that a rotated one is used. Nothing here shows it: not the object's repr, not a
 message. Everything here blocks on the disk: it is for a thread.
@@ -22,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_v
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SECRETS: Final = "secrets"
+"""The folder of credentials that the service is given: LoadCredential=secrets:/etc/outstation/secrets."""
 SECRET_BYTES_MAX: Final = 64 << 10
 """More is no secret, but a file that was mistaken for one."""
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -44,6 +47,8 @@ class Secret(BaseModel):
     """The variable of the environment that holds it."""
     credential: str | None = None
     """The name of a credential that systemd hands to the service (LoadCredential=, SetCredential=)."""
+    _beside: Path | None = PrivateAttr(default=None)
+    """The folder `secrets` beside the configuration, where a credential is looked for when systemd did not start us."""
     _mark: bytes | None = PrivateAttr(default=None)
     """Another one for another secret, so that a configuration whose secret has changed is another one."""
 
@@ -75,6 +80,8 @@ class Secret(BaseModel):
         context = info.context or {}
         if self.file is not None and "folder" in context:
             object.__setattr__(self, "file", context["folder"] / self.file)
+        if self.credential is not None and "folder" in context:
+            self._beside = context["folder"] / SECRETS
         if self.file is not None and "secret_files" in context:
             context["secret_files"].append(self.file)
         if context.get("note_secrets") or context.get("check_files"):
@@ -120,19 +127,28 @@ class Secret(BaseModel):
         if self.credential is None:
             assert self.file is not None
             return self.file
+        for path in self._credential_paths(self.credential):
+            if os.path.exists(path):  # noqa: PTH110 (Path's raises where the user may not look)
+                return path
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        if not folder:
-            raise SecretError(
-                f"there is no credential {self.credential}: systemd hands none to this program;"
-                f" in its unit: LoadCredential={self.credential}:/path"
-            )
-        path = Path(folder) / self.credential
-        if not os.path.exists(path):  # noqa: PTH110 (Path's raises where the user may not look)
+        if folder:
             raise SecretError(
                 f"there is no credential {self.credential} in {folder};"
                 f" in the unit: LoadCredential={self.credential}:/path"
             )
-        return path
+        raise SecretError(
+            f"there is no credential {self.credential}: systemd hands none to this program"
+            f" (in its unit: LoadCredential={self.credential}:/path),"
+            f" and there is no {self._beside / self.credential if self._beside else SECRETS}"
+        )
+
+    def _credential_paths(self, name: str) -> Iterator[Path]:
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if folder:
+            # LoadCredential= of a whole folder puts its own name before those of the files (systemd.exec(5)).
+            yield from (Path(folder) / name, Path(folder) / f"{SECRETS}_{name}")
+        elif self._beside is not None:
+            yield self._beside / name
 
     @contextmanager
     def as_file(self) -> Iterator[str]:

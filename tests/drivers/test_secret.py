@@ -106,3 +106,19 @@ def test_the_key_of_a_certificate_may_be_in_the_environment(tmp_path, monkeypatc
     monkeypatch.setenv("DEVICE_KEY", files.server_key_file.read_text())
     with pytest.raises(ssl.SSLError):
         TlsFiles(files.ca_file, files.client_cert_file, Secret(env="DEVICE_KEY")).context()
+
+
+def test_a_credential_is_found_in_a_folder_that_the_unit_loads_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "secrets_word").write_text("sesame\n")
+    assert at({"credential": "word"}).read() == "sesame"
+
+
+def test_a_credential_is_found_beside_the_configuration_where_systemd_hands_out_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/word").write_text("sesame\n")
+    assert at({"credential": "word"}, folder=tmp_path).read() == "sesame"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "handed"))
+    with pytest.raises(SecretError, match="there is no credential word in"):
+        at({"credential": "word"}, folder=tmp_path).read()

@@ -163,7 +163,7 @@ class Intake:
         self._idle = asyncio.Event()
         self._idle.set()
         self._busy = 0
-        self._taken = 0
+        self._ended = 0
         self._last_id = {READINGS: 0, DEAD_LETTERS: 0, HELD: 0}
         self.redeliveries = RedeliveryIndex()
         self.dead_letters: Counter[str] = Counter()
@@ -219,7 +219,7 @@ class Intake:
             return await self._take(data)
         finally:
             self._busy -= 1
-            self._taken += 1
+            self._ended += 1
             if not self._busy:
                 self._idle.set()
 
@@ -411,7 +411,7 @@ class Intake:
         under_way = (
             self._busy or self._owed or any(self._last_id[table] > durable[table] for table in durable)
         )
-        return Standing(bool(under_way), (self._taken, *durable.values()), hindered)
+        return Standing(bool(under_way), (self._ended, *durable.values()), hindered)
 
     async def settled(self) -> None:
         """Wait until every acknowledgement that was due has been given."""

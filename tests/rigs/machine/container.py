@@ -168,7 +168,9 @@ class Container:
     ) -> subprocess.CompletedProcess[str]:
         """Run install.sh of a bundle that is seen there; killed before the step of that name, if one is given."""
         kill = [f"OUTSTATION_TEST_KILL={kill_at}"] if kill_at else []
-        return self.run("env", *kill, "OUTSTATION_TEST_STEADY_S=2", "sh", f"{bundle}/install.sh", *arguments, check=check)
+        return self.run(
+            "env", *kill, "OUTSTATION_TEST_STEADY_S=2", "sh", f"{bundle}/install.sh", *arguments, check=check
+        )
 
     @property
     def release(self) -> str | None:

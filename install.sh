@@ -57,6 +57,8 @@ qemu-system-x86_64      qemu-system-x86
 /usr/lib/x86_64-linux-gnu/libfuse3.so.3         libfuse3-3
 /sbin/mke2fs    e2fsprogs
 /sbin/losetup   mount
+systemd-nspawn  systemd-container
+mmdebstrap      mmdebstrap
 avr-gcc         gcc-avr
 cc              gcc
 make            make
@@ -427,6 +429,7 @@ main() {
         die 'this script belongs to a checkout of Outstation, which is not here.' \
             'Remedy: clone the repository and run ./install.sh in it.'
     clean_environment
+    with=
     case ${1-} in
     '' | --dry-run | --config | --with | --offline) command=install ;;
     *)
@@ -438,10 +441,12 @@ main() {
     demo) command_demo "$@" ;;
     test) command_test "$@" ;;
     bundle)
+        # shellcheck source=/dev/null
         . "$root/deploy/bundle.sh"
         command_bundle "$@"
         ;;
     install | upgrade | settle | uninstall)
+        # shellcheck source=/dev/null
         . "$root/deploy/device.sh"
         "command_$command" "$@"
         ;;

@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 TOOLS = (
     *("cat", "cp", "date", "dirname", "env", "find", "grep", "head"),
+    *("awk", "basename", "cut", "df", "flock", "getent", "sed", "tr", "uname"),
     *("mkdir", "mktemp", "readlink", "rm", "sh", "sha256sum", "sort"),
 )
 
@@ -101,13 +102,20 @@ class Checkout:
         return self.venv / "outstation-installed"
 
 
+def programs_for_tests() -> list[str]:
+    """The programs by which install.sh sees that Debian's packages are there."""
+    script = (REPOSITORY / "install.sh").read_text()
+    listed = script.split("debian_packages() {\n    cat <<'END'\n")[1].split("\nEND\n")[0]
+    return [shown for shown, _ in map(str.split, listed.splitlines()) if not shown.startswith("/")]
+
+
 def make_checkout(folder: Path) -> Checkout:
     checkout = Checkout(folder / "checkout", folder / "bin", folder / "calls")
     checkout.folder.mkdir()
     checkout.bin.mkdir()
     for name in ("install.sh", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, checkout.folder)
-    for name in ("requirements", ".ci"):
+    for name in ("requirements", "deploy", ".ci"):
         shutil.copytree(REPOSITORY / name, checkout.folder / name)
     for tool in (*TOOLS, "chmod"):
         found = shutil.which(tool, path=os.defpath)
@@ -115,6 +123,5 @@ def make_checkout(folder: Path) -> Checkout:
         (checkout.bin / tool).symlink_to(found)
     checkout.python()
     checkout.user(1000)
-    checkout.fake("mosquitto", "mosquitto_pub", "shellcheck", "avr-gcc", "cc", "make", "faketime")
-    checkout.fake("dbus-daemon", "qemu-system-x86_64")
+    checkout.fake(*programs_for_tests())
     return checkout

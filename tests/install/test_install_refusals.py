@@ -13,7 +13,6 @@ APT = "sudo apt-get update && sudo apt-get install"
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "which command?"),
         (["instal"], "unknown command: instal"),
         (["--demo"], "unknown command: --demo"),
         (["test", "--quick"], "test takes --everyday or nothing, not: --quick"),
@@ -25,7 +24,7 @@ def test_a_wrong_command_line_is_answered_with_the_usage(checkout, arguments, re
 
     assert result.returncode == 2
     assert result.stderr.startswith(f"install.sh: error: {reason}\n")
-    assert "usage: ./install.sh COMMAND" in result.stderr
+    assert "usage: ./install.sh [COMMAND]" in result.stderr
     assert checkout.calls() == []
 
 
@@ -34,7 +33,7 @@ def test_help_names_every_command(checkout, word):
     result = checkout.run(word)
 
     assert (result.returncode, result.stderr) == (0, "")
-    for command in ("demo", "test", "help"):
+    for command in ("install", "upgrade", "uninstall", "bundle", "demo", "test", "help"):
         assert f"\n  {command} " in result.stdout
 
 
@@ -192,7 +191,7 @@ def test_packages_that_cannot_be_installed_are_explained_and_tried_again(checkou
 
 
 def test_all_shell_scripts_are_clean():
-    scripts = ["install.sh", ".ci/run", "requirements/lock.sh"]
+    scripts = ["install.sh", ".ci/run", "requirements/lock.sh", "deploy/device.sh", "deploy/bundle.sh"]
     result = subprocess.run(
         ["shellcheck", *scripts], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )

@@ -17,6 +17,9 @@ A snapshot must not be made of half a message: of a step's rows without what cam
 So what goes through such a pipeline does so in a `passage`, and a snapshot gathers what to write when none is under
 way; those that come meanwhile wait for it (it is quick: the disk works afterwards).
 
+A dead letter that is taken again is gone with the same snapshot that has what came of it (`taken_again`): its id stands in
+the rows until it is removed from its table.
+
 A step that is not configured any more gives what it holds as it is; so does one that cannot read its own rows.
 """
 
@@ -61,6 +64,8 @@ _RECENT: Final = 50_000
 _VERSION: Final = "!version"
 _OUT: Final = "!out"
 _ORIGINS: Final = "!origins/"
+TAKEN_AGAIN: Final = "!taken_again"
+"""The row of the dead letters that were taken again, and are no dead letters any more: `{"ids": [...]}`."""
 
 
 class StateTable(Protocol):
@@ -124,6 +129,7 @@ class Held:
         durable_version: Everything up to this version is on the disk.
         restored_origins: Where what was held at the start came from, oldest first, and in which version it is.
         fault: Why the disk did not take the last snapshot, None when it did.
+        taken_again: Dead letters that were taken again and are not removed yet.
     """
 
     def __init__(
@@ -141,6 +147,8 @@ class Held:
         self.durable_version = 0
         self.restored_origins: list[tuple[Origin, int]] = []
         self.fault: str | None = None
+        self.taken_again: set[int] = set()
+        self._taken_again_changed = False
         self._out: list[bytes] = []
         self._handed: deque[_HandedOver] = deque()
         self._origins: list[list[Any]] = []
@@ -168,6 +176,7 @@ class Held:
         rows = dict(table.items())
         self._version = self.durable_version = rows.pop(_VERSION, {"number": 0})["number"]
         out = rows.pop(_OUT, None)
+        self.taken_again = set(rows.pop(TAKEN_AGAIN, {"ids": ()})["ids"])
         self._restore_origins(rows)
         known = {holder.key: holder for holder in self._holders}
         for holder in self._holders:
@@ -223,20 +232,37 @@ class Held:
                 await self._resume(holder, holder.step.overdue())
             yield
 
-    def absorb(self, documents: Sequence[bytes], origin: Origin | None, *, awaited: bool) -> int:
+    def absorb(
+        self,
+        documents: Sequence[bytes],
+        origin: Origin | None,
+        *,
+        awaited: bool,
+        letter_id: int | None = None,
+    ) -> int:
         """Take in that a message went through its pipeline; the version with which that becomes durable.
 
         Args:
             documents: What came out.
             origin: Where the message came from, if it can come again.
             awaited: Its source waits for an acknowledgement.
+            letter_id: The dead letter that it was until now.
         """
         assert self._passages.in_use, "a snapshot may have been made of half of it"
         self._out += documents
         if origin is not None:
             self._origins.append([origin.client, origin.packet, origin.payload_hash])
+        if letter_id is not None:
+            self.taken_again.add(letter_id)
+            self._taken_again_changed = True
         self._want(hurry=awaited)
         return self._version + 1
+
+    def letters_removed(self, letter_ids: Iterable[int]) -> None:
+        """These are in the table of dead letters no more."""
+        self.taken_again.difference_update(letter_ids)
+        self._taken_again_changed = True
+        self._want(hurry=False)
 
     def _want(self, *, hurry: bool) -> None:
         self._wanted.set()
@@ -385,6 +411,9 @@ class Held:
             else None
         )
         self._unwritten[_VERSION] = {"number": version}
+        if self._taken_again_changed:
+            self._taken_again_changed = False
+            self._unwritten[TAKEN_AGAIN] = {"ids": sorted(self.taken_again)} if self.taken_again else None
         if self._origins:
             origins, self._origins = self._origins, []
             name = f"{_ORIGINS}{version}"

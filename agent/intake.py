@@ -211,17 +211,23 @@ class Intake:
 
     async def __call__(self, data: CollectedData) -> str | None:
         """Take one frame or message; why it was garbage, None when it was not."""
+        await self._enter()
+        try:
+            return await self._take(data)
+        finally:
+            self._leave()
+
+    async def _enter(self) -> None:
         while not self._open.is_set():
             await self._open.wait()
         self._busy += 1
         self._idle.clear()
-        try:
-            return await self._take(data)
-        finally:
-            self._busy -= 1
-            self._ended += 1
-            if not self._busy:
-                self._idle.set()
+
+    def _leave(self) -> None:
+        self._busy -= 1
+        self._ended += 1
+        if not self._busy:
+            self._idle.set()
 
     async def _take(self, data: CollectedData) -> str | None:
         metadata = data.metadata
@@ -253,6 +259,7 @@ class Intake:
     async def _keep(self, outcome: _Outcome, data: CollectedData) -> tuple[str, int]:
         """Hand over what became of an item; the table in which that is kept, and up to which id."""
         if outcome.letter is not None:
+            self.dead_letters[data.source_id] += 1
             return DEAD_LETTERS, await self._keep_letter(outcome.letter)
         if outcome.was_held:
             origin = data.metadata.get(metadata_keys.ORIGIN)
@@ -298,6 +305,58 @@ class Intake:
             await self._set_aside_held(pipeline_id, result, [])
             return _Outcome([], garbage=_reason(result), was_held=True)
         return self._set_aside(data, result.failed_step or "pipeline", _reason(result))
+
+    async def take_again(self, frames: Sequence[CollectedData], letter_id: int) -> str | None:
+        """Take what a dead letter holds as if it had just come; why it is one still, if it is.
+
+        With the next snapshot of what is held it is durably no dead letter any more.
+
+        Args:
+            frames: What is in it. Where one of several is garbage, that becomes a dead letter of its own.
+            letter_id: The dead letter.
+        """
+        await self._enter()
+        try:
+            async with self._held.passage():
+                outcomes = [await self._process(data, self._pipeline_of(data.source_id)) for data in frames]
+                letters = [outcome.letter for outcome in outcomes if outcome.letter is not None]
+                if len(letters) == len(outcomes):
+                    return outcomes[0].garbage
+                for letter in letters:
+                    await self._buffer.wait_durable(await self._keep_letter(letter), table=DEAD_LETTERS)
+                for data, outcome in zip(frames, outcomes, strict=True):
+                    origin = data.metadata.get(metadata_keys.ORIGIN) if outcome.was_held else None
+                    self._held.absorb(outcome.documents, origin, awaited=True, letter_id=letter_id)
+                return None
+        finally:
+            self._leave()
+
+    async def take_rest_again(
+        self, pipeline_id: str, step_id: str | None, readings: list[Reading], letter_id: int
+    ) -> str | None:
+        """Take readings that are a dead letter of one step again; why they are one still, if they are.
+
+        Args:
+            pipeline_id: The pipeline of their source.
+            step_id: The step before the one that could not process them; None: it is not there any more, and they are kept
+                as they are.
+            readings: What is in it.
+            letter_id: The dead letter.
+        """
+        await self._enter()
+        try:
+            async with self._held.passage():
+                if step_id is not None:
+                    result = await self._processing.resume(pipeline_id, step_id, readings)
+                    if not result.success and len(result.step_results) == 1:
+                        return _reason(result)
+                    if not result.success:
+                        await self._set_aside_held(pipeline_id, result, readings)
+                    readings = result.final_data or []
+                self._held.absorb(await self._encoded(readings), None, awaited=True, letter_id=letter_id)
+                return None
+        finally:
+            self._leave()
 
     async def take_late(self, pipeline_id: str, step_id: str | None, readings: list[Reading]) -> None:
         """Bring what a step gives later than it took it through the rest of its pipeline.
@@ -348,8 +407,7 @@ class Intake:
         return documents
 
     def _set_aside(self, data: CollectedData, stage: str, reason: str) -> _Outcome:
-        self.dead_letters[data.source_id] += 1
-        boot, clock = self._taken()
+        boot, clock = data.metadata.get(metadata_keys.TAKEN) or self._taken()
         letter = dead_letter(data, stage=stage, reason=reason, boot=boot, clock=clock)
         return _Outcome([], letter=letter, garbage=reason)
 

@@ -14,8 +14,9 @@ def add_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     config_argument: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """`outstation try`."""
+    """`outstation try` and `dead-letters`."""
     _add_try(commands, config_argument)
+    _add_dead_letters(commands, config_argument)
 
 
 def _add_try(
@@ -31,7 +32,7 @@ def _add_try(
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a capture of `record`, or what `buffer export` wrote; - is standard input"
+        help="a capture of `record`, or what `buffer export` or `dead-letters export` wrote; - is standard input"
         " (default: what is in the buffer)",
     )
     config_argument(trial)
@@ -45,3 +46,46 @@ def _add_try(
         "--limit", "-n", type=int, metavar="N", help="stop after N frames, messages or readings"
     )
     trial.add_argument("--json", action="store_true", help="print a JSON object for each of them")
+
+
+def _add_dead_letters(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    config_argument: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    letters = commands.add_parser(
+        "dead-letters",
+        help="what could not be decoded, processed or delivered: look at it, take it again, drop it",
+    )
+    letters.set_defaults(module="dead_letters")
+    actions = letters.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    texts = {
+        "list": "list them: whose, since when, and why",
+        "show": "show some whole, with their original bytes",
+        "export": "write them out, as JSON lines",
+        "requeue": "after a fix: take them again, through decoding and steps, or to their upstream",
+        "drop": "remove them for good",
+    }
+    for name, text in texts.items():
+        action = actions.add_parser(name, help=text)
+        action.add_argument(
+            "ids", nargs="+" if name == "show" else "*", metavar="ID", help="these only: 12, or 12-40"
+        )
+        config_argument(action)
+        action.add_argument("--source", metavar="ID", help="of this source only")
+        action.add_argument("--upstream", metavar="NAME", help="that this upstream did not take")
+        action.add_argument(
+            "--stage", metavar="STAGE", help="that failed there: framing, decode, a step, upstream"
+        )
+        action.add_argument("--reason", metavar="TEXT", help="with this in their reason")
+        action.add_argument(
+            "--since", metavar="TIME", help="that came then or later: 2026-07-01T12:00:00Z, or '2 days' ago"
+        )
+        action.add_argument("--until", metavar="TIME", help="that came before")
+        if name == "list":
+            action.add_argument("--json", action="store_true", help="print a JSON object for each")
+        if name == "export":
+            action.add_argument(
+                "--output", "-o", type=Path, metavar="FILE", help="a new file (default: stdout)"
+            )
+        if name in {"requeue", "drop"}:
+            action.add_argument("--all", action="store_true", help="all there are")

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from agent.cli.buffer.words import moment
+from agent.cli.buffer_trouble import telling
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
 from agent.composition.trial import open_trial, stored_items
@@ -43,13 +44,9 @@ def main(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return WRONG_CONFIGURATION
     try:
-        return _try(arguments, config)
+        return telling(lambda: _try(arguments, config), locked="it is only looked at")
     except TrialInputError as error:
         print(f"{arguments.file}: {error}", file=sys.stderr)
-    except BrokenPipeError:
-        raise  # whoever read our output has gone
-    except (OSError, RuntimeError) as error:  # RuntimeError: the buffer's own
-        print(error, file=sys.stderr)
     return FAILED
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from agent.composition.dead_letters import DeadLetters
 from agent.composition.deliveries import Deliveries
 from agent.composition.parts import BACKEND_ID, device_id_of, open_buffer
 from agent.composition.processing import Processing
@@ -13,6 +14,7 @@ from agent.composition.settings import Settings, fixed
 from agent.composition.sources import Sources
 from agent.composition.timekeeping import Timekeeping
 from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.dead_letters import Order
 from agent.reload import NeedsRestart, Reload
 from agent.spine.backoff import LOCAL, Backoff
 from agent.spine.errors import STORAGE
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import AgentConfig
+    from agent.dead_letters import Handled
     from agent.forward import Standing
     from agent.spine.spine import Spine
     from collectors.models import CollectedData
@@ -75,9 +78,16 @@ class Agent:
         self._sources = Sources(
             collection.create_collection_manager(), self._processing, self.buffer, self._time, spine
         )
-        self._deliveries = Deliveries(self.device_id, self.buffer, self._time, spine)
+        self._letters = DeadLetters(self.buffer, self._processing, spine)
+        self._deliveries = Deliveries(self.device_id, self.buffer, self._time, spine, self._letters.to)
         self._settings = Settings(
-            config, self.buffer, spine, self.report, self.reload, log_level_given=log_level_given
+            config,
+            self.buffer,
+            spine,
+            self.report,
+            self.reload,
+            orders={"dead_letters": self._carry_out},
+            log_level_given=log_level_given,
         )
 
     def _knows_the_time(self) -> bool:
@@ -101,6 +111,9 @@ class Agent:
         self._processing.run()
         self._settings.begin()
         self._time.run()
+        await self._letters.begin()
+        await self._letters.use(self._config)
+        supervise(self._spine, "remove", DEAD_LETTERS, self._letters.run, layer=STORAGE)
         self._sources.expect(self._config)
         self._deliveries.expect(self._config.upstream)
         self._settings.serve_status()
@@ -112,6 +125,9 @@ class Agent:
     def standing(self) -> Standing:
         """How far what has come in has got."""
         return self._processing.intake.standing(hindered=self.buffer.fault is not None)
+
+    async def _carry_out(self, order: Any) -> Handled:
+        return await self._letters.carry_out(Order.model_validate(order))
 
     # Changing over
 
@@ -132,6 +148,7 @@ class Agent:
         except BaseException:
             await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
             raise
+        await self._letters.use(config)
         await self._deliveries.apply(config.upstream)
         await self._settings.apply(config)
         await self._sources.begin_new(config, new)

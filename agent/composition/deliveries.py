@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.spine.errors import STORAGE, SYNC
 from agent.status.report import UpstreamStatus
@@ -14,17 +14,19 @@ from agent.supervisor import supervise
 from agent.sync.dead_letters import BufferDeadLetters
 from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
+from agent.sync.requeued import RequeueingConsumer
 from buffer import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.composition.timekeeping import Timekeeping
     from agent.config import UpstreamConfig
     from agent.spine.spine import Spine
     from agent.sync.losses import Entry
+    from agent.sync.requeued import Requeued
     from agent.sync.sender import Sender
-    from buffer import AsyncConsumer, Batch, Ledger, TinyDBBuffer
+    from buffer import AsyncConsumer, Ledger, TinyDBBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class _Delivery:
 
     config: UpstreamConfig
     task_id: str
-    sender: Sender[Batch] | None = None
+    sender: Sender[Any] | None = None
     """None until its consumer is durable."""
 
 
@@ -69,13 +71,22 @@ class Deliveries:
         buffer: Where readings are taken from.
         time: Gives readings their final time.
         spine: Errors, tasks, clocks.
+        requeued: The dead letters on their way to an upstream.
     """
 
-    def __init__(self, device_id: str, buffer: TinyDBBuffer, time: Timekeeping, spine: Spine) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        buffer: TinyDBBuffer,
+        time: Timekeeping,
+        spine: Spine,
+        requeued: Callable[[str], Requeued],
+    ) -> None:
         self._device_id = device_id
         self._buffer = buffer
         self._time = time
         self._spine = spine
+        self._requeued = requeued
         self._configured: Sequence[UpstreamConfig] = ()
         self._running: dict[str, _Delivery] = {}
 
@@ -111,7 +122,7 @@ class Deliveries:
             config.name,
             config.options,
             self._device_id,
-            consumer,
+            RequeueingConsumer(consumer, self._requeued(config.name)),
             BufferDeadLetters(self._buffer),
             self._spine,
             self._time.correction(),
@@ -165,7 +176,7 @@ class Deliveries:
             return None
         return max(sender.status.backlog for sender in senders)
 
-    def _senders(self) -> list[Sender[Batch]]:
+    def _senders(self) -> list[Sender[Any]]:
         return [delivery.sender for delivery in self._running.values() if delivery.sender is not None]
 
     def status(self) -> list[UpstreamStatus]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.composition.parts import BACKEND_ID, find_codec
 from agent.composition.pipelines import Pipelines, pipeline_id_of
+from agent.dead_letters import FRAMING, UnreadableLetterError
 from agent.held import TABLE as HELD
 from agent.held import Held
 from agent.intake import Intake
@@ -16,11 +18,13 @@ from agent.processors.decode import Decode
 from agent.spine.errors import STORAGE
 from agent.supervisor import supervise
 from buffer import StoreError
+from collectors import metadata_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from agent.config import AgentConfig
+    from agent.config import AgentConfig, SourceConfig
+    from agent.dead_letters import Letter
     from agent.spine.processing import ProcessingManager
     from agent.spine.spine import Spine
     from agent.spine.storage import StorageManager
@@ -88,6 +92,23 @@ class Time(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FixedTime:
+    """What is known about time where nothing is collected."""
+
+    boot: int
+    said: ClockQuality
+
+    @property
+    def watch(self) -> FixedTime:
+        """Itself."""
+        return self
+
+    def quality(self) -> ClockQuality:
+        """How good the clock is."""
+        return self.said
+
+
 class Processing:
     """Takes in what sources deliver.
 
@@ -119,6 +140,7 @@ class Processing:
         self._spine = spine
         self._held = Held(buffer, self._submit_held, spine.clock.monotonic_s)
         self._pipelines: Pipelines | None = None
+        self._configured: dict[str, SourceConfig] = {}
         self._pipeline_of: dict[str, str] = {}
         self._holding: dict[str, frozenset[str]] = {}
         self.intake = Intake(
@@ -196,6 +218,7 @@ class Processing:
         """From here on these count: at once, so that nothing is taken in between."""
         self._pipelines = pipelines
         self._manager.adopt(pipelines.made)
+        self._configured = {source.id: source for source in config.source}
         self._pipeline_of.clear()
         self._pipeline_of.update({source.id: pipeline_id_of(config, source.id) for source in config.source})
         self._holding.clear()
@@ -210,6 +233,69 @@ class Processing:
         pipeline_id = self._pipeline_of[reading.source]
         async with self._held.passage():
             await self.intake.take_late(pipeline_id, DECODE, [reading])
+
+    # Dead letters
+
+    @property
+    def taken_again(self) -> frozenset[int]:
+        """Dead letters that were taken again, and are to be removed from their table (`letters_removed`)."""
+        return frozenset(self._held.taken_again)
+
+    def letters_removed(self, letter_ids: Iterable[int]) -> None:
+        """These are in the table of dead letters no more."""
+        self._held.letters_removed(letter_ids)
+
+    async def take_letter(self, letter: Letter) -> str | None:
+        """Take what a dead letter holds the same way again; why it is one still, if it is.
+
+        It is durably none any more once `commit` has returned.
+        """
+        strangers = [source for source in letter.sources if source not in self._configured]
+        if strangers or not letter.sources:
+            return f"there is no source {', '.join(strangers) or 'named in it'} in the configuration any more"
+        try:
+            if letter.raw is None:
+                return await self._take_rest_again(letter)
+            frames = self._frames_of(letter)
+        except UnreadableLetterError as error:
+            return str(error)
+        return await self.intake.take_again(frames, letter.letter_id)
+
+    def _frames_of(self, letter: Letter) -> list[CollectedData]:
+        """What a dead letter holds, as its source is configured now."""
+        source = self._configured[letter.sources[0]]
+        data = letter.data(source.codec.type)
+        framing = getattr(source.options, "framing", None)
+        if letter.stage != FRAMING or framing is None:
+            return [data]
+        framer = framing.framer()
+        found = [*framer.feed(data.raw_data), *framer.finish()]
+        if not any(isinstance(frame, bytes) for frame in found):
+            reasons = [frame.reason for frame in found] or ["nothing of it is one"]
+            raise UnreadableLetterError(f"still no frame: {reasons[0]}")
+        return [
+            data.model_copy(update={"raw_data": frame})
+            if isinstance(frame, bytes)
+            else data.model_copy(
+                update={
+                    "raw_data": frame.raw,
+                    "metadata": {**data.metadata, metadata_keys.FRAME_ERROR: frame.reason},
+                }
+            )
+            for frame in found
+        ]
+
+    async def _take_rest_again(self, letter: Letter) -> str | None:
+        """Take readings again from the step on that could not process them."""
+        readings = letter.readings()
+        pipelines = {self._pipeline_of[reading.source] for reading in readings}
+        if len(pipelines) != 1:
+            return "its sources have several pipelines now: it cannot be taken again in one"
+        (pipeline_id,) = pipelines
+        steps = [step.step_id for step in (await self._manager.get_pipeline(pipeline_id)).get_steps()]
+        place = steps.index(letter.stage) if letter.stage in steps else 0
+        before = steps[place - 1] if place else None
+        return await self.intake.take_rest_again(pipeline_id, before, readings, letter.letter_id)
 
     async def look(self) -> None:
         """Let steps give what need not wait any longer."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.reload import Reload
     from agent.spine.spine import Spine
     from agent.status.report import StatusReport
+    from agent.status.socket import Orders
     from buffer import TinyDBBuffer
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Settings:
         spine: Errors, tasks, time.
         report: Gives the status report.
         reload: Watches the files.
+        orders: What else can be asked for at the status socket.
         log_level_given: Whether the log level was given on the command line, which then counts.
     """
 
@@ -54,6 +56,7 @@ class Settings:
         report: Callable[[], Awaitable[StatusReport]],
         reload: Reload,
         *,
+        orders: Orders,
         log_level_given: bool,
     ) -> None:
         self._config = config
@@ -61,6 +64,7 @@ class Settings:
         self._spine = spine
         self._report = report
         self._reload = reload
+        self._orders = orders
         self._log_level_given = log_level_given
         self._buffer_watch: BufferWatch | None = None
         self._socket: tuple[Path, str] | None = None
@@ -83,7 +87,7 @@ class Settings:
     def serve_status(self) -> None:
         """Answer on the status socket from now on."""
         path = socket_path(self._config)
-        run = partial(serve_status, path, self._report)
+        run = partial(serve_status, path, self._report, self._orders)
         self._socket = path, supervise(self._spine, "status", "socket", run, layer=COLLECTION)
 
     def take_changes(self) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import from_json
 
 from agent.composition.parts import BACKEND_ID
-from agent.composition.processing import Processing
+from agent.composition.processing import FixedTime, Processing
 from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.dead_letters import Letter
 from agent.spine.factories import CollectionLayerFactory, StorageLayerFactory
 from agent.spine.spine import open_spine
 from agent.trial.clock import TrialClock
@@ -33,19 +34,8 @@ _LOOK_S: Final = 1.0
 _SETTLE_ITEMS: Final = 500
 
 
-class _Time:
-    """As if every reading had been taken just now, in the first boot, with a clock that is right."""
-
-    boot = 1
-
-    @property
-    def watch(self) -> _Time:
-        """How good the clock is."""
-        return self
-
-    def quality(self) -> ClockQuality:
-        """Good."""
-        return ClockQuality.SYNCED
+_TIME: Final = FixedTime(1, ClockQuality.SYNCED)
+"""As if everything had come just now, in the first boot, with a clock that is right."""
 
 
 class Trial:
@@ -104,15 +94,22 @@ class Trial:
                 return []
             self._clock.set(what.t, what.boot, what.up)
             self._t = what.t
+        elif isinstance(what, Letter):
+            self._t = what.t
+            self._clock.set(what.t)
         else:
             self._t = what.timestamp.timestamp()
-            self._clock.set(self._t, _Time.boot, what.metadata.get(UP_NS, 0))
+            self._clock.set(self._t, _TIME.boot, what.metadata.get(UP_NS, 0))
         outcomes = []
         if self._clock.monotonic_s() - self._looked_s >= _LOOK_S:
             self._looked_s = self._clock.monotonic_s()
             outcomes = await self._look()
         if isinstance(what, CollectedData):
             await self._processing.take_in(what)
+        elif isinstance(what, Letter):
+            reason = await self._processing.take_letter(what)
+            if reason is not None:
+                self._letters.append({**what.document, "reason": reason})
         else:
             await self._processing.take_stored(what)
         outcomes.append(self._outcome(item))
@@ -157,7 +154,7 @@ async def open_trial(config: AgentConfig) -> AsyncIterator[Trial]:
             manager,
             storage,
             nowhere,
-            _Time(),
+            _TIME,
             spine,
         )
         await processing.begin(config)

@@ -1,4 +1,4 @@
-"""What a dry run can be fed with: a capture, or exported readings. One item at a time."""
+"""What a dry run can be fed with: a capture, exported readings, exported dead letters. One item at a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias
 
 from agent.captures.format import CaptureError, CaptureReader
+from agent.dead_letters import Letter
 from collectors import metadata_keys as keys
 from collectors.models import CollectedData, Reading
 
@@ -30,7 +31,7 @@ class TrialInputError(ValueError):
 class Item:
     """One thing that a pipeline is fed with."""
 
-    what: CollectedData | Reading
+    what: CollectedData | Reading | Letter
     where: str
     """Where it is in the input: `line 12`."""
 
@@ -80,9 +81,11 @@ class Input:
             return self._capture(first, lines)
         if "document" in document:
             return self._readings(first, lines)
+        if "letter" in document:
+            return self._letters(first, lines)
         raise TrialInputError(
-            "its first line is neither one of a capture (`outstation record`) nor of exported readings (`outstation"
-            " buffer export`)"
+            "its first line is none of a capture (`outstation record`), of exported readings (`outstation buffer"
+            " export`) or of exported dead letters (`outstation dead-letters export`)"
         )
 
     def _lines(self) -> Iterator[bytes]:
@@ -100,6 +103,17 @@ class Input:
                 continue
             if self.source_id in {None, reading.source}:
                 yield Item(reading, f"line {number}")
+
+    def _letters(self, first: bytes, lines: Iterator[bytes]) -> Iterator[Item]:
+        for number, line in enumerate(_chain(first, lines), start=1):
+            outer = _object(line)
+            document = outer.get("letter")
+            if not isinstance(document, dict):
+                self.damaged += 1
+                continue
+            letter = Letter(outer.get("id", number), document)
+            if self.source_id is None or self.source_id in letter.sources:
+                yield Item(letter, f"dead letter {letter.letter_id}")
 
     def _capture(self, first: bytes, lines: Iterator[bytes]) -> Iterator[Item]:
         try:

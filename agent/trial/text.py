@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.dead_letters import Letter
 from collectors.enums import Lane
 from collectors.models import CollectedData, Reading
 
@@ -61,6 +62,8 @@ def _heading(outcome: Outcome) -> str:
     what = outcome.item.what
     if isinstance(what, CollectedData):
         return f"{stamp}  {what.source_id}  {_raw(what)}"
+    if isinstance(what, Letter):
+        return f"{stamp}  {', '.join(what.sources)}  {outcome.item.where} ({what.stage})"
     return f"{stamp}  {what.source}  {outcome.item.where}: {reading_text(what)}"
 
 

@@ -141,7 +141,7 @@ def test_one_step_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("arguments", "said", "status"),
     [
         (["absent.jsonl"], "No such file", 1),
-        (["try.toml"], "neither one of a capture", 1),
+        (["try.toml"], "none of a capture", 1),
         (["capture.jsonl", "--source", "hall"], "hall is no serial source", 1),
         (["capture.jsonl", "--source", "sol"], "there are soil, boiler, hall", 2),
         (["other.jsonl"], "say by --source which serial source that is; there are soil, boiler", 1),
@@ -150,7 +150,7 @@ def test_one_step_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["capture.jsonl", "--limit", "0"], "should be 1 or more", 2),
         ([], "there is no buffer in", 1),
         (["--since", "soon"], "'soon' is no time", 2),
-        (["empty.jsonl"], "neither one of a capture", 1),
+        (["empty.jsonl"], "none of a capture", 1),
     ],
 )
 def test_what_cannot_be_tried_is_told(

@@ -5,15 +5,14 @@ All but `repair` only look: without a lock, beside a running agent.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from agent.cli.exit_status import FAILED, WRONG_CONFIGURATION
+from agent.cli.buffer_trouble import telling
+from agent.cli.exit_status import WRONG_CONFIGURATION
 from agent.cli.loading import load
 from agent.composition import device_id_of
 from agent.identity import machine_fingerprint
-from buffer.errors import BufferLocked, NoBuffer, StoreError
 
 if TYPE_CHECKING:
     import argparse
@@ -24,26 +23,10 @@ def main(arguments: argparse.Namespace) -> int:
     if not _placed(arguments):
         return WRONG_CONFIGURATION
     command = import_module(f"agent.cli.buffer.{arguments.action}")
-    try:
-        status: int = command.run(arguments)
-    except NoBuffer as error:
-        print(error, file=sys.stderr)
-        return WRONG_CONFIGURATION
-    except BufferLocked as error:
-        print(
-            f"{error}: stop the agent first (`sudo systemctl stop outstation`, or end `outstation run`)",
-            file=sys.stderr,
-        )
-        return FAILED
-    except PermissionError as error:
-        print(f"{error}: run this as the user the agent runs as, or as root", file=sys.stderr)
-        return WRONG_CONFIGURATION
-    except BrokenPipeError:
-        raise  # whoever read our output has gone
-    except (StoreError, OSError) as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    return status
+    return telling(
+        lambda: int(command.run(arguments)),
+        locked="stop the agent first (`sudo systemctl stop outstation`, or end `outstation run`)",
+    )
 
 
 def _placed(arguments: argparse.Namespace) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from agent.cli.buffer.words import moment
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
+from agent.cli.new_file import new_file
 from agent.cli.progress import Progress
 from buffer.export import Selected, TooManyColumns, to_csv, to_jsonl
 from buffer.inspection import Inspection
@@ -17,7 +16,6 @@ from buffer.inspection import Inspection
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from buffer.inspection import SeenTable
     from buffer.segment import Segment
@@ -45,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = _Count(selected)
     encode = to_csv if arguments.format == "csv" else to_jsonl
     try:
-        with Progress("exporting") as progress, _output(arguments.output) as output:
+        with Progress("exporting") as progress, new_file(arguments.output) as output:
             _watch(inspection.readings, _PASSES[arguments.format], progress)
             for piece in encode(count, inspection.identity_of):
                 output.write(piece)
@@ -90,32 +88,6 @@ def _watch(table: SeenTable, passes: int, progress: Callable[[int, int], None]) 
         progress(min(done + place, passes * total), passes * total)
 
     table.on_segment = come_to
-
-
-@contextmanager
-def _output(path: Path | None) -> Iterator[BinaryIO]:
-    """Where to write: stdout, or a new file that is complete under its name or not there at all.
-
-    Raises:
-        FileExistsError: There is one of this name.
-    """
-    if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.flush()
-        return
-    with path.open("xb"):  # the name is ours from here on
-        pass
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        with partial.open("xb") as output:
-            yield output
-            output.flush()
-            os.fsync(output.fileno())  # a stick that is pulled out now has it
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _tell(arguments: argparse.Namespace, table: SeenTable, count: int) -> int:

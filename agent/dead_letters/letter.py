@@ -1,4 +1,4 @@
-"""Dead letters: what could not be decoded, processed or delivered, kept with its reason and original bytes.
+"""What a dead letter is: something that could not be decoded, processed or delivered, with its reason and original bytes.
 
 A dead letter is a JSON object in the buffer's table `dead_letters`. All have `t` (seconds UTC), `stage` and `reason`.
 There are three kinds:

@@ -21,6 +21,7 @@ from agent.spine.errors import STORAGE
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
 from agent.status.clock import clock_status
 from agent.status.report import BufferStatus, ConfigurationStatus, StatusReport
+from agent.supervisor import supervise
 from agent.version import version
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from agent.dead_letters import Order, Selection
 from buffer.filesystem import SystemFileSystem
 from tests.rigs.stored import documents
 
-CHANGES = ("write", "write_pieces", "truncate", "rename", "unlink", "create")
+CHANGES = ("write", "write_durably", "truncate", "rename", "unlink", "create")
 
 
 def die_after(changes: int) -> None:

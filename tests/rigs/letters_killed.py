@@ -35,12 +35,12 @@ def die_after(changes: int) -> None:
     def dying(name: str) -> Any:
         real = getattr(SystemFileSystem, name)
 
-        def change(*arguments: Any) -> Any:
+        def change(*arguments: Any, **named: Any) -> Any:
             nonlocal left
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             left -= 1
-            return real(*arguments)
+            return real(*arguments, **named)
 
         return change
 

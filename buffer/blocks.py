@@ -74,6 +74,10 @@ class Block:
             self._records = parts[0] if len(parts) == 1 else [record for part in parts for record in part]
         return self._records
 
+    def forget_parsed(self) -> None:
+        """Hold the lines only; `records` parses them anew."""
+        self._records = None
+
     @property
     def encoded(self) -> bytes:
         """All as one JSON object, `{"<id>":<document>,...}`, as compact as it was stored; not parsed."""

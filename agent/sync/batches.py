@@ -50,6 +50,10 @@ class Batch(Protocol):
         """Ascending by `seq`, at least one."""
         ...
 
+    def forget_parsed(self) -> None:
+        """Hold the records as bytes only: they are not to be looked at again soon."""
+        ...
+
 
 B = TypeVar("B", bound=Batch)
 

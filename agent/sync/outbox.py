@@ -29,6 +29,7 @@ LOSSES_OF_ONE_MAX = 10
 @dataclass(eq=False, slots=True)
 class _Taken(Generic[B]):
     batch: B
+    readings: int
     parcels_left: int
 
 
@@ -72,7 +73,7 @@ class Item(Generic[B]):
             return
         self.in_flight, self.error = False, None
         self.losses += self.alone
-        if self.losses >= (LOSSES_MAX if len(self.parcel.records) > 1 else LOSSES_OF_ONE_MAX):
+        if self.losses >= (LOSSES_MAX if self.parcel.count > 1 else LOSSES_OF_ONE_MAX):
             self.error = TooLarge(
                 f"the connection ended {self.losses} times in a row while it was being sent"
             )
@@ -106,9 +107,10 @@ class Outbox(Generic[B]):
     def add(self, batch: B, parcels: Sequence[Parcel], lane: SendLane) -> None:
         """A batch was taken; its parcels go behind all others of the lane."""
         assert parcels
-        taken = _Taken(batch, len(parcels))
+        taken = _Taken(batch, len(batch.records), len(parcels))
         self._lanes[lane] += [Item(parcel, taken, lane) for parcel in parcels]
-        self.readings += len(batch.records)
+        self.readings += taken.readings
+        batch.forget_parsed()
 
     def link_lost(self) -> None:
         """The connection is gone, and with it what was in flight."""
@@ -138,7 +140,7 @@ class Outbox(Generic[B]):
         item.taken.parcels_left -= 1
         if item.taken.parcels_left:
             return None
-        self.readings -= len(item.taken.batch.records)
+        self.readings -= item.taken.readings
         return item.taken.batch
 
     def empty(self) -> list[B]:

@@ -119,7 +119,7 @@ class Sender(Generic[B]):
         """How delivery does now."""
         first = next(iter(self._outbox), None)
         backlog = self._consumer.backlog
-        measured = first.parcel.records[0].document.get("t") if first else None
+        measured = None if first is None else first.parcel.t
         return SenderStatus(
             name=self.name,
             state=self._state,
@@ -130,7 +130,7 @@ class Sender(Generic[B]):
             dead_letters=self._set_aside,
             last_delivery=self._last_delivery,
             last_error=self._last_error,
-            oldest=datetime.fromtimestamp(measured, UTC) if isinstance(measured, (int, float)) else None,
+            oldest=None if measured is None else datetime.fromtimestamp(measured, UTC),
             holding_back=self._holding_back(),
         )
 
@@ -326,11 +326,11 @@ class Sender(Generic[B]):
             self._accepted(item)
         elif item.parcel.fault:
             return await self._write_letter(item, item.parcel.fault)
-        elif isinstance(error, TooLarge) and len(item.parcel.records) > 1:
+        elif isinstance(error, TooLarge) and item.parcel.count > 1:
             batch, records = item.taken.batch, item.parcel.records
             pieces = await self._feeder.pack(batch.device_id, batch.store_id, records, halve=True)
             self._outbox.replace(item, pieces)
-            self._feeder.shrink(len(records) // 2)
+            self._feeder.shrink(item.parcel.count // 2)
             self._wake.set()
         elif isinstance(error, TooLarge):
             return await self._refused(item, f"one reading alone is too large: {error}")
@@ -357,7 +357,7 @@ class Sender(Generic[B]):
         self._window = self._upstream.max_in_flight
         self._rejected_in_a_row = 0
         self._feeder.grow()
-        self._delivered += len(item.parcel.records)
+        self._delivered += item.parcel.count
         self._last_delivery = now.now()
         self._settle(item)
         self._recovered()
@@ -391,8 +391,7 @@ class Sender(Generic[B]):
 
     async def _put_aside(self, item: Item[B]) -> None:
         """A parcel's dead letter is durable: the parcel has found its end."""
-        first, last = item.parcel.records[0].seq, item.parcel.records[-1].seq
-        count = len(item.parcel.records)
+        first, last, count = item.parcel.first, item.parcel.last, item.parcel.count
         self._set_aside += count
         self._last_error = f"readings {first} to {last} ({count}) were set aside: {item.letter_reason}"
         self._settle(item)

@@ -27,6 +27,9 @@ class MemoryBatch:
     last: int
     records: tuple[MemoryRecord, ...]
 
+    def forget_parsed(self) -> None:
+        """There are no bytes behind these."""
+
 
 class MemoryConsumer:
     def __init__(self, device_id: str = "greenhouse-3", store_id: str = "5a" * 16) -> None:

@@ -1,0 +1,64 @@
+"""Parcels: what waits for its acknowledgement is held small, and is what it was when it is looked at again."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.sync.lanes import SendLane
+from agent.sync.outbox import Outbox
+from agent.sync.packing import Packer, Parcel, parcels
+from buffer import BufferDB
+from collectors.models import Reading
+from tests.sync.memory_buffer import MemoryRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
+values = leaves | st.lists(leaves, max_size=3) | st.dictionaries(st.text(max_size=3), leaves, max_size=3)
+documents = st.dictionaries(st.sampled_from(["t", "values", "tags", "quality"]), values, max_size=4)
+
+
+@settings(max_examples=50)
+@given(st.lists(documents, min_size=1, max_size=5))
+def test_a_parcel_gives_back_what_it_was_given(given: list[dict[str, Any]]) -> None:
+    records = [MemoryRecord(3 * place + 1, document) for place, document in enumerate(given)]
+    parcel = Parcel(records, None, "why")
+    assert [(record.seq, record.document) for record in parcel.records] == [
+        (record.seq, record.document) for record in records
+    ]
+    assert (parcel.first, parcel.last, parcel.count) == (records[0].seq, records[-1].seq, len(records))
+    measured = given[0].get("t")
+    assert parcel.t == (measured if isinstance(measured, (int, float)) else None)
+
+
+def test_half_of_a_surrogate_pair_stays_what_it_is() -> None:
+    assert Parcel([MemoryRecord(1, {"source": "\ud800"})], None, "").records[0].document == {
+        "source": "\ud800"
+    }
+
+
+def test_what_waits_for_its_acknowledgement_is_bytes(tmp_path: Path) -> None:
+    with BufferDB(tmp_path / "buffer") as buffer:
+        buffer.insert_multiple(
+            Reading(source="soil", t=1_751_000_000.0 + n, values={"temperature": n / 7}).to_document()
+            for n in range(1000)
+        )
+        buffer.flush()
+        batch = buffer.consumer("cloud").take(1000)
+        assert batch is not None
+        stored = batch.records
+        outbox: Outbox[Any] = Outbox()
+        pieces = parcels(Packer(48 * 1024), "d", batch.store_id, stored)
+        outbox.add(batch, pieces, SendLane.LIVE)
+        assert "records" not in vars(batch), "parsed records are still held"
+        assert sum(sys.getsizeof(each) for piece in pieces for each in (piece._packed,)) < 30 * 1000
+        assert [record.document for piece in pieces for record in piece.records] == [
+            record.document for record in stored
+        ]
+        assert batch.records == stored
+        assert outbox.readings == 1000

@@ -130,13 +130,15 @@ class StoredRecords:
             return self.segments[0].base if self.segments else self.durable_id + 1
 
     def holes(self) -> Iterator[tuple[int, int]]:
-        """The ids from the lowest one up that are in none of its files, as ranges; an empty one is none."""
+        """The ids up to the highest durable one that are in none of its files, as ranges; an empty one is none."""
         with self.lock:
             bounds = [(each.base, each.last) for each in self.segments if each.count or not each.sealed]
             reached = self.segments[0].base - 1 if self.segments else 0
+            durable = self.durable_id
         for base, last in bounds:
-            if reached + 1 < base:
-                yield reached + 1, base - 1
+            high = min(base - 1, durable)
+            if reached < high:
+                yield reached + 1, high
             reached = last
 
     # -- reading

@@ -211,3 +211,19 @@ def test_a_damaged_file_that_cannot_be_written_anew_is_given_up_and_told_once(di
     assert told(db) == {"removed": 2, "damaged": 5, "full: oldest dropped": 1}
     db = after_a_cut(disk, **options)
     assert told(db) == {"removed": 2, "damaged": 5, "full: oldest dropped": 1}
+
+
+def test_ids_that_were_jumped_over_are_no_hole_before_anything_beyond_them_is_durable(disk):
+    db = opened(disk)
+    ids = fill(db, 5)
+    db.close()
+    disk.fail_when = lambda call: errno.EIO if call == "rename" else None
+    db = opened(disk)  # no file can be made: ids go on far away
+    disk.fail_when = lambda _: None
+    db.maintain()
+    assert db.log("readings").next_id > 1_000
+    assert drain(db.consumer("late")) == ids
+    later = fill(db, 3)
+    assert drain(db.consumer("late")) == later
+    disk.kill()
+    assert told(opened(disk)) == {}

@@ -417,8 +417,8 @@ class Consumers:
         self._gate = threading.Lock()
         """Held while a consumer is made; taken before any other lock."""
         self._open: dict[str, Consumer] = {}
-        self._closed: dict[str, Progress] = {}
         self._rows: dict[str, dict[str, Any]] = dict(table.items())
+        self._closed = {name: Progress(row) for name, row in self._rows.items()}
 
     def recovered(self, found: Recovered) -> None:
         """Take in what the newest trailer says: all consumers it knew have acknowledged up to there."""

@@ -586,3 +586,25 @@ def test_a_file_that_could_not_be_sealed_makes_room_once_it_is_sound(disk):
     lost = lost_ids(db, alarms)
     assert not lost & alarms
     assert {document.doc_id for document in db} | lost == set(ids)
+
+
+def test_what_went_delivered_behind_a_file_that_could_not_be_sealed_is_not_called_never_issued(disk):
+    db = opened(disk, quota_bytes=20_000)
+    consumer = db.consumer("cloud")
+    disk.fail_when = lambda call: errno.EIO if call == "truncate" else None
+    while len(db.log("readings").segments) < 2:
+        fill(db, 10)
+    disk.fail_when = lambda _: None
+    while len(db.log("readings").segments) < 3:
+        fill(db, 10)
+    failed, delivered, _ = db.log("readings").segments
+    while (batch := consumer.take(10, newest=True)) and batch.first >= delivered.base:
+        consumer.ack(batch)
+    consumer.release(batch)
+    while delivered in db.log("readings").segments:
+        fill(db, 10)
+    assert failed in db.log("readings").segments
+    assert not db.ledger.dropped
+    disk.kill()
+    db = opened(disk, quota_bytes=20_000)
+    assert not [each for each in entries_of(db) if each["first"] <= delivered.last]

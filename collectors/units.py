@@ -96,11 +96,34 @@ def parse_whole_seconds(value: Any) -> Any:
     return math.ceil(seconds) if isinstance(seconds, float) and math.isfinite(seconds) else seconds
 
 
-SizeBytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+SizeText = Annotated[
+    str,
+    Field(pattern=r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT][iI]?)?[bB]?\s*$", examples=["512 MiB", "2 GB"]),
+]
+"""A size as a text, for schemas."""
+
+DurationText = Annotated[
+    str,
+    Field(
+        pattern=r"^\s*[0-9]+(\.[0-9]+)?\s*([mM]?[sS]|[sS]econds?|[mM]in(utes?)?|[hH](ours?)?|[dD](ays?)?)?\s*$",
+        examples=["500 ms", "30 s", "5 min", "7 days"],
+    ),
+]
+"""A duration as a text, for schemas."""
+
+Size = BeforeValidator(parse_size, json_schema_input_type=int | SizeText)
+"""Lets a size be written with its unit."""
+
+Duration = BeforeValidator(parse_duration, json_schema_input_type=float | DurationText)
+"""Lets a duration be written with its unit."""
+
+SizeBytes = Annotated[int, Size, Field(gt=0)]
 """A size in bytes, more than zero."""
 
-DurationS = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
+DurationS = Annotated[float, Duration, Field(gt=0, allow_inf_nan=False)]
 """A duration in seconds, more than zero."""
 
-WholeSeconds = Annotated[int, BeforeValidator(parse_whole_seconds), Field(ge=0)]
+WholeSeconds = Annotated[
+    int, BeforeValidator(parse_whole_seconds, json_schema_input_type=float | DurationText), Field(ge=0)
+]
 """A duration that a protocol carries in whole seconds, rounded up; zero is one."""

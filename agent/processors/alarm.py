@@ -18,6 +18,7 @@ class AlarmOptions(StepOptions):
     """`[[pipeline.step]] processor = "alarm"`."""
 
     metric: Name
+    """The metric that is watched."""
     above: _Finite | None = None
     """The alarm is raised by numbers above this."""
     below: _Finite | None = None

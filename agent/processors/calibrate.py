@@ -18,6 +18,7 @@ class CalibrateOptions(StepOptions):
     """`[[pipeline.step]] processor = "calibrate"`."""
 
     metric: Name
+    """The metric that is calibrated."""
     points: Annotated[list[_Point], Field(min_length=2, max_length=1000)] | None = None
     """Pairs of what the sensor showed and what was, in any order."""
     polynomial: Annotated[list[_Finite], Field(min_length=1, max_length=16)] | None = None

@@ -106,6 +106,7 @@ class ConvertOptions(StepOptions):
     """`[[pipeline.step]] processor = "convert"`."""
 
     metric: Name
+    """The metric that is converted."""
     to: str
     """The unit that is wanted."""
     unit: str | None = None

@@ -15,6 +15,7 @@ class DeadbandOptions(StepOptions):
     """`[[pipeline.step]] processor = "deadband"`."""
 
     metric: Name
+    """The metric that is thinned out."""
     width: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """A number is kept when it differs by more than this from the last one kept."""
     keep_every: DurationS = 3600.0

@@ -22,6 +22,7 @@ class DeriveOptions(StepOptions):
     expression: Annotated[str, AfterValidator(_checked)]
     """Such as `temperature - (100 - humidity) / 5`."""
     unit: str | None = None
+    """The unit of the result."""
 
 
 class Derive(ReadingStep):

@@ -13,6 +13,7 @@ class RangeOptions(StepOptions):
     """`[[pipeline.step]] processor = "range"`."""
 
     metric: Name
+    """The metric that is judged."""
     low: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """The lowest value that is good."""
     high: Annotated[float, Field(allow_inf_nan=False)] | None = None

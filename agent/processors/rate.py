@@ -16,11 +16,13 @@ class RateOptions(StepOptions):
     """`[[pipeline.step]] processor = "rate"`."""
 
     metric: Name
+    """The metric that is judged."""
     max_rise: _PerSecond | None = None
     """How much it can rise in a second."""
     max_fall: _PerSecond | None = None
     """How much it can fall in a second."""
     flag: Literal["uncertain", "bad"] = "uncertain"
+    """The quality that it gets then."""
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

@@ -16,8 +16,11 @@ class ScaleOptions(StepOptions):
     """`[[pipeline.step]] processor = "scale"`."""
 
     metric: Name
+    """The metric that is scaled."""
     factor: Finite = 1.0
+    """What it is multiplied by."""
     offset: Finite = 0.0
+    """What is added then."""
     unit: str | None = None
     """The unit of the result; None leaves the one there was."""
 

@@ -15,11 +15,13 @@ class StuckOptions(StepOptions):
     """`[[pipeline.step]] processor = "stuck"`."""
 
     metric: Name
+    """The metric that is judged."""
     longer_than: DurationS
     """Seconds after which a value that has not moved is marked."""
     width: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """A number that stays this near to where it was has not moved."""
     flag: Literal["uncertain", "bad"] = "uncertain"
+    """The quality that it gets then."""
 
 
 class _Since(NamedTuple):

@@ -24,6 +24,7 @@ class SwingingDoorOptions(StepOptions):
     """`[[pipeline.step]] processor = "swinging_door"`."""
 
     metric: Name
+    """The metric that is thinned out."""
     width: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """No value is further than this from the straight line between the two that were kept around it."""
     keep_every: DurationS = 3600.0

@@ -12,6 +12,7 @@ class TagOptions(StepOptions):
     """`[[pipeline.step]] processor = "tag"`."""
 
     tags: Annotated[dict[Name, str], Field(min_length=1)]
+    """The tags to add, such as `{ site = "north" }`."""
     overwrite: bool = False
     """Replace a tag that the reading has already; otherwise the reading's own stays."""
 

@@ -26,11 +26,11 @@ from agent.sync.limits import Limit, most_of, parse_limit
 from agent.sync.routes import Route
 from agent.sync.schedule import SchedulePolicy
 from collectors.enums import Lane
-from collectors.units import DurationS, SizeBytes, WholeSeconds, parse_duration
+from collectors.units import Duration, DurationS, SizeBytes, WholeSeconds
 from drivers.transport.credentials import ConfiguredFile, TlsFiles
 from drivers.transport.secret import Secret
 
-Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400, allow_inf_nan=False)]
+Wait = Annotated[float, Duration, Field(ge=0, le=86400, allow_inf_nan=False)]
 """A time in seconds that may be zero, at most a day."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -92,8 +92,11 @@ class UpstreamOptions(_Section):
     """What every upstream has."""
 
     url: str
+    """Where it is."""
     username: str | None = None
+    """Who logs in."""
     password: Secret | None = None
+    """Where the password is; it is read at each connection."""
     ca_file: ConfiguredFile | None = None
     """PEM of the authorities to trust; unset, the system's."""
     cert_file: ConfiguredFile | None = None
@@ -103,6 +106,7 @@ class UpstreamOptions(_Section):
     linger: Wait = 1.0
     """How long readings gather before a batch that is not full is sent."""
     batch_readings: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """The most readings in a batch."""
     batch_size: SizeBytes = 48 * 1024
     """Bytes of stored readings in a batch."""
     message_size: Annotated[SizeBytes, Field(ge=1024)] = 48 * 1024
@@ -120,7 +124,9 @@ class UpstreamOptions(_Section):
     tags: Annotated[dict[str, str], Field(min_length=1)] | None = None
     """Only readings that have all of these tags."""
     backlog: BacklogConfig = BacklogConfig()
+    """How much of the link the backlog has."""
     retry: RetryConfig = RetryConfig()
+    """When a lost connection is tried again."""
 
     @model_validator(mode="after")
     def _message_within_limits(self) -> UpstreamOptions:
@@ -198,9 +204,11 @@ class MqttUpstreamOptions(UpstreamOptions):
     """Whose acknowledgement ends our responsibility. A broker's is not a durable one, so `receiver` waits
     until `outstation receive` has committed; without one at the other end, say `broker`."""
     protocol: Literal["5", "3.1.1"] = "5"
+    """The version of MQTT."""
     client_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Unset, `outstation-` and the device's id."""
     keepalive: Annotated[WholeSeconds, Field(ge=1, le=65535)] = 30
+    """A dead link is noticed within twice this time."""
     in_flight: Annotated[int, Field(ge=1, le=100)] = 20
     """Packs sent and not yet acknowledged."""
     ack_timeout: DurationS = 30.0

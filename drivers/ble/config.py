@@ -64,7 +64,14 @@ class RadioConfig(BaseModel):
 class BleConfig(RadioConfig):
     """Which advertisements to take. Every filter that is given must fit, and one at least must be given."""
 
-    address: Annotated[list[Address], Field(min_length=1), BeforeValidator(_several)] | None = None
+    address: (
+        Annotated[
+            list[Address],
+            Field(min_length=1),
+            BeforeValidator(_several, json_schema_input_type=str | list[str]),
+        ]
+        | None
+    ) = None
     """Of the sensor, or of several."""
     name: Annotated[str, Field(min_length=1)] | None = None
     """What the sensor calls itself; `*` stands for any characters."""
@@ -117,13 +124,14 @@ class BleConfig(RadioConfig):
         return self.name is None or (name is not None and fnmatchcase(name, self.name))
 
 
-Characteristic = Annotated[str, BeforeValidator(_characteristic)]
+Characteristic = Annotated[str, BeforeValidator(_characteristic, json_schema_input_type=int | str)]
 
 
 class GattConfig(RadioConfig):
     """A sensor to connect to, and what to get from it."""
 
     address: Address
+    """Of the sensor."""
     notify: list[Characteristic] = Field(default_factory=list)
     """Characteristics that the sensor sends by itself, as UUIDs or by the names of what they measure. The connection stays."""
     read: list[Characteristic] = Field(default_factory=list)

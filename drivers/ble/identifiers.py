@@ -43,6 +43,6 @@ def parse_adapter(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(parse_address)]
 Adapter = Annotated[str, AfterValidator(parse_adapter)]
-Uuid = Annotated[str, BeforeValidator(full_uuid)]
+Uuid = Annotated[str, BeforeValidator(full_uuid, json_schema_input_type=int | str)]
 Company = Annotated[int, Field(ge=0, le=0xFFFF)]
 """A company identifier of the SIG's assigned numbers, which stands before manufacturer-specific data."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError, ValidationInfo, WithJsonSchema
 
 from drivers.choice import Choices
 from drivers.codecs.config import CodecConfig
@@ -46,7 +46,9 @@ def _chosen(value: Any, info: ValidationInfo) -> CodecConfig:
     return CODECS.choose(value, info.context)
 
 
-CodecChoice = Annotated[SerializeAsAny[CodecConfig], BeforeValidator(_chosen)]
+CodecChoice = Annotated[
+    SerializeAsAny[CodecConfig], BeforeValidator(_chosen), WithJsonSchema({"x-choice": "codec"})
+]
 """A codec as a field of a configuration: its name, or a table with its name as `type` and its options."""
 
 

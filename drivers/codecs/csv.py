@@ -29,6 +29,7 @@ class CsvConfig(TextCodecConfig):
     columns: Annotated[list[str], Field(min_length=1, max_length=1000)]
     """The metrics in their order; an empty name leaves a column out."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1, pattern=r"[^\r\n\"0-9.+-]")] = ","
+    """What stands between two columns."""
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:

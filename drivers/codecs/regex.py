@@ -31,6 +31,7 @@ class RegexConfig(TextCodecConfig):
 
     type: Literal["regex"] = "regex"
     pattern: Annotated[str, Field(min_length=1, max_length=1000)]
+    """What a line must match as a whole; each named group, `(?P<t>...)`, is a metric."""
     max_length: Annotated[int, Field(ge=1, le=1000)] = 120
     """The longest line, characters."""
 

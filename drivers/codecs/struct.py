@@ -64,10 +64,13 @@ class FieldConfig(BaseModel):
     name: Annotated[str, Field(min_length=1)] | None = None
     """The metric; `skip` needs none."""
     type: FieldType
+    """What its bytes are."""
     length: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Bytes, of a `text` (UTF-8, ended by a zero or the length) or a `skip`."""
     scale: Finite = 1.0
+    """The value is raw x `scale` + `offset`."""
     offset: Finite = 0.0
+    """Added after scaling."""
     unit: str | None = None
     """By RFC 8428's registry where it has one."""
     missing: int | Finite | None = None
@@ -158,6 +161,7 @@ class LayoutConfig(BaseModel):
     prefix: Annotated[ByteString, Field(max_length=16)] = b""
     """What such a frame begins with, before its fields."""
     fields: Annotated[list[FieldConfig], Field(min_length=1, max_length=1000)]
+    """What is in the frame, in its order."""
 
     @model_validator(mode="after")
     def _has_values(self) -> Self:
@@ -193,7 +197,9 @@ fields = [
 
     type: Literal["struct"] = "struct"
     byteorder: Literal["big", "little"]
+    """Whether the highest byte of a number comes first (`big`) or last."""
     layout: Annotated[list[LayoutConfig], Field(min_length=1, max_length=100)]
+    """The layouts; the first one that a frame has the length and the prefix of counts."""
     ignore: Annotated[list[Annotated[ByteString, Field(min_length=1)]], Field(max_length=100)] = Field(
         default_factory=list
     )

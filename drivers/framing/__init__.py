@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, WithJsonSchema
 
 from drivers.choice import Choices
 from drivers.extensions import FRAMINGS as GROUP
@@ -44,5 +44,7 @@ FRAMINGS: Choices[FramingConfig] = Choices(
 )
 """Every framing by its name."""
 
-FramingChoice = Annotated[SerializeAsAny[FramingConfig], BeforeValidator(FRAMINGS.choose)]
+FramingChoice = Annotated[
+    SerializeAsAny[FramingConfig], BeforeValidator(FRAMINGS.choose), WithJsonSchema({"x-choice": "framing"})
+]
 """A framing as a field of a configuration: its name, or a table with its name as `type` and its options."""

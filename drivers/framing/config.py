@@ -42,7 +42,10 @@ def parse_bytes(value: Any) -> Any:
     return value
 
 
-ByteString = Annotated[bytes, BeforeValidator(parse_bytes)]
+ByteNumbers = list[Annotated[int, Field(ge=0, le=255)]]
+"""Bytes as numbers, for schemas."""
+
+ByteString = Annotated[bytes, BeforeValidator(parse_bytes, json_schema_input_type=str | ByteNumbers)]
 """Bytes as a configuration writes them."""
 
 

@@ -76,7 +76,9 @@ class DelimitedConfig(FramingConfig):
 
     type: Literal["delimited"] = "delimited"
     start: Annotated[ByteString, Field(min_length=1, max_length=8)]
+    """What a frame begins with."""
     end: Annotated[ByteString, Field(min_length=1, max_length=8)]
+    """What a frame ends with."""
     escape: Annotated[ByteString, Field(min_length=1, max_length=1)] | None = None
     """The byte behind it is data, whatever it is."""
     escape_xor: Annotated[int, Field(ge=0, le=255)] = 0

@@ -58,6 +58,7 @@ class FixedConfig(FramingConfig):
     sync: Annotated[ByteString, Field(max_length=16)] = b""
     """What every frame begins with."""
     crc: CrcName = "none"
+    """The check sequence at the end of each frame."""
     gap: Annotated[DurationS, Field(ge=0.005, le=3600)] = 1.0
     """A pause after which a frame that is not complete is given up, and a new one begins."""
 

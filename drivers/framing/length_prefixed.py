@@ -59,6 +59,7 @@ class LengthPrefixedConfig(FramingConfig):
 
     type: Literal["length_prefixed"] = "length_prefixed"
     length_bytes: Literal[1, 2, 4] = 2
+    """How many bytes the length has."""
     byteorder: Literal["big", "little"] = "big"
     """Of the length. The check sequence always has its highest byte first."""
     length_counts: Literal["payload", "payload_and_crc", "frame"] = "payload"
@@ -66,6 +67,7 @@ class LengthPrefixedConfig(FramingConfig):
     sync: Annotated[ByteString, Field(max_length=16)] = b""
     """What every frame begins with."""
     crc: CrcName = "none"
+    """The check sequence at the end of each frame, over length and payload."""
     max_frame: MaxFrame = FRAME_BYTES_DEFAULT
     """The longest permitted payload, bytes."""
     gap: Annotated[DurationS, Field(ge=0.005, le=3600)] = 1.0

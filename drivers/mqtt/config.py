@@ -81,6 +81,7 @@ class MqttSourceConfig(BaseModel):
     """Names our session at the broker: it must stay the same, and no other client may use it. Unset, the agent makes one of
     the device's id and the source's."""
     protocol: Literal["5", "3.1.1"] = "5"
+    """The version of MQTT."""
     qos: Annotated[Literal[0, 1], BeforeValidator(_qos)] = 1
     """1: the broker keeps each message until it is safe in the buffer. 0: what comes while we are away is lost."""
     retained: Literal["skip", "store"] = "skip"
@@ -97,6 +98,7 @@ class MqttSourceConfig(BaseModel):
     connect_timeout: Annotated[DurationS, Field(le=300)] = 10.0
     """For name, TCP, TLS and the broker's answer together."""
     username: str | None = None
+    """Who logs in, if the URL does not say it."""
     password: Secret | None = None
     """Where the password is; it is read at each connection."""
     ca_file: ConfiguredFile | None = None

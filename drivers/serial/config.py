@@ -59,8 +59,11 @@ class SerialConfig(BaseModel):
     usb: UsbConfig | None = None
     """Instead of `port`: a USB adapter by vendor, product and serial number, under whatever name it comes."""
     baudrate: Annotated[int, Field(ge=50, le=4_000_000)] = 115200
+    """The speed of the line, bits a second."""
     bytesize: Literal[5, 6, 7, 8] = 8
+    """Data bits of a character."""
     parity: Literal["none", "even", "odd", "mark", "space"] = "none"
+    """The parity bit of a character."""
     stopbits: Literal[1, 2] = 1
     """POSIX has no 1.5."""
     flow_control: Literal["none", "rtscts", "xonxoff"] = "none"

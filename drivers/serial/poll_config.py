@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from collectors.units import DurationS
-from drivers.framing.config import parse_bytes
+from drivers.framing.config import ByteNumbers, parse_bytes
 from drivers.framing.crc import CRCS, CrcName
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class PollConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     request: Annotated[
-        str | bytes, BeforeValidator(_request), Field(min_length=1, max_length=REQUEST_BYTES_MAX)
+        str | bytes,
+        BeforeValidator(_request, json_schema_input_type=str | ByteNumbers),
+        Field(min_length=1, max_length=REQUEST_BYTES_MAX),
     ]
     """What to send: a text with one character a byte, in which {number} counts the requests and {unix} or {unix_ms} is the
     time; or a list of bytes."""

@@ -21,7 +21,12 @@ def _hexadecimal(value: Any) -> Any:
     return f"{value:04x}" if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-UsbNumber = Annotated[str, BeforeValidator(_hexadecimal), Field(pattern="^[0-9a-fA-F]{4}$")]
+_Hexadecimal = Annotated[str, Field(pattern="^[0-9a-fA-F]{4}$")]
+UsbNumber = Annotated[
+    str,
+    BeforeValidator(_hexadecimal, json_schema_input_type=int | _Hexadecimal),
+    Field(pattern="^[0-9a-fA-F]{4}$"),
+]
 """Four hexadecimal digits."""
 
 

@@ -35,26 +35,36 @@ class Sine(_Signal):
     """A wave with some noise on it, such as the temperature of a day."""
 
     kind: Literal["sine"]
+    """A wave."""
     mean: Finite = 0.0
+    """Its middle."""
     amplitude: Finite = 1.0
+    """How far it goes from there."""
     period: DurationS = 60.0
+    """From one wave to the next."""
     phase: Finite = 0.0
     """Where in the period it begins: 0 to 1."""
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Standard deviation."""
     decimals: Decimals = 3
+    """Digits behind the point."""
 
 
 class RandomWalk(_Signal):
     """A value that wanders between two limits."""
 
     kind: Literal["random_walk"]
+    """A value that wanders."""
     start: Finite = 0.0
+    """Where it begins."""
     step: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     """The largest change from one reading to the next."""
     minimum: Finite = -1e6
+    """It never falls below this."""
     maximum: Finite = 1e6
+    """It never rises above this."""
     decimals: Decimals = 3
+    """Digits behind the point."""
 
     @model_validator(mode="after")
     def _starts_between_its_limits(self) -> Self:
@@ -74,29 +84,38 @@ class Constant(_Signal):
     """Always the same: a number, a truth value or a text."""
 
     kind: Literal["constant"]
+    """Always the same."""
     value: (
         StrictBool
         | Annotated[StrictInt, Field(ge=-INTEGER_MAX, le=INTEGER_MAX)]
         | Annotated[StrictFloat, Field(allow_inf_nan=False)]
         | StrictStr
     )
+    """What it always is."""
 
 
 class Counter(_Signal):
     """The number of the reading: shows whether one is missing or came twice."""
 
     kind: Literal["counter"]
+    """The number of the reading."""
     start: Integer = 0
+    """The first one."""
     step: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 1
+    """From one to the next."""
 
 
 class Square(_Signal):
     """One of two values in turn, such as a door or a pump."""
 
     kind: Literal["square"]
+    """One of two values in turn."""
     low: Finite = 0.0
+    """The one."""
     high: Finite = 1.0
+    """The other."""
     period: DurationS = 60.0
+    """From one rise to the next."""
     duty: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Which part of the period it is high; it begins high."""
 
@@ -116,6 +135,7 @@ class SimulatedConfig(BaseModel):
     rate: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     """Readings a second."""
     signals: Annotated[list[Signal], Field(min_length=1)] = Field(default_factory=_temperature)
+    """What it measures."""
     seed: int = 0
     """The same seed gives the same values, whatever other signals there are."""
 

@@ -39,7 +39,12 @@ class SecretError(OSError):
 class Secret(BaseModel):
     """Where a secret is: one of these."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        defer_build=True,
+        json_schema_extra={"minProperties": 1, "maxProperties": 1},
+    )
 
     file: Path | None = None
     """The file that holds it, without quotes; a newline at its end does not count."""

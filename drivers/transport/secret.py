@@ -87,8 +87,8 @@ class Secret(BaseModel):
             object.__setattr__(self, "file", context["folder"] / self.file)
         if self.credential is not None and "folder" in context:
             self._beside = context["folder"] / SECRETS
-        if self.file is not None and "secret_files" in context:
-            context["secret_files"].append(self.file)
+        if "secret_files" in context:
+            context["secret_files"] += self._files()
         if context.get("note_secrets") or context.get("check_files"):
             self._note(must=bool(context.get("check_files")))
         return self
@@ -101,6 +101,12 @@ class Secret(BaseModel):
                 raise ValueError(str(error)) from None
         else:
             self._mark = blake2b(text.encode(), key=_MARK_KEY, digest_size=16).digest()
+
+    def _files(self) -> list[Path]:
+        """Every file that it may be in."""
+        if self.file is not None:
+            return [self.file]
+        return [] if self.credential is None else list(self._credential_paths(self.credential))
 
     @property
     def place(self) -> str:

@@ -194,7 +194,8 @@ def build_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say whether a configuration is right, and start nothing")
     _config_argument(check)
 
-    commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
+    schema = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
+    schema.add_argument("--output", "-o", type=Path, metavar="FILE", help="write it there (default: stdout)")
 
     status = commands.add_parser(
         "status", help="say how the running agent does, what is not delivered and why"

@@ -217,9 +217,13 @@ def test_no_secret_s_default_and_no_reference_with_something_beside_it(validator
     assert all(set(each) == {"$ref"} for each in references(validator.schema))
 
 
-def test_the_command_prints_it(capsys, validator):
+def test_the_command_prints_or_writes_it(capsys, tmp_path, validator):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == validator.schema
+    assert main(["schema", "--output", str(tmp_path / "s.json")]) == 0
+    assert json.loads((tmp_path / "s.json").read_text()) == validator.schema
+    assert main(["schema", "--output", str(tmp_path / "no" / "s.json")]) == 1
+    assert "cannot be written: No such file" in capsys.readouterr().err
 
 
 def test_descriptions_are_taken_from_the_source_and_from_bases():

@@ -257,7 +257,7 @@ class GattSource(IDataSource):
     def lost(self, error: ConnectionError) -> None:
         """No bluetoothd or no adapter any more: no connection either, whatever bleak says."""
         self._inbox.fail(error)
-        if self._opening is not None:
+        if self._opening is not None and self._opening.when() is None:  # else it is ending already
             self._opening.reschedule(asyncio.get_running_loop().time())
 
     def _ended(self) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from collectors.clock import Clock
     from drivers.ble.bluez import AdapterState, Bluez
+    from drivers.ble.monitors import Monitors
     from drivers.ble.scan import Want
 
 logger = logging.getLogger(__name__)
@@ -85,22 +86,26 @@ class Radio:
     Args:
         adapter: Which one.
         bluez: Knows how it is.
+        monitors: Know whether a passive scan runs.
         clock: Monotonic time.
 
     Attributes:
-        heard_s: When anything came over this adapter last (monotonic).
+        heard_s: When anything came over this adapter last (monotonic), be it over a connection.
     """
 
-    def __init__(self, adapter: AdapterState, bluez: Bluez, clock: Clock) -> None:
+    def __init__(self, adapter: AdapterState, bluez: Bluez, monitors: Monitors, clock: Clock) -> None:
         self.path = adapter.path
         self.name = adapter.name
         self.bluez = bluez
         self.connections = Connections()
-        self.heard_s = float("-inf")
+        self.heard_s = self._scan_heard_s = float("-inf")
+        self._monitors = monitors
         self._clock = clock
         self._listeners: dict[Listener, None] = {}
         self._lock = asyncio.Lock()
         self._scanner: BleakScanner | None = None
+        self._monitor: str | None = None
+        """Of a passive scan, as `monitors` calls it."""
         self._scan: Scan | None = None
         self._broken = False
         self._cycling = False
@@ -147,10 +152,13 @@ class Radio:
         await self._stop()
         if scan is None:
             return
+        trouble = self.bluez.trouble(self.name)
+        if trouble is not None:  # and not ask bluetoothd: see `drivers.ble.monitors`
+            raise ConnectionError(trouble)
         try:
             await self._start(scan)
         except ConnectionError as error:
-            if not scan.passive or scan.passive_only:
+            if not scan.passive or scan.passive_only or self._broken:
                 raise
             logger.info("%s", error)
             self._passive_works = False
@@ -164,16 +172,36 @@ class Radio:
                 for place, structure, content in scan.patterns
             ]
         kind: Literal["passive", "active"] = "passive" if scan.passive else "active"
-        async with bluez_errors(f"{self.name}: no {kind} scan", SCAN_TIMEOUT_S):
-            scanner = BleakScanner(self._detected, scanning_mode=kind, bluez=arguments)
-            try:
-                await scanner.start()
-            except BleakDBusError as error:
-                if error.dbus_error != _IN_PROGRESS:
-                    raise
-                await self._end_forgotten_scan()
-                await scanner.start()
-        self._scanner, self._scan, self._broken = scanner, scan, False
+        self._broken = False
+        try:
+            async with bluez_errors(f"{self.name}: no {kind} scan", SCAN_TIMEOUT_S):
+                scanner = BleakScanner(self._detected, scanning_mode=kind, bluez=arguments)
+                if scan.passive:
+                    await self._start_passive(scanner)
+                else:
+                    await self._start_active(scanner)
+        except BaseException:
+            await self._stop()
+            raise
+        self._scan = scan
+
+    async def _start_passive(self, scanner: BleakScanner) -> None:
+        self._monitor = await self._monitors.start(scanner, self._ended)
+        self._scanner = scanner
+        if not await self._monitors.activated(self._monitor):
+            raise ConnectionError(
+                f"{self.name}: no passive scan: the kernel refuses the advertisement monitor"
+            )
+
+    async def _start_active(self, scanner: BleakScanner) -> None:
+        try:
+            await scanner.start()
+        except BleakDBusError as error:
+            if error.dbus_error != _IN_PROGRESS:
+                raise
+            await self._end_forgotten_scan()
+            await scanner.start()
+        self._scanner = scanner
 
     async def _end_forgotten_scan(self) -> None:
         """End a scan that bluetoothd still runs for us, after a request whose answer came too late to be waited for.
@@ -187,7 +215,7 @@ class Radio:
 
     async def _stop(self) -> None:
         """Stop the scan, whatever state bluetoothd is in."""
-        scanner, self._scanner, self._scan = self._scanner, None, None
+        scanner, self._scanner, self._monitor, self._scan = self._scanner, None, None, None
         if scanner is None:
             return
         try:
@@ -203,6 +231,7 @@ class Radio:
         if data.rssi == NO_RSSI:
             return  # a property such as Connected has changed: what comes with it was advertised some time ago
         self.alive()
+        self._scan_heard_s = self.heard_s
         for listener in tuple(self._listeners):
             if listener.want is not None:
                 listener.heard(device, data)
@@ -217,10 +246,16 @@ class Radio:
         if trouble is not None:
             self._lose(ConnectionError(trouble))
 
+    def _ended(self) -> None:
+        """The passive scan was ended, and not by us."""
+        self._lose(ConnectionError(f"{self.name}: bluetoothd has ended the passive scan"))
+
     def _lose(self, error: ConnectionError) -> None:
         self._broken = True
         # What comes back may be another bluetoothd, or the same with other options.
         self._passive_works = True
+        if self._monitor is not None:
+            self._monitors.fail(self._monitor, error)
         for listener in tuple(self._listeners):
             listener.lost(error)
 
@@ -229,6 +264,10 @@ class Radio:
     def is_deaf(self, since_s: float) -> bool:
         """Whether nothing at all was heard since then: it is not just one sensor that is away."""
         return self.heard_s <= since_s
+
+    def scan_is_deaf(self, since_s: float) -> bool:
+        """Whether no advertisement was heard since then; connections may work all the same."""
+        return self._scan_heard_s <= since_s
 
     async def rescan(self, since_s: float) -> None:
         """Stop and start the scan, unless that was done since then.
@@ -243,14 +282,16 @@ class Radio:
             self._rescanned_s = self._clock.monotonic_s()
             await self._scan_anew()
 
-    async def distrust_passive(self) -> bool:
-        """Scan actively from now on, where a passive scan may be what hears nothing; whether it was one.
+    async def distrust_passive(self, since_s: float) -> bool:
+        """Scan actively from now on, where a passive scan has heard nothing since then; whether it was one.
 
         Raises:
             ConnectionError: The scan cannot be started.
         """
         async with self._lock:
             if self._scan is None or not self._scan.passive or self._scan.passive_only:
+                return False
+            if not self.scan_is_deaf(since_s):
                 return False
             logger.info("%s: scanning actively, since a passive scan hears nothing", self.name)
             self._passive_works = False

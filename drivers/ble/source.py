@@ -260,8 +260,10 @@ class BleSource(IDataSource):
                 f"it is heard, but {self._without_data} advertisements had no {self.payload.called} in them: "
                 "is that what it sends?"
             )
-        if not radio.is_deaf(self._watchdog.heard_s):
+        if not radio.scan_is_deaf(self._watchdog.heard_s):
             return f"{radio.name} hears others: it is out of range or off, or its battery is empty"
+        if not radio.is_deaf(self._watchdog.heard_s):
+            return f"{radio.name} hears no advertisement at all, though a connection over it works"
         return self._deaf(radio) or f"{radio.name} hears nothing at all"
 
     def _deaf(self, radio: Radio) -> str | None:
@@ -300,9 +302,10 @@ class BleSource(IDataSource):
         if rung is Rung.RESCANNED:
             self._troubles["scanned_anew"] += 1
             await radio.rescan(recently_s)
+        elif rung is Rung.CYCLED and await radio.distrust_passive(silent_since_s):
+            self._troubles["scanned_actively"] += 1
         elif rung is Rung.CYCLED and radio.is_deaf(silent_since_s):
-            was_passive = await radio.distrust_passive()
-            if self._config.manage_adapter and not was_passive:
+            if self._config.manage_adapter:
                 self._troubles["switched_off_and_on"] += 1
                 await radio.power_cycle(recently_s)
         elif (deaf := self._deaf(radio)) is not None:

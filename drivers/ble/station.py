@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from drivers.ble.bluez import Bluez
+from drivers.ble.monitors import Monitors
 from drivers.ble.radio import Radio
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Station:
 
     def __init__(self, clock: Clock) -> None:
         self.bluez = Bluez(self._changed)
+        self._monitors = Monitors()
         self._clock = clock
         self._radios: dict[str, Radio] = {}
         self._users: dict[object, None] = {}
@@ -49,7 +51,7 @@ class Station:
         state = await self._usable(adapter, manage=manage, wait_s=wait_s)
         radio = self._radios.get(state.path)
         if radio is None:
-            radio = self._radios[state.path] = Radio(state, self.bluez, self._clock)
+            radio = self._radios[state.path] = Radio(state, self.bluez, self._monitors, self._clock)
         return radio
 
     async def _usable(self, adapter: str, *, manage: bool, wait_s: float) -> AdapterState:

@@ -12,7 +12,11 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from bleak import BleakScanner
+from bleak.args.bluez import OrPattern
+from bleak.assigned_numbers import AdvertisementDataType
 
+from drivers.ble.monitors import Monitors
 from drivers.codecs import codec
 from drivers.codecs.advertisement import parse
 from tests.drivers.ble_sources import advertisements, collect, connected, connection
@@ -265,6 +269,26 @@ async def an_adapter_that_is_off_is_switched_on(world: World) -> None:
                 pass
 
 
+async def passive_scan_after_a_monitor_that_came_while_the_adapter_was_off(world: World) -> None:
+    """A kernel that has met one (anybody's) may refuse all that follow."""
+    await world.power(on=False)
+    monitors, pattern = Monitors(), OrPattern(0, AdvertisementDataType.SERVICE_DATA_UUID16, b"\xd2\xfc")
+    scanner = BleakScanner(scanning_mode="passive", bluez={"adapter": "hci0", "or_patterns": [pattern]})
+    too_early = await monitors.start(scanner, lambda: None)
+    assert not await monitors.activated(too_early)
+    await scanner.stop()
+    await world.power(on=True)
+    async with (
+        _beacon(world) as (sensor, measure),
+        connected(advertisements(address=sensor.address, manage_adapter=False)) as source,
+    ):
+        for number in range(1, 4):
+            await measure(number)
+            assert await _number(source) == number
+    await world.power(on=False)  # which ends the refusals
+    await world.power(on=True)
+
+
 async def ten_sensors_at_once(world: World) -> None:
     """Five that advertise, five that are read in turns over two connections."""
 
@@ -313,5 +337,6 @@ SCENARIOS = (
     an_adapter_that_is_off_is_switched_on,
     a_deaf_adapter_is_switched_off_and_on,
     bluetoothd_killed_and_back,
+    passive_scan_after_a_monitor_that_came_while_the_adapter_was_off,
     ten_sensors_at_once,
 )

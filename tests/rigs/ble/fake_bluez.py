@@ -51,6 +51,7 @@ class FakeBluez:
         deaf: The controller reports nothing, though it says that it scans; a power cycle mends that.
         blocked: The adapter cannot be switched on: rfkill.
         calls: The methods that were called.
+        monitors: The passive scans.
     """
 
     def __init__(self, *, experimental: bool = True) -> None:
@@ -109,7 +110,7 @@ class FakeBluez:
         self.bus = await MessageBus(bus_address=self.bus_address).connect()
         self.tree = ObjectTree(self.bus)
         self._discovering: set[str] = set()
-        self._monitors = Monitors(self.bus)
+        self.monitors = Monitors(self.bus)
         self.bus.add_message_handler(self._handle)
         await self.bus.call(
             Message(
@@ -161,6 +162,7 @@ class FakeBluez:
         if not on:
             self._drop_connections()
             self._discovering.clear()
+            self.monitors.busy = False
         self.deaf = self.deaf and on
         properties = {"Powered": Variant("b", on), "Discovering": Variant("b", False)}  # noqa: FBT003 (a D-Bus value)
         self.tree.change(self.adapter, ADAPTER, properties)
@@ -181,7 +183,7 @@ class FakeBluez:
     @property
     def monitoring(self) -> bool:
         """Whether somebody scans passively."""
-        return bool(self._monitors)
+        return bool(self.monitors)
 
     def hears(self, advertisement: Advertisement) -> bool | None:
         """Whether an advertisement is reported: True with what an active scan adds, False without, None not at all."""
@@ -189,7 +191,7 @@ class FakeBluez:
             return None
         if self._discovering:
             return True
-        return False if self._monitors.match(advertisement) else None
+        return False if self.monitors.match(advertisement) else None
 
     # The bus
 
@@ -209,7 +211,7 @@ class FakeBluez:
 
     def _forget_client(self, name: str) -> None:
         self._discovering.discard(name)
-        self._monitors.forget(name)
+        self.monitors.forget(name)
         for sensor in self._sensors.values():
             sensor.subscriptions = {(who, path) for who, path in sensor.subscriptions if who != name}
 
@@ -246,7 +248,7 @@ class FakeBluez:
             "StartDiscovery": self._start_discovery,
             "StopDiscovery": self._stop_discovery,
             "RegisterMonitor": self._register_monitor,
-            "UnregisterMonitor": self._monitors.unregister,
+            "UnregisterMonitor": self.monitors.unregister,
             "RemoveDevice": self._remove_device,
         }
         if member in calls:
@@ -274,7 +276,8 @@ class FakeBluez:
             self._forget_signals()
 
     def _register_monitor(self, sender: str, path: str) -> None:
-        self.run(self._monitors.register(sender, path), f"{_OF_BLUETOOTHD}monitor")
+        powered = self.tree.get(self.adapter, ADAPTER, "Powered")
+        self.run(self.monitors.register(sender, path, powered=powered), f"{_OF_BLUETOOTHD}monitor")
 
     def _remove_device(self, _sender: str, path: str) -> None:
         for sensor in self._sensors.values():

@@ -1,7 +1,11 @@
 """Advertisement monitors: passive scanning, as bluetoothd offers it.
 
 A client registers the path of an object of its own; bluetoothd asks that object for its patterns, and from then on reports
-the advertisements in which one of the patterns is found.
+the advertisements in which one of the patterns is found. It answers before it has asked the kernel, and then calls the object:
+Activate, or Release when the kernel refuses.
+
+The kernel (6.1) refuses when the adapter is switched off, and has from then on a request that never ends: it is busy for every
+later one, until the adapter is switched off once more.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from dbus_fast import Message, MessageType
+from dbus_fast import Message, MessageFlag, MessageType
 
 from tests.rigs.ble.fake_objects import PROPERTIES
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 _FLAGS, _SERVICES, _TX_POWER, _SERVICE_DATA, _MANUFACTURER = 0x01, 0x03, 0x0A, 0x16, 0xFF
 _ASKED_TIMES = 50
+_MONITOR = "org.bluez.AdvertisementMonitor1"
 
 
 def structures(advertisement: Advertisement) -> Iterator[tuple[int, bytes]]:
@@ -42,16 +47,22 @@ class Monitors:
 
     Args:
         bus: Where the clients are asked for their patterns.
+
+    Attributes:
+        busy: The kernel refuses.
+        mute: Nothing is said about what the kernel answers.
     """
 
     def __init__(self, bus: MessageBus) -> None:
+        self.busy = False
+        self.mute = False
         self._bus = bus
         self._patterns: dict[tuple[str, str], Sequence[tuple[int, int, bytes]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
 
-    async def register(self, client: str, path: str) -> None:
+    async def register(self, client: str, path: str, *, powered: bool) -> None:
         """Take up a monitor, once the client shows it."""
         question = Message(
             destination=client,
@@ -59,15 +70,36 @@ class Monitors:
             interface=PROPERTIES,
             member="Get",
             signature="ss",
-            body=["org.bluez.AdvertisementMonitor1", "Patterns"],
+            body=[_MONITOR, "Patterns"],
         )
         for _ in range(_ASKED_TIMES):
             answer = await self._bus.call(question)
             question.serial = 0  # each call needs its own
             if answer is not None and answer.message_type is MessageType.METHOD_RETURN:
-                self._patterns[client, path] = [tuple(pattern) for pattern in answer.body[0].value]
+                self.busy = self.busy or not powered
+                if not self.busy:
+                    self._patterns[client, path] = [tuple(pattern) for pattern in answer.body[0].value]
+                self._call(client, path, "Release" if self.busy else "Activate")
                 return
             await asyncio.sleep(0.01)
+
+    def release_all(self) -> None:
+        """The kernel ends them."""
+        for client, path in self._patterns:
+            self._call(client, path, "Release")
+        self._patterns.clear()
+
+    def _call(self, client: str, path: str, member: str) -> None:
+        if self.mute:
+            return
+        call = Message(
+            destination=client,
+            path=path,
+            interface=_MONITOR,
+            member=member,
+            flags=MessageFlag.NO_REPLY_EXPECTED,
+        )
+        self._bus.send(call)
 
     def unregister(self, client: str, path: str) -> None:
         """Drop a monitor."""

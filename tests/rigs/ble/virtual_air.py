@@ -1,6 +1,6 @@
 """The air of the virtual machine: its controller, and sensors with controllers of their own, all played by bumble.
 
-Two things that bumble 0.0.236 does otherwise than Linux expects are mended here, so that version is pinned.
+What bumble 0.0.236 does otherwise than Linux expects is mended here, so that version is pinned.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class MachineController(Controller):
     """The controller that Linux has.
 
     It is one of Bluetooth 4.2: with extended advertising and privacy, Linux waits for an enhanced event of a connection
-    that bumble never sends. And it reports event types, scan responses and signal strengths as real ones do.
+    that bumble never sends. And it reports event types, scan responses and signal strengths as real ones do, and ends what
+    it is told to end: bumble goes on to connect when that was cancelled, and Linux waits for the event that says so.
     """
 
     le_features = Controller.le_features & ~(
@@ -67,8 +68,28 @@ class MachineController(Controller):
 
     def on_hci_reset_command(self, command: Any) -> Any:
         """What Linux begins with when it switches a controller on."""
-        self.deaf = False
+        self.deaf = self.le_scan_enable = False
+        self.pending_le_connection = None
         return super().on_hci_reset_command(command)
+
+    def on_hci_le_create_connection_cancel_command(self, command: Any) -> Any:
+        """What Linux sends when it has waited for a sensor long enough."""
+        pending, self.pending_le_connection = self.pending_le_connection, None
+        if pending is None:
+            return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.COMMAND_DISALLOWED_ERROR)
+        ended = hci.HCI_LE_Connection_Complete_Event(
+            status=hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR,
+            connection_handle=0,
+            role=hci.Role.CENTRAL,
+            peer_address_type=pending.peer_address_type,
+            peer_address=pending.peer_address,
+            connection_interval=0,
+            peripheral_latency=0,
+            supervision_timeout=0,
+            central_clock_accuracy=0,
+        )
+        asyncio.get_running_loop().call_soon(self.send_hci_packet, ended)  # after the answer to the command
+        return super().on_hci_le_create_connection_cancel_command(command)
 
     def on_advertising_pdu(self, pdu: Any) -> None:
         sender = pdu.advertiser_address

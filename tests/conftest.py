@@ -34,6 +34,14 @@ def pytest_addoption(parser):
     parser.addoption(
         "--crash-seed", type=int, default=1_000_000, metavar="N", help="the first seed of --crash-points"
     )
+    parser.addoption(
+        "--storm-readings",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="the backlog that drains through the storm (tests/journeys/test_nothing_is_lost.py)",
+    )
+    parser.addoption("--storm-faults", type=int, default=12, metavar="N", help="network faults of the storm")
 
 
 @pytest.fixture(autouse=True)

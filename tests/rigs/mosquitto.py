@@ -130,6 +130,11 @@ class Mosquitto:
             self._process.wait(START_TIMEOUT_S)
             self._process = None
 
+    def forget(self) -> None:
+        """Delete what it has stored, while it does not run: a card that died with it."""
+        assert self._process is None, "it is running"
+        (self._path / "mosquitto.db").unlink(missing_ok=True)
+
     @property
     def _path(self) -> Path:
         assert self._folder is not None, "use it as a context manager"

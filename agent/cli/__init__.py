@@ -80,6 +80,36 @@ def _buffer_commands(buffer: argparse.ArgumentParser) -> None:
         action.add_argument("--output", "-o", type=Path, metavar="FILE", help="a new file (default: stdout)")
 
 
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init = commands.add_parser("init", help="ask a few questions, and write a first configuration")
+    _config_argument(init)
+    init.add_argument(
+        "--time", default="5 s", metavar="TIME", help="how long to listen at ports (default: 5 s)"
+    )
+    init.add_argument(
+        "--yes", action="store_true", help="ask nothing: take the options, and else the defaults"
+    )
+    given = init.add_argument_group("with --yes")
+    given.add_argument("--device-id", metavar="ID", help="default: derived from the machine")
+    given.add_argument(
+        "--port", action="append", metavar="PORT", help="a serial port to collect from; may be repeated"
+    )
+    given.add_argument(
+        "--mqtt", action="append", metavar="URL", help="a broker to collect from; may be repeated"
+    )
+    given.add_argument(
+        "--topic", action="append", metavar="FILTER", help="there (default: sensors/#); may be repeated"
+    )
+    given.add_argument("--upstream", metavar="URL", help="where readings go (default: nowhere yet)")
+    given.add_argument(
+        "--ack", choices=("receiver", "broker", "server"), help="whose acknowledgement counts there"
+    )
+    given.add_argument("--username", metavar="NAME", help="there")
+    given.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
+    given.add_argument("--buffer", metavar="DIR", help="the folder of the buffer")
+    given.add_argument("--quota", metavar="SIZE", help="how much it may take, such as '2 GB'")
+
+
 def _add_discover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     discover = commands.add_parser(
         "discover", help="look around for sensors, and propose a configuration that collects them"
@@ -193,6 +223,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="say whether a configuration is right, and start nothing")
     _config_argument(check)
+
+    _add_init(commands)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
     schema.add_argument("--output", "-o", type=Path, metavar="FILE", help="write it there (default: stdout)")

@@ -46,6 +46,12 @@ def scouts(
     return found
 
 
+def serial_ports() -> list[str]:
+    """The serial ports that sensors may hang on; reads the disk."""
+    found: list[str] = drivers.load_scout("serial", "ports")()
+    return found
+
+
 class _NoBluetooth:
     """Says that the air was not listened to."""
 

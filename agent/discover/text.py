@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from drivers.discovery import Finding
 
@@ -28,9 +28,14 @@ def toml(findings: Iterable[Finding], taken: Sequence[str] = ()) -> str:
         lines = [f"# {_one_line(text)}" for text in (finding.what, *finding.notes)]
         if finding.source is not None:
             source = {**finding.source, "id": _free(str(finding.source["id"]), used)}
-            lines += ["[[source]]", *(f"{_key(name)} = {_value(value)}" for name, value in source.items())]
+            lines += ["[[source]]", table(source).rstrip("\n")]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def table(keys: Mapping[str, Any]) -> str:
+    """The lines of a table, without its heading."""
+    return "".join(f"{_key(name)} = {_value(value)}\n" for name, value in keys.items())
 
 
 def _free(wanted: str, used: set[str]) -> str:

@@ -47,7 +47,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Model(BaseModel):
     """What all models share: unknown fields are errors, assignments are checked."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
 
 
 class CollectedData(Model):

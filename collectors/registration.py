@@ -23,7 +23,7 @@ SilentAfter = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
 class Registration(Model):
     """What registrations share: no unknown keys, no conversions between types, never changed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 _Checked = TypeVar("_Checked", bound=Registration)

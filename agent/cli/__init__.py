@@ -6,11 +6,12 @@ Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.cli.diagnosing import add_commands
 from agent.cli.exit_status import DONE, FAILED, INTERRUPTED
@@ -21,6 +22,27 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = Path("/etc/outstation/outstation.toml")
 _LEVELS = ("debug", "info", "warning", "error")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Argparse's own, which imports `shutil` with three ways of compression for the width of the terminal, unless it is given."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "")) or 80
+        except ValueError:
+            try:
+                columns = os.get_terminal_size(1).columns or 80
+            except OSError:
+                columns = 80
+        super().__init__(prog, width=columns - 2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose help is laid out by `_Formatter`, and that of its commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, formatter_class=_Formatter)
 
 
 class VersionAction(argparse.Action):
@@ -210,7 +232,7 @@ def _add_gaps(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="outstation",
         description="Collects readings, keeps each one safe on the card, and delivers it once.",
     )

@@ -13,7 +13,7 @@ _Id = Annotated[int, Field(ge=0)]
 
 
 class _Said(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Selection(_Said):

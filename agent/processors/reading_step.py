@@ -26,7 +26,7 @@ bytes; or it is dropped, and counted; or it goes on as it was, marked as uncerta
 class StepOptions(Model):
     """The options of a step: no unknown keys, no conversion between types, never changed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class ReadingStep(IProcessor):

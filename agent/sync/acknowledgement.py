@@ -22,7 +22,7 @@ Seq = Annotated[int, Field(ge=0)]
 class Acknowledgement(BaseModel):
     """Packs that a receiver has committed or refused for good."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     store: str = ""
     acked: list[tuple[Seq, Seq, Seq]] = Field(default_factory=list)

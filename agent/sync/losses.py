@@ -41,7 +41,7 @@ _Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
 class ToldLoss(BaseModel):
     """One entry of a ledger, as a receiver gets it."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     first: _Id
     last: _Id
@@ -55,7 +55,7 @@ class ToldLoss(BaseModel):
 class ToldLosses(BaseModel):
     """One message."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     device: Annotated[str, Field(min_length=1)]
     store: Annotated[str, Field(min_length=1)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drivers.transport.credentials import TlsFiles
 from drivers.transport.mqtt_options import DEFAULT_PORTS
@@ -22,7 +22,9 @@ def open_socket(options: MqttOptions) -> socket.socket | TlsStream | WebSocketSt
     """
     tls = options.tls.context() if isinstance(options.tls, TlsFiles) else options.tls
     sock: socket.socket | TlsStream
-    sock = plain = socket.create_connection((options.host, options.port), options.connect_timeout_s)
+    sock = plain = socket.create_connection(
+        (_resolvable(options.host), options.port), options.connect_timeout_s
+    )
     try:
         # Small packets go at once: else a PUBACK may wait 40 ms for the peer's TCP acknowledgement.
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -37,3 +39,8 @@ def open_socket(options: MqttOptions) -> socket.socket | TlsStream | WebSocketSt
     except BaseException:
         sock.close()
         raise
+
+
+def _resolvable(host: str) -> Any:
+    """A name as the resolver takes it. Python would load the tables of Unicode to encode a name of ASCII alone."""
+    return host.encode() if host.isascii() else host

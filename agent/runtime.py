@@ -24,7 +24,7 @@ from agent.spine.errors import COLLECTION, STORAGE, LogErrorHandler
 from agent.spine.spine import open_spine
 from agent.supervisor import supervise
 from agent.terminal import Terminal
-from buffer import BufferLocked, StoreError
+from buffer import BufferLocked, StoreError, UnknownFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -159,7 +159,7 @@ async def _opened(agent: Agent, stop: asyncio.Event, manager: ServiceManager) ->
     while not stop.is_set():
         try:
             await agent.buffer.connect()
-        except BufferLocked as error:
+        except (BufferLocked, UnknownFormat) as error:
             raise StartError(str(error)) from error
         except (ConnectionError, OSError) as error:
             delay_s = await agent.buffer_failed(error)

@@ -8,6 +8,7 @@ file format, and appends:
     <root>/.state/j.<generation>.json                             all small tables, one journal
     <root>/.summaries/readings.lines                              time ranges and sources, may be lost
     <root>/.quarantine/                                           damaged files, for people to look at
+    <root>/.format.<major>.<minor>                                the version of all this
     <root>/.lock                                                  one process at a time
 
 Each file is a TinyDB database (and so JSON) after every commit; `buffer.layout` shows the bytes.
@@ -40,8 +41,9 @@ What a fault does:
 | a clock that jumps | no id, no order and nothing undelivered depends on it |
 | card moved or cloned | records keep their identity, new ones get a new store id |
 | a second process | `BufferLocked` |
+| a store that a newer version wrote | read, unless its major version is higher: then `UnknownFormat`, and nothing is touched |
 
-Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `filesystem` (the seam);
+Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `version`; `filesystem` (the seam);
 `segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`,
 `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
 `lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `thinning`, `limits`, `ages`,
@@ -65,6 +67,7 @@ from buffer.errors import (
     NoBuffer,
     StoreError,
     UnknownBatch,
+    UnknownFormat,
     UnknownRecord,
 )
 from buffer.identity import Identity
@@ -93,6 +96,7 @@ __all__ = [
     "StoreError",
     "TinyDBBuffer",
     "UnknownBatch",
+    "UnknownFormat",
     "UnknownRecord",
     "Wear",
     "wear_of",

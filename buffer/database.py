@@ -34,6 +34,7 @@ from buffer.segment import DamagedSegment
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
 from buffer.table import BufferStorage, BufferTable
+from buffer.version import raise_mark, require_readable
 from buffer.wear import WEAR, Wear, WearMeter, wear_of
 from collectors.models import QueryCriteria
 
@@ -41,7 +42,6 @@ _log = logging.getLogger(__name__)
 
 READINGS: Final = "readings"
 DEAD_LETTERS: Final = "dead_letters"
-FORMAT_VERSION: Final = 1
 _TOMBSTONES_MAX: Final = 1_000
 _REMOVALS_TOLD_APART: Final = 16
 """A removal of more separate runs of records is one range in the ledger."""
@@ -70,12 +70,14 @@ class BufferDB(TinyDB):
 
         Raises:
             BufferLocked: Another process has it open.
+            UnknownFormat: A newer version wrote it, in a format that this one cannot read; nothing is touched.
             OSError: The directory cannot be made or read at all.
             ValueError: An option makes no sense.
         """
         self.options = BufferOptions(**options)
         self.path = os.fspath(path)
         fs = self.options.fs
+        require_readable(fs, self.path)
         fs.make_directory(self.path)
         try:
             self._lock_handle = fs.lock(f"{self.path}/.lock")
@@ -90,6 +92,8 @@ class BufferDB(TinyDB):
 
     def _open(self) -> None:
         options = self.options
+        with suppress(OSError):  # the next opening does it
+            raise_mark(options.fs, self.path)
         self._logs: dict[str, Log] = {}
         self._logs_lock = threading.RLock()
         self._place_lock = threading.Lock()
@@ -634,6 +638,8 @@ class BufferDB(TinyDB):
                 raise DiskFault(f"{self.path} was removed, and cannot be made again: {error}") from error
             fs.close(self._lock_handle)
             self._lock_handle = handle
+        with suppress(OSError):  # the next opening does it
+            raise_mark(fs, self.path)
         self.journal.check_place()
         for log in self._all_logs():
             log.check_place()

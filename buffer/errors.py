@@ -13,6 +13,10 @@ class BufferLocked(StoreError, ConnectionError):
     """Another process has this directory open."""
 
 
+class UnknownFormat(StoreError, ConnectionError):
+    """This directory was written by a newer version, in a format that this one cannot read."""
+
+
 class NoBuffer(StoreError, FileNotFoundError):
     """There is no buffer in this directory."""
 

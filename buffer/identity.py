@@ -22,6 +22,15 @@ class Identity:
     machine: str
 
 
+def identities_of(table: SmallTable) -> list[Identity]:
+    """All identities of a store, ascending by first id. What a newer version adds to them is passed over."""
+    fields = Identity.__dataclass_fields__
+    known = [
+        Identity(**{key: value for key, value in row.items() if key in fields}) for _, row in table.items()
+    ]
+    return sorted(known, key=lambda epoch: epoch.first_seq)
+
+
 class Identities:
     """All identities of a store.
 
@@ -31,8 +40,7 @@ class Identities:
     """
 
     def __init__(self, table: SmallTable, device_id: str, machine_id: str) -> None:
-        known = [Identity(**row) for _, row in table.items()]
-        self.epochs = sorted(known, key=lambda epoch: epoch.first_seq)
+        self.epochs = identities_of(table)
         self._table = table
         self._device_id = device_id
         self._machine_id = machine_id

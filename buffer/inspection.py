@@ -18,7 +18,7 @@ from buffer.consumers import CONSUMERS, raise_marks
 from buffer.edit import DELETED
 from buffer.errors import NoBuffer
 from buffer.filesystem import FileSystem, SystemFileSystem
-from buffer.identity import Identity
+from buffer.identity import Identity, identities_of
 from buffer.journal import Journal, SmallTable
 from buffer.lane_queries import count_lane
 from buffer.lanes import LANES, lane_of
@@ -33,6 +33,7 @@ from buffer.recovery import Loss, Recovered, Recovery
 from buffer.segment import Segment
 from buffer.streaming import StreamedRecords
 from buffer.summaries import read_sidecar
+from buffer.version import require_readable
 
 READINGS: Final = "readings"
 _LOOKS: Final = 20
@@ -113,6 +114,7 @@ class Inspection:
 
         Raises:
             NoBuffer: There is no buffer in it.
+            UnknownFormat: A newer version wrote it, in a format that this one cannot read.
             OSError: It cannot be read.
         """
         self.path = os.fspath(path)
@@ -123,9 +125,7 @@ class Inspection:
         self.fs = Overlay(self.below)
         self._require_buffer()
         self.journal = self._settled_journal()
-        self.epochs = sorted(
-            (Identity(**row) for _, row in self.journal.items("identity")), key=lambda epoch: epoch.first_seq
-        )
+        self.epochs = identities_of(SmallTable(self.journal, "identity"))
         self._readings = self.table(READINGS)
         rows = dict(self.journal.items(CONSUMERS))
         raise_marks(rows, self._readings.recovered)
@@ -138,6 +138,7 @@ class Inspection:
             raise NoBuffer(f"there is no buffer in {self.path}: there is no such directory") from None
         if ".state" not in names and READINGS not in names:
             raise NoBuffer(f"there is no buffer in {self.path}: it has neither .state nor {READINGS}")
+        require_readable(self.fs, self.path)
 
     def _settled_journal(self) -> Journal:
         for _ in range(self._looks):

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from agent.cli.exit_status import FAILED, WRONG_CONFIGURATION
-from buffer.errors import BufferLocked, NoBuffer, StoreError
+from buffer.errors import BufferLocked, NoBuffer, StoreError, UnknownFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ def telling(work: Callable[[], int], *, locked: str) -> int:
     """
     try:
         return work()
-    except NoBuffer as error:
+    except (NoBuffer, UnknownFormat) as error:
         print(error, file=sys.stderr)
         return WRONG_CONFIGURATION
     except BufferLocked as error:

@@ -52,9 +52,14 @@ class ConfigurationError(ValueError):
         super().__init__("\n".join(lines))
 
 
+def is_secret(key: str) -> bool:
+    """Whether what stands at a key may be a secret."""
+    return _SECRET_KEY.search(key) is not None and _SECRET_FILE.search(key) is None
+
+
 def shown(key: str, value: Any) -> str | None:
     """A value as a message may show it: short, as TOML, and never a secret. None: there is nothing to show."""
-    if _SECRET_KEY.search(key) and not _SECRET_FILE.search(key):
+    if is_secret(key):
         return None if isinstance(value, dict) else _HIDDEN
     text = _URL_PASSWORD.sub(r"\1:***@", _toml(value))
     return text if len(text) <= _VALUE_CHARS_MAX else text[: _VALUE_CHARS_MAX - 1] + "…"

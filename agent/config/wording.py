@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import BaseModel
 
-from agent.config.errors import key_path, shown, unknown_key
+from agent.config.errors import is_secret, key_path, shown, unknown_key
 from collectors.units import is_duration, is_size, shown_duration, shown_size
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "string_type": "should be a text, in quotes",
     }
 )
+_NOTHING_FOUND: Final = frozenset({"missing", "extra_forbidden", "unknown_key"})
 _PATTERNS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "^[A-Za-z0-9][A-Za-z0-9_.-]*$": (
@@ -92,7 +93,8 @@ def problems_of(
         where = key_path(path)
         if where in problems:
             continue
-        present = bool(parts) and detail["type"] not in {"missing", "extra_forbidden", "unknown_key"}
+        hidden = any(isinstance(part, str) and is_secret(part) for part in parts[:-1])
+        present = bool(parts) and not hidden and detail["type"] not in _NOTHING_FOUND
         value = shown(key, _found(detail)) if present else None
         known = [] if holder is None else _keys(holder)
         if holder is model:

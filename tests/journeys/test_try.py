@@ -148,7 +148,7 @@ def test_one_step_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["capture.jsonl", "--since", "1 h"], "leave out the file", 2),
         (["capture.jsonl", "--step", "9"], "there is no step '9'; there are in all: 0 decode, 1 scale:t", 2),
         (["capture.jsonl", "--limit", "0"], "should be 1 or more", 2),
-        ([], "there is no buffer in", 1),
+        ([], "there is no buffer in", 2),
         (["--since", "soon"], "'soon' is no time", 2),
         (["empty.jsonl"], "none of a capture", 1),
     ],

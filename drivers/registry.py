@@ -9,12 +9,15 @@ from drivers.extensions import DRIVERS as GROUP
 from drivers.extensions import Names, find_part, load_target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pydantic import BaseModel
 
     from collectors.clock import Clock
     from collectors.interfaces import IDataSource
+    from drivers.examination import Examined, Finding
+
+    Examiner = Callable[[Examined], Awaitable[list[Finding]]]
 
 
 class SourceClass(Protocol):
@@ -39,6 +42,8 @@ class Driver:
     """What its sources are registered with (`collectors.registration.SourceRegistration`)."""
     scout: str | None = None
     """The module that looks around for its sensors."""
+    examiner: str | None = None
+    """What looks at a source from outside (`drivers.examination`): `module:function`, awaited with an `Examined`."""
     presets: str | None = None
     """Where its ready configurations are, by name: `module:mapping`."""
 
@@ -56,6 +61,7 @@ address = "A4:C1:38:12:34:56"
 codec = "bthome"
 """,
         scout="drivers.ble.discover",
+        examiner="drivers.ble.examine:examine",
         registration={"retry_cap_s": 5.0},  # it waits by itself for what is missing
     ),
     "gatt": Driver(
@@ -70,6 +76,7 @@ address = "A4:C1:38:12:34:56"
 notify = ["2a37"]
 codec = "gatt"
 """,
+        examiner="drivers.ble.examine:examine",
         # Until bluetoothd is there, the sensor is heard, another one is done, it is connected to, and it notifies: each of
         # these has a limit of its own, whose message says what is wrong.
         registration={"retry_cap_s": 5.0, "connect_timeout_s": 240.0},
@@ -87,11 +94,13 @@ topics = ["sensors/#"]
 """,
         presets="drivers.mqtt.presets:PRESETS",
         scout="drivers.mqtt.discover",
+        examiner="drivers.mqtt.examine:examine",
     ),
     "serial": Driver(
         config="drivers.serial.config:SerialConfig",
         source="drivers.serial.source:SerialSource",
         scout="drivers.serial.discover",
+        examiner="drivers.serial.examine:examine",
         summary="frames from a serial port, a device or socket://",
         example="""\
 [[source]]
@@ -172,6 +181,16 @@ def load_scout(name: str, part: str) -> Any:
     if found.scout is None:
         raise ValueError(f"nothing looks around for the driver {name!r}")
     return _load(f"{found.scout}:{part}", name)
+
+
+def load_examiner(name: str) -> Examiner | None:
+    """What looks at a source of a driver from outside; None when nothing does.
+
+    Raises:
+        ValueError: There is no such driver, or it cannot be used.
+    """
+    found = driver(name)
+    return None if found.examiner is None else cast("Examiner", _load(found.examiner, name))
 
 
 def load_source_class(name: str) -> SourceClass:

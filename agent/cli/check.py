@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from agent.cli.exit_status import DONE, WRONG_CONFIGURATION
 from agent.cli.loading import load
+from agent.config.advice import advice_of
 from agent.config.files import FOLDER
 
 if TYPE_CHECKING:
     import argparse
 
     from agent.config import AgentConfig
-
-
-@runtime_checkable
-class Advising(Protocol):
-    """Options of a driver that may be right, and yet not the best."""
-
-    def advice(self, *, refuses_half: bool) -> list[str]:
-        """What would be better; the codec may refuse what has lost its beginning."""
-        ...
 
 
 def _files(config: AgentConfig) -> str:
@@ -37,8 +29,6 @@ def main(arguments: argparse.Namespace) -> int:
     sources = ", ".join(f"{source.id} ({source.driver})" for source in config.source)
     upstreams = ", ".join(f"{upstream.name} ({upstream.driver})" for upstream in config.upstream)
     print(f"{_files(config)} is right: sources {sources}; upstreams {upstreams or 'none'}")
-    for source in config.source:
-        if isinstance(source.options, Advising):
-            for advice in source.options.advice(refuses_half=source.codec.refuses_half):
-                print(f"source {source.id}: {advice}")
+    for source_id, advice in advice_of(config):
+        print(f"source {source_id}: {advice}")
     return DONE

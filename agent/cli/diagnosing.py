@@ -14,9 +14,15 @@ def add_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     config_argument: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """`outstation try` and `dead-letters`."""
+    """`outstation try`, `dead-letters` and `doctor`."""
     _add_try(commands, config_argument)
     _add_dead_letters(commands, config_argument)
+    doctor = commands.add_parser(
+        "doctor", help="look at everything that the agent needs, and say what to do about what is wrong"
+    )
+    config_argument(doctor)
+    doctor.add_argument("--deep", action="store_true", help="check every byte of the buffer, too")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _add_try(

@@ -73,7 +73,7 @@ class HttpUpstream:
         """
         await self.disconnect()
         try:
-            self._authorization = await asyncio.to_thread(self._read_authorization)
+            self._authorization = await asyncio.to_thread(authorization_of, self._options)
             tls = await asyncio.to_thread(self._options.tls().context) if self._options.secure else True
         except (OSError, ValueError) as error:
             raise Paused(f"credentials cannot be read: {error}") from error
@@ -163,22 +163,27 @@ class HttpUpstream:
             return Paused(f"{said}: check the url{f', the server points to {place}' if place else ''}")
         return TooLarge(said) if status == _TOO_LARGE else Rejected(said)
 
-    def _read_authorization(self) -> str | None:
-        options = self._options
-        token = options.read_token()
-        if token is not None:
-            return f"Bearer {token}"
-        if options.username is None:
-            return None
-        pair = f"{options.username}:{options.read_password() or ''}"
-        return f"Basic {b64encode(pair.encode()).decode('ascii')}"
-
     async def _read_credentials_again(self) -> None:
         """They may have been changed since: the next attempt shall use the new ones."""
         try:
-            self._authorization = await asyncio.to_thread(self._read_authorization)
+            self._authorization = await asyncio.to_thread(authorization_of, self._options)
         except (OSError, ValueError):
             return  # the old ones are as good as any; the pause is already being told
+
+
+def authorization_of(options: HttpUpstreamOptions) -> str | None:
+    """The header that lets us in; None for none. Reads the secret: blocks.
+
+    Raises:
+        SecretError: It cannot be read.
+    """
+    token = options.read_token()
+    if token is not None:
+        return f"Bearer {token}"
+    if options.username is None:
+        return None
+    pair = f"{options.username}:{options.read_password() or ''}"
+    return f"Basic {b64encode(pair.encode()).decode('ascii')}"
 
 
 def retry_after_s(value: str | None, clock: Clock) -> float | None:

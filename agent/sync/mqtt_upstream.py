@@ -84,7 +84,9 @@ class MqttUpstream:
         """
         await self.disconnect()
         try:
-            connection = MqttConnection(await asyncio.to_thread(self._mqtt_options), clock=self._clock)
+            connection = MqttConnection(
+                await asyncio.to_thread(broker_options, self._options, self._device_id), clock=self._clock
+            )
             await connection.__aenter__()
         except MqttError as error:
             raise self._connect_error(error) from error
@@ -213,16 +215,19 @@ class MqttUpstream:
             return certificate_error(self.name, error.__cause__)
         return RetryLater(said)
 
-    def _mqtt_options(self) -> MqttOptions:
-        """In a thread: reads the password."""
-        options = self._options
-        tls = options.tls() if options.tls_files else None
-        return options_from_url(
-            options.url,
-            client_id=options.client_id or upstream_client_id(self._device_id),
-            protocol=5 if options.protocol == "5" else 4,
-            username=options.username,
-            password=options.read_password(),
-            keepalive_s=options.keepalive,
-            tls=tls,
-        )
+
+def broker_options(options: MqttUpstreamOptions, device_id: str) -> MqttOptions:
+    """How to reach the broker. Reads the password: blocks.
+
+    Raises:
+        SecretError: It cannot be read.
+    """
+    return options_from_url(
+        options.url,
+        client_id=options.client_id or upstream_client_id(device_id),
+        protocol=5 if options.protocol == "5" else 4,
+        username=options.username,
+        password=options.read_password(),
+        keepalive_s=options.keepalive,
+        tls=options.tls() if options.tls_files else None,
+    )

@@ -1,0 +1,115 @@
+"""Everything that `outstation doctor` looks at, for a configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.composition.catalogue import catalogue
+from agent.config import ConfigurationError, load_config, socket_named_in
+from agent.config.model import BufferConfig
+from agent.doctor import agent_process, clock, configuration, disk, network, power, store
+from agent.doctor.rounds import Check, examine
+from agent.sync import examination as upstreams
+from drivers import registry as drivers
+from drivers.examination import Examined, unknown
+from drivers.transport.apart import run_apart
+from drivers.transport.credentials import TlsFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from agent.config import AgentConfig, SourceConfig, UpstreamConfig
+    from agent.doctor.rounds import Report
+    from agent.status.report import StatusReport
+    from drivers.examination import Finding, Person
+
+
+async def look(path: Path, *, deep: bool = False) -> list[Report]:
+    """Look at everything; each report is what one check found.
+
+    Args:
+        path: The configuration.
+        deep: Check every byte of the buffer.
+    """
+    try:
+        config = await asyncio.to_thread(load_config, path, catalogue())
+    except ConfigurationError as error:
+        socket = await asyncio.to_thread(socket_named_in, path)
+        report = None if socket is None else await agent_process.ask(socket)
+        found = configuration.wrong(error)
+        told = [] if socket is None or report is None else agent_process.findings(socket, report)
+        checks = [_check("configuration", lambda: [*found, *told]), *_machine(BufferConfig())]
+        return await examine(checks)
+    report = await agent_process.ask(config.socket)
+    agent = await asyncio.to_thread(agent_process.person, report, config.buffer.path)
+    return await examine(list(_checks(path, config, report, agent, deep=deep)))
+
+
+def _checks(
+    path: Path, config: AgentConfig, report: StatusReport | None, agent: Person, *, deep: bool
+) -> Iterator[Check]:
+    yield _check("configuration", partial(_configuration, path, config, agent))
+    yield _check("agent", partial(agent_process.findings, config.socket, report))
+    for source in config.source:
+        yield from _of_source(source, agent)
+    for upstream in config.upstream:
+        yield from _of_upstream(upstream)
+    yield from _machine(config.buffer)
+    runs = report is not None
+    yield _check("buffer", partial(store.findings, config.buffer.path, deep=deep, runs=runs), endless=deep)
+
+
+def _configuration(path: Path, config: AgentConfig, agent: Person) -> list[Finding]:
+    found = list(configuration.findings(config, agent))
+    if os.geteuid() in {0, agent.uid}:  # others may not see its secrets, which the agent may
+        try:
+            load_config(path, catalogue(), check_files=True)
+        except ConfigurationError as error:
+            return configuration.wrong(error) + found
+    return found
+
+
+def _machine(buffer: BufferConfig) -> Iterator[Check]:
+    """What does not depend on sources and upstreams."""
+    yield _check("clock", clock.findings)
+    yield _check("disk", partial(disk.findings, buffer))
+    yield _check("power", power.findings)
+
+
+def _of_source(source: SourceConfig, agent: Person) -> Iterator[Check]:
+    url = getattr(source.options, "url", None)
+    if url is not None:
+        yield Check("network", source.id, partial(network.findings, _place(source.id, source.options)))
+    yield Check("source", source.id, partial(_examine_source, source, agent))
+
+
+async def _examine_source(source: SourceConfig, agent: Person) -> Sequence[Finding]:
+    try:
+        examiner = await run_apart("import", lambda: drivers.load_examiner(source.driver))
+    except (ImportError, ValueError) as error:
+        return [unknown(source.id, f"the driver {source.driver} cannot be asked: {error}")]
+    if examiner is None:
+        return []
+    return await examiner(Examined(source.id, source.options, agent))
+
+
+def _of_upstream(upstream: UpstreamConfig) -> Iterator[Check]:
+    yield Check("network", upstream.name, partial(network.findings, _place(upstream.name, upstream.options)))
+    yield Check("upstream", upstream.name, partial(upstreams.examine, upstream))
+
+
+def _place(subject: str, options: Any) -> network.Place:
+    return network.Place(subject, options.url, TlsFiles(options.ca_file, options.cert_file, options.key))
+
+
+def _check(name: str, look: Callable[[], Iterable[Finding]], *, endless: bool = False) -> Check:
+    """A check that blocks."""
+
+    def apart() -> Awaitable[list[Finding]]:
+        return run_apart(f"doctor-{name}", lambda: list(look()))
+
+    return Check(name, name, apart, None) if endless else Check(name, name, apart)

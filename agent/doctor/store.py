@@ -1,0 +1,73 @@
+"""The buffer: is it there, may it be read, is it sound, what is set aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.dead_letters import TABLE as DEAD_LETTERS
+from buffer.errors import NoBuffer
+from buffer.inspection import Inspection
+from buffer.verification import verify
+from drivers.examination import ok, problem, unknown, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from drivers.examination import Finding
+
+
+def findings(path: Path, *, deep: bool, runs: bool) -> Iterator[Finding]:
+    """What is known about it. Reads files: blocks.
+
+    Args:
+        path: The buffer's directory.
+        deep: Check every byte.
+        runs: The agent has it open.
+    """
+    try:
+        inspection = Inspection(path)
+    except NoBuffer as error:
+        if runs:
+            yield problem(
+                "buffer", f"{error}, though the agent runs", "restart it: sudo systemctl restart outstation"
+            )
+        else:
+            yield ok("buffer", "there is none yet: it is made at the first start")
+        return
+    except PermissionError as error:
+        yield unknown("buffer", str(error), "run this as the user the agent runs as, or as root")
+        return
+    yield from _sound(inspection, deep=deep)
+    if quarantine := inspection.quarantine():
+        yield warning(
+            "buffer",
+            f"{len(quarantine)} damaged files were set aside: power cuts, or a card that wears out",
+            "`outstation buffer ls` lists them; without power cuts before, use another card",
+        )
+    letters = inspection.table(DEAD_LETTERS)
+    if count := letters.count(1, letters.durable_id):
+        yield warning(
+            "dead letters",
+            f"{count} frames, messages or batches could not be decoded, processed or delivered",
+            "`outstation dead-letters list` says why; after a fix: `outstation dead-letters requeue`",
+        )
+
+
+def _sound(inspection: Inspection, *, deep: bool) -> Iterator[Finding]:
+    remedy = "`outstation buffer verify` says what is lost; stop the agent and run `outstation buffer repair`"
+    if deep:
+        verdict = verify(inspection)
+        if verdict.sound:
+            yield ok("buffer", f"sound: every byte of {verdict.records} records was checked")
+        else:
+            yield problem("buffer", "damaged", remedy)
+        return
+    table = inspection.readings
+    count = table.count(1, table.durable_id)
+    lost = sum(loss.count for loss in table.losses)
+    if lost or inspection.journal.damaged:
+        what = f"{lost} readings cannot be read" if lost else "its small tables are damaged"
+        yield problem("buffer", what, remedy)
+    else:
+        yield ok("buffer", f"{count} readings; nothing is wrong at a glance (--deep checks every byte)")

@@ -1,0 +1,93 @@
+"""Looks at an upstream beside the agent: does it let us in, does it answer. Sends no reading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions
+from drivers.examination import ok, problem, unknown, warning
+from drivers.transport.apart import run_apart
+
+if TYPE_CHECKING:
+    from agent.config import UpstreamConfig
+    from drivers.examination import Finding
+
+_SECRET = "run this as the user the agent runs as, or as root; else correct the secret"  # noqa: S105 (what to do about one)
+
+
+async def examine(upstream: UpstreamConfig) -> list[Finding]:
+    """Look at one upstream."""
+    found: list[Finding] = []
+    options = upstream.options
+    if options.plain_over_network:
+        remedy = "use TLS: mqtts:// or https://"
+        found.append(
+            warning(upstream.name, "readings and credentials go unencrypted over the network", remedy)
+        )
+    if isinstance(options, MqttUpstreamOptions):
+        return found + await _mqtt(upstream.name, options)
+    if isinstance(options, HttpUpstreamOptions):
+        return found + await _http(upstream.name, options)
+    return found
+
+
+async def _mqtt(name: str, options: MqttUpstreamOptions) -> list[Finding]:
+    from agent.sync.mqtt_upstream import broker_options
+    from drivers.transport.log_in import log_in
+
+    try:
+        broker = await run_apart("secret", lambda: broker_options(options, "doctor"))
+    except (OSError, ValueError) as error:
+        return [problem(name, f"the password cannot be read: {error}", _SECRET)]
+    found = await log_in(name, broker, keeps_messages=options.ack == "broker")
+    if options.ack == "broker":
+        what = "a broker's acknowledgement is not a durable one: what it loses when it crashes is lost"
+        found.append(warning(name, what, 'run `outstation receive` at the other end, with ack = "receiver"'))
+    return found
+
+
+async def _http(name: str, options: HttpUpstreamOptions) -> list[Finding]:
+    import aiohttp
+
+    from agent.sync.http_upstream import authorization_of
+
+    try:
+        authorization = await run_apart("secret", lambda: authorization_of(options))
+        tls = await run_apart("certificates", options.tls().context) if options.secure else True
+    except (OSError, ValueError) as error:
+        return [problem(name, f"credentials cannot be read: {error}", _SECRET)]
+    headers = {} if authorization is None else {"Authorization": authorization}
+    timeout = aiohttp.ClientTimeout(total=options.timeout)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=tls)) as session,
+            session.head(options.url, headers=headers, allow_redirects=False) as answer,
+        ):
+            return [_judged(name, answer.status, answer.headers.get("Location"))]
+    except TimeoutError:
+        return [
+            problem(name, f"no answer within {options.timeout:g} s", "is the server well, and the url right?")
+        ]
+    except (aiohttp.ClientError, OSError) as error:
+        return [problem(name, f"no answer: {error}", "see what is said about the network")]
+
+
+def _judged(name: str, status: int, place: str | None) -> Finding:
+    """What the answer to a HEAD means; 405 says that there is something that only takes POST."""
+    from http import HTTPStatus
+
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}:
+        return problem(
+            name, f"it refuses these credentials ({status})", "correct `token`, or `username` and `password`"
+        )
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        return problem(name, f"there is nothing at this url ({status})", "correct the path of `url`")
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        there = f" to {place}" if place else ""
+        remedy = "use the url that it points to; or is this a log-in page of the network?"
+        return problem(name, f"it sends us elsewhere{there} ({status}): no redirect is followed", remedy)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return warning(name, f"it has trouble of its own ({status})", "ask its operator")
+    if status < HTTPStatus.MULTIPLE_CHOICES or status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return ok(name, f"it answers ({status})")
+    return unknown(name, f"it answers ({status}); whether it takes readings is seen when some are sent")

@@ -133,7 +133,7 @@ def _device(file_system: Path, disk: Path | None) -> Iterator[Finding]:
     used = (_text(disk / "device/life_time") or "") if disk is not None else ""
     worst = max((int(part, 16) for part in used.split() if part.startswith("0x")), default=0)
     if 0 < worst < len(_USED_UP):
-        what = f"{_USED_UP[worst]} % of its life is used up, as it says"
+        what = f"up to {_USED_UP[worst]} % of its life is used up, as it says"
         if worst >= _USED_UP_WARNING:
             yield warning("card", what, "copy it to another one in time")
         else:

@@ -21,21 +21,27 @@ class Certificates:
     client_key_file: Path
 
 
-def make_certificates(folder: Path, *, server_name: str = "localhost") -> Certificates:
-    """An authority, a server certificate for `server_name`, and a client certificate for `client`."""
+def make_certificates(folder: Path, *, server_name: str = "localhost", days: int = 1) -> Certificates:
+    """An authority, a server certificate for `server_name`, and a client certificate for `client`.
+
+    Args:
+        folder: Where to.
+        server_name: Whom the server's is for.
+        days: For how long server's and client's are good; below 0 they have expired.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ca_key = _key(folder / "ca.key")
     ca = folder / "ca.crt"
     usage = "keyUsage=critical,keyCertSign"  # which Python 3.13 asks of an authority
     subject = ("-subj", "/CN=Test authority", "-addext", usage)
     _openssl("req", "-x509", "-new", "-key", ca_key, *subject, "-days", "1", "-out", ca)
-    server = _signed(folder, "server", server_name, f"subjectAltName=DNS:{server_name}", ca, ca_key)
-    client = _signed(folder, "client", "client", "extendedKeyUsage=clientAuth", ca, ca_key)
+    server = _signed(folder, "server", server_name, f"subjectAltName=DNS:{server_name}", ca, ca_key, days)
+    client = _signed(folder, "client", "client", "extendedKeyUsage=clientAuth", ca, ca_key, days)
     return Certificates(ca, *server, *client)
 
 
 def _signed(
-    folder: Path, file_name: str, subject: str, extension: str, ca: Path, ca_key: Path
+    folder: Path, file_name: str, subject: str, extension: str, ca: Path, ca_key: Path, days: int
 ) -> tuple[Path, Path]:
     key = _key(folder / f"{file_name}.key")
     request, certificate = folder / f"{file_name}.csr", folder / f"{file_name}.crt"
@@ -44,7 +50,7 @@ def _signed(
     _openssl("req", "-new", "-key", key, "-subj", f"/CN={subject}", "-out", request)
     _openssl(
         *("x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial"),
-        *("-days", "1", "-extfile", extensions, "-out", certificate),
+        *("-days", str(days), "-extfile", extensions, "-out", certificate),
     )
     return certificate, key
 

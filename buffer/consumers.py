@@ -475,7 +475,8 @@ class Consumers:
 
     def lowest_mark(self) -> int:
         """Up to which id all have acknowledged; 0 without consumers."""
-        return min((each.mark for each in self._all().values()), default=0)
+        marks = [each.mark for each in self._all().values()]
+        return min(marks) if marks else 0
 
     def done(self, lane: str) -> RangeSet:
         """What all have acknowledged of a lane, from the first id on; nothing without consumers."""

@@ -568,11 +568,14 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
-        logs = self._all_logs()
-        waiting = [log for log in logs if log.waits]
-        failed = [log for log in waiting if log.fault]
-        # Each file that is written is looked for by its name, so the whole place need not be.
-        if failed or not waiting:
+        waiting, sound, tombstones = [], True, False
+        for log in self._all_logs():
+            tombstones = tombstones or log.deleted_unwritten
+            if log.waits:
+                waiting.append(log)
+                sound = sound and not log.fault
+        # Each file that is written is looked for by itself, so the whole place need not be.
+        if not (waiting and sound):
             self._check_place()
         try:
             self._commit(waiting)
@@ -580,8 +583,7 @@ class BufferDB(TinyDB):
             if not self._check_place():
                 raise
             self._commit(waiting)
-        with_tombstones = [log for log in logs if log.deleted_unwritten]
-        if with_tombstones:
+        if tombstones:
             with suppress(DiskFault):  # tried again with the next commit
                 self._write_tombstones()
         if self._losses:

@@ -6,6 +6,7 @@ simulation implements the protocol in memory and decides which un-synced bytes a
 survive.
 """
 
+import ctypes
 import fcntl
 import os
 from collections.abc import Sequence
@@ -19,6 +20,16 @@ BLOCK_BYTES: Final = 4096
 _SECTOR_BYTES: Final = 512
 _ALIGNED_BYTES: Final = 64 * BLOCK_BYTES
 _READ_TRIES: Final = 4
+
+# The standard library's fstat asks for a file's times as well. A kernel that told them (from 6.13 on)
+# gives the file new ones with its next write, and so a commit that is followed by an fstat writes the
+# file's inode, too: as much again on a disk without a journal. statx(2) tells the number of links alone.
+_statx = getattr(ctypes.PyDLL(None), "statx", None)
+_AT_EMPTY_PATH: Final = 0x1000
+_STATX_NLINK: Final = 0x4
+_STATUS_NUMBERS: Final = 64
+_NLINK_AT: Final = 4
+"""`struct statx` has 256 bytes, and the number of links as its fifth number of 32 bits."""
 
 
 class FileSystem(Protocol):
@@ -174,6 +185,8 @@ class SystemFileSystem:
         """For each file written past the cache, memory that the disk can take data from."""
         self._inodes: dict[int, tuple[int, int]] = {}
         """Which file an open one is, once that was asked for."""
+        self._status: dict[int, ctypes.Array[ctypes.c_uint32]] = {}
+        """Room for what the kernel answers about an open file."""
         self._block_bytes: dict[int, int] = {}
         """What each device writes at once, by its number."""
 
@@ -208,6 +221,7 @@ class SystemFileSystem:
         """Close an open file."""
         self._aligned.pop(handle, None)
         self._inodes.pop(handle, None)
+        self._status.pop(handle, None)
         os.close(handle)
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
@@ -233,28 +247,30 @@ class SystemFileSystem:
         is then asked for that, instead of writing and emptying its cache.
         """
         memory = self._aligned.get(handle)
-        size = sum(map(len, pieces))
         if memory is None:
             self.write(handle, b"".join(pieces), offset)
-        elif grows or size > _ALIGNED_BYTES:
-            # Kernels before 6.7 do not make the new size of an ext4 file durable in the one call.
+        # Kernels before 6.7 do not make the new size of an ext4 file durable in the one call.
+        elif grows or not self._write_at_once(handle, pieces, offset, memory):
             self._write_pieces(handle, pieces, offset, memory)
         else:
-            self._fill(memory, pieces)
-            try:
-                if os.pwritev(handle, (memory[:size],), offset, os.RWF_DSYNC) == size:
-                    return
-            except OSError as error:
-                if error.errno not in {EINVAL, EOPNOTSUPP}:
-                    raise
-            self._write_aligned(handle, memory[:size], offset)  # in two, then
+            return
         os.fdatasync(handle)
 
-    def _fill(self, memory: memoryview, pieces: Sequence[bytes]) -> None:
+    def _write_at_once(self, handle: int, pieces: Sequence[bytes], offset: int, memory: memoryview) -> bool:
+        """Write and sync in one system call; False when that cannot be."""
         filled = 0
         for piece in pieces:
-            memory[filled : filled + len(piece)] = piece
-            filled += len(piece)
+            end = filled + len(piece)
+            if end > _ALIGNED_BYTES:
+                return False
+            memory[filled:end] = piece
+            filled = end
+        try:
+            return os.pwritev(handle, (memory[:filled],), offset, os.RWF_DSYNC) == filled
+        except OSError as error:
+            if error.errno not in {EINVAL, EOPNOTSUPP}:
+                raise
+            return False
 
     def _write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int, memory: memoryview) -> None:
         filled = 0
@@ -352,7 +368,12 @@ class SystemFileSystem:
 
     def removed(self, handle: int) -> bool:
         """Whether an open file has no name any more."""
-        return os.fstat(handle).st_nlink == 0
+        status = self._status.get(handle)
+        if status is None:
+            status = self._status[handle] = (ctypes.c_uint32 * _STATUS_NUMBERS)()
+        if _statx is None or _statx(handle, b"", _AT_EMPTY_PATH, _STATX_NLINK, status):
+            return os.fstat(handle).st_nlink == 0
+        return status[_NLINK_AT] == 0
 
     def free_bytes(self, path: str) -> int:
         """What a process without privileges may still write to this disk."""

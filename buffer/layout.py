@@ -28,7 +28,6 @@ from zlib import crc32
 from pydantic_core import to_json
 
 TRAILER_BYTES: Final = 96
-_HEAD_BYTES: Final = 64
 _CRC_BYTES: Final = 32
 _CRC_MAX: Final = (1 << 32) - 1
 _CURSOR_BITS: Final = 40
@@ -73,13 +72,13 @@ class Frame:
     """The checksum of all bytes up to `end`."""
 
 
-def bits(number: int, width: int) -> bytes:
-    """A number as TAB and CR, most significant bit first."""
-    return f"{number:0{width}b}".encode().translate(_TO_WHITE)
+def bits(number: int) -> bytes:
+    """A number below 2**32 as TAB and CR, most significant bit first."""
+    return f"{number:032b}".encode().translate(_TO_WHITE)
 
 
 def number(white: bytes) -> int:
-    """The number that `bits` wrote; a damaged character counts as 0."""
+    """The number that TAB and CR stand for; a damaged character counts as 0."""
     return int(white.translate(_TO_DIGITS), 2)
 
 
@@ -94,9 +93,9 @@ def close_frame(content: bytes, crc: int, *, records: int, cursor: int) -> tuple
     """
     assert 0 <= records <= RECORDS_MAX
     assert 0 <= cursor <= ID_MAX
-    head = bits(records << _CURSOR_BITS | cursor, _HEAD_BYTES)
-    crc = crc32(head, crc32(content, crc))
-    field = bits(crc, _CRC_BYTES)
+    head = f"{records << _CURSOR_BITS | cursor:064b}".encode().translate(_TO_WHITE)
+    crc = crc32(head, crc32(content, crc) if content else crc)
+    field = bits(crc)
     return head + field, crc32(field, crc)
 
 
@@ -191,9 +190,9 @@ def _check(
             if mended and before:
                 before[-1].intact = True
             # As it was written: a TAB that was turned into something else still reads as one.
-            running = crc32(bits(computed, _CRC_BYTES), computed)
+            running = crc32(bits(computed), computed)
             return Frame(start, end, trailer, intact=True, running_crc=running), [(end, running, False)]
-        after.append((end, crc32(bits(computed, _CRC_BYTES), computed), True))
+        after.append((end, crc32(bits(computed), computed), True))
     # The third and later seeds only help when several neighbours are damaged; a bound all the same.
     return Frame(start, end, trailer, intact=False, running_crc=0), after[:4]
 

@@ -271,6 +271,7 @@ class Log(StreamedRecords):
             with self.lock:
                 base = self._pending.first_id()
         try:
+            self._look()
             self._losses.enter()  # the file's name says that nothing else is missing up to here
         except DiskFault as fault:
             self.fault = str(fault)

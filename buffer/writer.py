@@ -99,7 +99,8 @@ class ActiveFile:
                 alarms += [end + at for at in starts]
             end += len(text)
             pieces.append(text)
-        trailer, crc = close_frame(b"", crc, records=self.count + records, cursor=cursor)
+        count = self.count + records
+        trailer, crc = close_frame(b"", crc, records=count, cursor=cursor)
         size = end - self.end
         end += TRAILER_BYTES
         pieces.append(trailer)
@@ -109,15 +110,23 @@ class ActiveFile:
             write_end = self._new_size(block_start, size, tail_end)
             spaces = [TAIL, *_spaces(write_end - tail_end)]
         else:
-            write_end = _rounded_up(tail_end, self._block_bytes)
+            write_end = tail_end + -tail_end % self._block_bytes
             spaces = [_TAIL_BLOCK[: write_end - end]]
-        self._fs.write_durably(self._handle, [*pieces, *spaces], block_start, grows=grows)
-        self.require_in_place()  # what was removed keeps nothing
+        kept = end % self._block_bytes
+        if write_end - block_start <= _SMALL_COMMIT_BYTES:
+            data = b"".join([*pieces, *spaces])
+            self._fs.write_durably(self._handle, (data,), block_start, grows=grows)
+            last_block = data[end - kept - block_start : end - block_start]
+        else:
+            self._fs.write_durably(self._handle, [*pieces, *spaces], block_start, grows=grows)
+            last_block = _ending(pieces, kept)
+        if self._fs.removed(self._handle):  # it keeps nothing then
+            raise self._removed()
         if grows:
             self._file_end = write_end
-        self._last_block = _ending(pieces, end % self._block_bytes)
+        self._last_block = last_block
         self.end, self._crc, self.alarms = end, crc, alarms
-        self.count += records
+        self.count = count
         first, documents = runs[-1]
         self.last = first + len(documents) - 1
         self.bytes_written += write_end - block_start
@@ -144,7 +153,10 @@ class ActiveFile:
     def require_in_place(self) -> None:
         """Raises FileNotFoundError when somebody removed the file, or moved it."""
         if not self._fs.in_place(self._handle, self._path):
-            raise FileNotFoundError(ENOENT, "the file was removed by somebody else", self._path)
+            raise self._removed()
+
+    def _removed(self) -> FileNotFoundError:
+        return FileNotFoundError(ENOENT, "the file was removed by somebody else", self._path)
 
     def abandon(self) -> None:
         """Let go of a file that failed; it is never written or synced again."""

@@ -132,6 +132,38 @@ def test_an_open_file_is_known_by_its_name_until_it_is_removed_or_replaced(fs, t
     fs.close(again)
 
 
+@pytest.mark.parametrize("asked_by", ["statx", "fstat"])
+def test_an_open_file_is_removed_when_it_has_no_name(fs, tmp_path, monkeypatch, asked_by):
+    if asked_by == "fstat":
+        monkeypatch.setattr(filesystem, "_statx", lambda *_: -1)
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    one, other = fs.create(first), fs.create(second)
+    assert [fs.removed(one), fs.removed(other)] == [False, False]
+    fs.rename(second, first)
+    assert [fs.removed(one), fs.removed(other)] == [True, False]
+    fs.close(one)
+    fs.close(other)
+    again = fs.create(second)  # likely under the same number
+    assert not fs.removed(again)
+    fs.unlink(second)
+    assert fs.removed(again)
+    fs.close(again)
+
+
+def test_a_commit_asks_for_no_times_of_its_file(tmp_path, monkeypatch):
+    """A file whose times were asked for gets new ones with the next write, and so its inode is written, too."""
+    db = BufferDB(tmp_path / "b", threaded=False)
+    db.insert_json([b"{}"])
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", asked.append)
+        patch.setattr(os, "fstat", asked.append)
+        db.flush()
+    assert db.durable_id() == 1
+    assert not asked
+    db.close()
+
+
 def test_blocks_are_of_the_size_that_the_disk_states(fs, tmp_path):
     path = tmp_path / "file"
     handle = fs.create(str(path))

@@ -130,7 +130,10 @@ def test_what_was_moved_or_unmounted_is_neither_lost_nor_begun_anew(tmp_path):
     for _ in range(10):
         ids = fill(db, 10)
     (tmp_path / "b").rename(tmp_path / "elsewhere")
-    waiting = db.insert_json([b"{}", b"{}"])
+    ids = db.insert_json([b"{}", b"{}"])
+    db.flush()  # into the file that is open, wherever it is
+    assert db.durable_id() == ids[-1]
+    waiting = db.insert_json([DOCUMENT % at for at in range(40)])
     for work in (db.flush, db.maintain, lambda: consumer.take(200)):
         with pytest.raises(DiskFault, match="moved, or its disk unmounted"):
             work()
@@ -142,7 +145,7 @@ def test_what_was_moved_or_unmounted_is_neither_lost_nor_begun_anew(tmp_path):
     assert db.fault is None
     assert db.durable_id() == waiting[-1]
     assert db.ledger.dropped == 0
-    assert len(consumer.take(200)) == 102
+    assert len(consumer.take(200)) == 142
     db.close()
     with opened(tmp_path / "b") as again:
-        assert len(again) == 102
+        assert len(again) == 142

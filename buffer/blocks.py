@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from buffer.layout import line_count
 from buffer.segment import Position
 
 Records = list[tuple[int, dict[str, Any]]]
@@ -63,7 +64,7 @@ class Block:
         if text:
             self.first = self.first or first_id(text)
             self.last = last_id(text)
-            self.count += text.count(b"\n") + 1
+            self.count += line_count(text) + 1
             self._texts.append(text)
 
     @property
@@ -83,7 +84,11 @@ class Block:
         """All as one JSON object, `{"<id>":<document>,...}`, as compact as it was stored; not parsed."""
         parts = [b"{"]
         for text in self._texts:
-            parts += [text.translate(None, _WHITE), b","]
+            # `translate` takes eight times as long, and only few blocks have a trailer.
+            joined = text.replace(b"\n", b"")
+            if b"\t" in joined or b"\r" in joined:
+                joined = joined.translate(None, _WHITE)
+            parts += [joined, b","]
         parts[-1] = b"}" if self._texts else b"{}"
         return b"".join(parts)
 

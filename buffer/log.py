@@ -75,7 +75,6 @@ class Log(StreamedRecords):
         self.stored_bytes = 0
         self.fault: str | None = None
         self._segment_bytes = segment_bytes
-        self._prefill_bytes = min(PREFILL_BYTES, segment_bytes)
         self._listeners: list[Callable[[], None]] = []
         self._pending = Pending(self.recovered.next_id, pending_bytes_max)
         self._active: ActiveFile | None = None
@@ -284,7 +283,8 @@ class Log(StreamedRecords):
                 self.table,
                 base,
                 self.cursor(),
-                prefill_bytes=self._prefill_bytes,
+                prefill_bytes=min(PREFILL_BYTES, self._segment_bytes),
+                full_bytes=self._segment_bytes,
                 replaces=bool(self.segments) and self.segments[-1].base == base,
             )
         except OSError as error:

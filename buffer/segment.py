@@ -14,7 +14,7 @@ from zlib import crc32
 from pydantic_core import from_json
 
 from buffer.filesystem import FileSystem
-from buffer.layout import TAIL, TRAILER_BYTES, header, record_ids
+from buffer.layout import TAIL, TRAILER_BYTES, header, line_count, record_ids
 from buffer.naming import SealedName, active_name
 from buffer.summary import Summary
 
@@ -274,7 +274,7 @@ def take_lines(text: bytes, n: int, bytes_max: int | None) -> tuple[bytes, int]:
     Returns:
         Their lines, and how many bytes of the block they are.
     """
-    if text.startswith(b"\n") and text.count(b"\n") <= n and (bytes_max is None or len(text) <= bytes_max):
+    if text.startswith(b"\n") and line_count(text) <= n and (bytes_max is None or len(text) <= bytes_max):
         return text, len(text)
     pieces = text.split(b"\n", n + 1)
     chosen = pieces[1 : n + 1]

@@ -394,6 +394,7 @@ class BufferDB(TinyDB):
         for segment in log.recovered.damaged:
             with suppress(DamagedSegment, OSError):  # whoever reads it next will deal with that
                 log.forget_strays(segment)
+        log.finish_changes = Edit(log, self.journal, options.fs).carry_out
         self._logs[table] = log
         self._keep_dropped(log)
         return log

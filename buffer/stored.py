@@ -56,6 +56,8 @@ class StoredRecords:
         deleted: Ids with a tombstone: on disk still, but not to be seen.
         deleted_unwritten: Some of them went, and the small table does not know it yet.
         undecided: Files of a change that may be decided on disk, though the disk says it is not.
+        finish_changes: Called before one of its files is replaced or goes: carries out what was decided on
+            and not done yet.
         recovered: What was found at opening.
         bytes_written: What was handed to the file system since it was opened.
         version: Counts up when records are changed or go; a new one only moves `next_id`.
@@ -96,6 +98,7 @@ class StoredRecords:
         self.deleted = RangeSet()
         self.deleted_unwritten = False
         self.undecided: set[str] = set()
+        self.finish_changes: Callable[[], None] = lambda: None
         self.cursor = cursor
         self.bytes_written = 0
         self.version = 0
@@ -497,6 +500,7 @@ class StoredRecords:
             DiskFault: Likewise: what it costs could not be entered in the ledger.
         """
         with self.io:
+            self.finish_changes()  # else its outcome would be half of one
             if segment not in self.segments:
                 return
             old = segment.name
@@ -614,11 +618,14 @@ class StoredRecords:
         """Unlink a segment.
 
         Raises:
-            OSError: The disk refused; the segment stays.
+            OSError, DiskFault: The disk refused; the segment stays.
         """
         with self.io:
             if segment not in self.segments or segment is self.segments[-1]:
                 return  # the last file carries the high-water mark
+            self.finish_changes()  # else it might come back
+            if segment not in self.segments:
+                return
             with suppress(FileNotFoundError):  # somebody else was faster
                 self._fs.unlink(f"{self.directory}/{segment.name}")
             self._fs.sync_directory(self.directory)  # what the ledger calls lost does not come back

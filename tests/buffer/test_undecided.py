@@ -1,4 +1,8 @@
-"""A decision whose writing failed may be on the disk all the same: what it decides, and what is told of it, stay one."""
+"""Changes of which nobody can say yet whether they happen: all of it does, or nothing, and the ledger with it.
+
+A decision whose writing failed may be on the disk all the same; one that was written may wait for the
+disk before it is carried out.
+"""
 
 import errno
 import random
@@ -120,3 +124,40 @@ def test_new_readings_whose_dropping_is_in_doubt_are_not_both_stored_and_told_as
     db = opened(disk, **options)
     assert set(present(db)) == stored >= set(fresh)
     assert told(db) == before
+
+
+def test_a_file_written_anew_meanwhile_leaves_no_half_of_a_change_in_doubt(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    ids = fill(db, 10)
+    db.log("readings").roll()
+    ids += fill(db, 10)
+    end = fail_decisions(disk, db)
+    with pytest.raises(DiskFault):
+        db.table("readings").update({"e": 1})
+    end()
+    (first, *_) = db.log("readings").segments
+    db.log("readings").rewrite(first)
+    disk.kill()
+    db = opened(disk)
+    assert present(db) == ids
+    assert len({document.get("e") for document in db}) == 1
+    assert told(db) == {}
+
+
+def test_a_file_written_anew_before_a_change_was_carried_out_has_the_change(disk):
+    db = opened(disk)
+    ids = fill(db, 10)
+    db.log("readings").roll()
+    ids += fill(db, 10)
+    disk.fail_look_when = lambda call: errno.EIO if call == "list_directory" else None
+    with pytest.raises(DiskFault):
+        db.table("readings").update({"e": 1})
+    disk.fail_look_when = lambda _: None
+    (first, *_) = db.log("readings").segments
+    db.log("readings").rewrite(first)
+    assert [document["e"] for document in db] == [1] * 20
+    disk.kill()
+    db = opened(disk)
+    assert [document["e"] for document in db] == [1] * 20
+    assert present(db) == ids

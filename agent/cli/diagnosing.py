@@ -14,7 +14,7 @@ def add_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     config_argument: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """`outstation try`, `dead-letters` and `doctor`."""
+    """`outstation try`, `dead-letters`, `doctor` and `support-bundle`."""
     _add_try(commands, config_argument)
     _add_dead_letters(commands, config_argument)
     doctor = commands.add_parser(
@@ -23,6 +23,14 @@ def add_commands(
     config_argument(doctor)
     doctor.add_argument("--deep", action="store_true", help="check every byte of the buffer, too")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    bundle = commands.add_parser(
+        "support-bundle", help="gather what others need to see to help, without secrets and readings"
+    )
+    bundle.set_defaults(module="support_bundle")
+    bundle.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="a new file (default: named by the time, here)"
+    )
+    config_argument(bundle)
 
 
 def _add_try(

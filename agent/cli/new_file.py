@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def new_file(path: Path | None) -> Iterator[BinaryIO]:
+def new_file(path: Path | None, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Where to write: stdout, or a new file that is complete under its name or not there at all.
+
+    Args:
+        path: The file; None is stdout.
+        mode: Its permissions, of which the user's mask takes some away.
 
     Raises:
         FileExistsError: There is one of this name.
@@ -27,7 +31,7 @@ def new_file(path: Path | None) -> Iterator[BinaryIO]:
         pass
     partial = path.with_name(f"{path.name}.part")
     try:
-        with partial.open("xb") as output:
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as output:
             yield output
             output.flush()
             os.fsync(output.fileno())  # a stick that is pulled out now has it

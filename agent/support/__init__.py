@@ -1,0 +1,1 @@
+"""What others need to see to help, without secrets and without readings."""

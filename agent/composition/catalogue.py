@@ -27,6 +27,7 @@ def catalogue() -> Catalogue:
         sources=Kind("driver", drivers.NAMES, drivers.load_config_class, drivers.load_presets),
         processors=Kind("processor", processors.NAMES, processors.load_config_class),
         upstreams=Kind("upstream driver", upstreams.UPSTREAMS, upstreams.load_options_class),
+        driver_for=upstreams.driver_for,
     )
 
 

@@ -63,7 +63,12 @@ def configuration_schema() -> Schema:
         "upstream": (
             _list(
                 _parts(
-                    kinds.upstreams, "driver", UpstreamConfig, choices, "over {}".format, optional=("name",)
+                    kinds.upstreams,
+                    "driver",
+                    UpstreamConfig,
+                    choices,
+                    "over {}".format,
+                    optional=("name", "driver"),  # the url names the driver, too
                 )
             ),
             "Where readings go.",

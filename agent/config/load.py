@@ -59,6 +59,8 @@ class Catalogue:
     sources: Kind
     processors: Kind
     upstreams: Kind
+    driver_for: Callable[[object], str | None] = lambda _: None
+    """The driver of an upstream that names none, by its url."""
 
 
 def load_config(
@@ -284,7 +286,7 @@ class _Loader:
     def _upstreams(self, tables: Sequence[Any]) -> list[UpstreamConfig]:
         upstreams = []
         names: list[Any] = []
-        for place, table in enumerate(tables):
+        for place, table in enumerate(map(self._with_driver, tables)):
             where: list[str | int] = ["upstream", place]
             # What is delivered is remembered by the upstream's name, so it must not depend on the
             # place in the file: alone of its kind it takes the driver's name, else it needs its own.
@@ -296,6 +298,13 @@ class _Loader:
                 upstreams.append(upstream)
         self._unique("upstream", "name", names)
         return upstreams
+
+    def _with_driver(self, table: Any) -> Any:
+        """An upstream with the driver that its url names, when it names none itself."""
+        if not isinstance(table, dict) or "driver" in table:
+            return table
+        driver = self._catalogue.driver_for(table.get("url"))
+        return table if driver is None else {**table, "driver": driver}
 
     def _unique(self, section: str, key: str, names: Sequence[Any]) -> None:
         for name, count in Counter(name for name in names if isinstance(name, str)).items():

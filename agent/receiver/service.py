@@ -17,7 +17,7 @@ from agent.receiver.exposition import MetricsServer, watch_gaps
 from agent.receiver.store import ReadingStore, StoreUnavailable, store_for
 from agent.spine.backoff import Backoff
 from collectors.clock import Clock, SystemClock
-from drivers.transport.mqtt import MqttOptions, options_from_url
+from drivers.transport.mqtt_options import MqttOptions, options_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence

@@ -38,24 +38,24 @@ def digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def _level(device_id: str) -> str:
+def topic_level(device_id: str) -> str:
     """The id as one topic level: what MQTT gives a meaning (`/`, `+`, `#`) is percent-encoded."""
     return quote(device_id, safe=" !$&'()*,:;=@")
 
 
 def readings_topic(device_id: str) -> str:
     """Where a device's packs go."""
-    return f"outstation/{_level(device_id)}/readings"
+    return f"outstation/{topic_level(device_id)}/readings"
 
 
 def ack_topic(device_id: str) -> str:
     """Where the receiver acknowledges them."""
-    return f"outstation/{_level(device_id)}/ack"
+    return f"outstation/{topic_level(device_id)}/ack"
 
 
 def ledger_topic(device_id: str) -> str:
     """Where a device tells of its losses."""
-    return f"outstation/{_level(device_id)}/ledger"
+    return f"outstation/{topic_level(device_id)}/ledger"
 
 
 READINGS_FILTER = "outstation/+/readings"

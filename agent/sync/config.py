@@ -7,7 +7,8 @@ one is used), and never appear in messages.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,7 +23,9 @@ from pydantic import (
 
 from agent.spine.backoff import BackoffPolicy
 from agent.sync.feeder import SendOptions
+from agent.sync.formats import FormatName
 from agent.sync.limits import Limit, most_of, parse_limit
+from agent.sync.presets import PresetName, with_preset
 from agent.sync.routes import Route
 from agent.sync.schedule import SchedulePolicy
 from collectors.enums import Lane
@@ -33,7 +36,12 @@ from drivers.transport.secret import Secret
 Wait = Annotated[float, Duration, Field(ge=0, le=86400, allow_inf_nan=False)]
 """A time in seconds that may be zero, at most a day."""
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 class _Section(BaseModel):
@@ -91,8 +99,16 @@ LimitText = Annotated[
 class UpstreamOptions(_Section):
     """What every upstream has."""
 
+    driver_name: ClassVar[str] = ""
+
     url: str
     """Where it is."""
+    preset: PresetName | None = None
+    """A cloud whose limits and habits are known (`agent.sync.presets`); every other key wins over it."""
+    format: FormatName = "senml"
+    """How readings are written: SenML JSON, InfluxDB's line protocol, or ThingsBoard telemetry."""
+    tls: bool | None = None
+    """False allows readings and credentials to cross a network unencrypted."""
     username: str | None = None
     """Who logs in."""
     password: Secret | None = None
@@ -115,6 +131,8 @@ class UpstreamOptions(_Section):
     """Compress packs of ten readings and more."""
     ledger: bool | None = None
     """Tell the other end of losses; unset, when it is `outstation receive`: with `ack = "receiver"`."""
+    connect_interval: Wait = 0.0
+    """At most one attempt to connect in this time."""
     limits: tuple[LimitText, ...] = ()
     """What the other end takes in a time: `8 messages/s`, `512 KB/s`, `1000 points/min` (points are values)."""
     sources: Annotated[list[str], Field(min_length=1)] | None = None
@@ -127,6 +145,17 @@ class UpstreamOptions(_Section):
     """How much of the link the backlog has."""
     retry: RetryConfig = RetryConfig()
     """When a lost connection is tried again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, options: Any) -> Any:
+        return with_preset(cls.driver_name, options) if isinstance(options, dict) else options
+
+    @model_validator(mode="after")
+    def _read_by_the_receiver(self) -> UpstreamOptions:
+        if getattr(self, "ack", "") == "receiver" and self.format != "senml":
+            raise ValueError('`ack = "receiver"` is for `outstation receive`, which reads `format = "senml"`')
+        return self
 
     @model_validator(mode="after")
     def _message_within_limits(self) -> UpstreamOptions:
@@ -145,8 +174,17 @@ class UpstreamOptions(_Section):
         if self.key is not None and self.cert_file is None:
             raise ValueError("`key` needs a `cert_file`")
         if self.tls_files and not self.secure:
+            raise ValueError(f"`ca_file` and `cert_file` need TLS: write the url with {self.secure_schemes}")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> UpstreamOptions:
+        if self.tls and not self.secure:
+            raise ValueError(f"`tls` needs a url with TLS: write it with {self.secure_schemes}")
+        if self.plain_over_network and self.tls is None:
             raise ValueError(
-                "`ca_file` and `cert_file` need TLS: write the url with mqtts://, wss:// or https://"
+                f"would send readings and credentials unencrypted over a network: write the url with {self.secure_schemes},"
+                " or say `tls = false` where that network is safe"
             )
         return self
 
@@ -158,12 +196,21 @@ class UpstreamOptions(_Section):
     @property
     def secure(self) -> bool:
         """Whether the connection is by TLS."""
-        return urlsplit(self.url).scheme in {"mqtts", "wss", "https"}
+        return urlsplit(self.url).scheme in {"mqtts", "wss", "https", "tls"}
+
+    @property
+    def secure_schemes(self) -> str:
+        """What a url with TLS begins with."""
+        return {"mqtt": "mqtts:// or wss://", "nats": "tls://"}.get(self.driver_name, "https://")
 
     @property
     def plain_over_network(self) -> bool:
-        """Whether readings and credentials leave the device unencrypted (for a warning)."""
-        return not self.secure and urlsplit(self.url).hostname not in _LOOPBACK
+        """Whether readings and credentials leave the device unencrypted."""
+        return not self.secure and any(not _is_loopback(urlsplit(url).hostname) for url in self.servers())
+
+    def servers(self) -> list[str]:
+        """The url of each server."""
+        return [self.url]
 
     def send_options(self) -> SendOptions:
         """How the sender gathers batches."""
@@ -192,13 +239,15 @@ class UpstreamOptions(_Section):
         """The password, read now: blocks on the disk. Raises SecretError."""
         return None if self.password is None else self.password.read()
 
-    def tls(self) -> TlsFiles:
+    def certificates(self) -> TlsFiles:
         """Where certificates are."""
         return TlsFiles(self.ca_file, self.cert_file, self.key)
 
 
 class MqttUpstreamOptions(UpstreamOptions):
     """`driver = "mqtt"`."""
+
+    driver_name = "mqtt"
 
     ack: Literal["receiver", "broker"] = "receiver"
     """Whose acknowledgement ends our responsibility. A broker's is not a durable one, so `receiver` waits
@@ -213,6 +262,29 @@ class MqttUpstreamOptions(UpstreamOptions):
     """Packs sent and not yet acknowledged."""
     ack_timeout: DurationS = 30.0
     """A pack that is not acknowledged within this time is sent again."""
+    topic: Annotated[str, Field(min_length=1)] | None = None
+    """Where packs go; `{device}` stands for the device's id. Unset, `outstation/{device}/readings`."""
+    token: Secret | None = None
+    """Sent as the user name: an access token as ThingsBoard has them."""
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> MqttUpstreamOptions:
+        if self.token is not None and self.username is not None:
+            raise ValueError("give `token`, or `username` and `password`, not both")
+        if self.preset == "aws-iot-core" and self.cert_file is None:
+            raise ValueError("AWS IoT Core knows a device by its certificate: set `cert_file` and `key`")
+        return self
+
+    @field_validator("topic")
+    @classmethod
+    def _a_topic(cls, topic: str | None) -> str | None:
+        if topic is not None and ({"+", "#", "\0"} & set(topic) or "{" in topic.replace("{device}", "")):
+            raise ValueError("is no topic to publish to; of placeholders there is {device}")
+        return topic
+
+    def read_token(self) -> str | None:
+        """The token, read now: blocks on the disk. Raises SecretError."""
+        return None if self.token is None else self.token.read()
 
     @field_validator("url")
     @classmethod
@@ -228,11 +300,17 @@ class MqttUpstreamOptions(UpstreamOptions):
 class HttpUpstreamOptions(UpstreamOptions):
     """`driver = "http"`."""
 
+    driver_name = "http"
+
     ack: Literal["server", "receiver"] = "server"
     """`server`: any 2xx acknowledges. `receiver`: only an answer that names the pack does, which
     `outstation receive` gives and no proxy or captive portal does."""
     token: Secret | None = None
-    """Sent as `Authorization: Bearer`."""
+    """Sent as `Authorization: Bearer`; to InfluxDB as `Token`, to ThingsBoard within the path."""
+    org: str | None = None
+    """InfluxDB's organisation."""
+    bucket: str | None = None
+    """InfluxDB's bucket."""
     timeout: DurationS = 30.0
     """For one request and its answer."""
 
@@ -256,10 +334,70 @@ class HttpUpstreamOptions(UpstreamOptions):
         return self
 
     @model_validator(mode="after")
+    def _whole_address(self) -> HttpUpstreamOptions:
+        if self.preset == "influxdb" and (self.org is None or self.bucket is None):
+            raise ValueError("InfluxDB needs `org` and `bucket`")
+        if self.preset == "thingsboard" and self.token is None:
+            raise ValueError("ThingsBoard needs the device's access token: `token`")
+        return self
+
+    @model_validator(mode="after")
     def _one_credential(self) -> HttpUpstreamOptions:
         if self.token is not None and self.username is not None:
             raise ValueError("give `token`, or `username` and `password`, not both")
         return self
+
+    def read_token(self) -> str | None:
+        """The token, read now: blocks on the disk. Raises SecretError."""
+        return None if self.token is None else self.token.read()
+
+
+class NatsUpstreamOptions(UpstreamOptions):
+    """`driver = "nats"`."""
+
+    driver_name = "nats"
+
+    ack: Literal["receiver", "broker"] = "receiver"
+    """As for MQTT. The stream's acknowledgement is durable where its servers sync each write (`sync_interval: always`)."""
+    token: Secret | None = None
+    """A token that the server knows."""
+    credentials_file: ConfiguredFile | None = None
+    """A `.creds` file: JWT and seed, as NATS' own tools write it."""
+    in_flight: Annotated[int, Field(ge=1, le=256)] = 64
+    """Packs sent and not yet acknowledged."""
+    ack_timeout: DurationS = 30.0
+    """A pack that is not acknowledged within this time is sent again."""
+
+    @field_validator("url")
+    @classmethod
+    def _nats_url(cls, url: str) -> str:
+        scheme, found, rest = url.partition("://")
+        if not found or scheme not in {"nats", "tls"} or not rest or " " in url:
+            raise ValueError("should be like nats://host:4222, tls://host, or nats://one:4222,two:4222")
+        if "@" in url:
+            raise ValueError(
+                "keep credentials out of the URL, which is shown: use `token`, `credentials_file`, or `username` and"
+                " `password`"
+            )
+        for server in rest.split(","):
+            if not urlsplit(f"nats://{server}").hostname:
+                raise ValueError(f"names a server without a host: {server!r}")
+            _ = urlsplit(f"nats://{server}").port  # raises ValueError for what is no port
+        return url
+
+    @model_validator(mode="after")
+    def _installed(self) -> NatsUpstreamOptions:
+        if find_spec("nats") is None:
+            raise ValueError('the NATS upstream needs nats-py: pip install "outstation[nats]"')
+        given = (self.token, self.credentials_file, self.username)
+        if sum(each is not None for each in given) > 1:
+            raise ValueError("give one of `token`, `credentials_file`, and `username` with `password`")
+        return self
+
+    def servers(self) -> list[str]:
+        """The url of each server of the cluster."""
+        scheme, _, rest = self.url.partition("://")
+        return [f"{scheme}://{server}" for server in rest.split(",")]
 
     def read_token(self) -> str | None:
         """The token, read now: blocks on the disk. Raises SecretError."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions
+from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions
+from agent.sync.upstream import Paused, UpstreamError
 from drivers.examination import ok, problem, unknown, warning
 from drivers.transport.apart import run_apart
 
@@ -28,6 +29,8 @@ async def examine(upstream: UpstreamConfig) -> list[Finding]:
         return found + await _mqtt(upstream.name, options)
     if isinstance(options, HttpUpstreamOptions):
         return found + await _http(upstream.name, options)
+    if isinstance(options, NatsUpstreamOptions):
+        return [*found, await _nats(upstream.name, options)]
     return found
 
 
@@ -49,11 +52,12 @@ async def _mqtt(name: str, options: MqttUpstreamOptions) -> list[Finding]:
 async def _http(name: str, options: HttpUpstreamOptions) -> list[Finding]:
     import aiohttp
 
-    from agent.sync.http_upstream import authorization_of
+    from agent.sync.http_upstream import address_of, authorization_of
 
     try:
         authorization = await run_apart("secret", lambda: authorization_of(options))
-        tls = await run_apart("certificates", options.tls().context) if options.secure else True
+        address = await run_apart("secret", lambda: address_of(options))
+        tls = await run_apart("certificates", options.certificates().context) if options.secure else True
     except (OSError, ValueError) as error:
         return [problem(name, f"credentials cannot be read: {error}", _SECRET)]
     headers = {} if authorization is None else {"Authorization": authorization}
@@ -61,7 +65,7 @@ async def _http(name: str, options: HttpUpstreamOptions) -> list[Finding]:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=tls)) as session,
-            session.head(options.url, headers=headers, allow_redirects=False) as answer,
+            session.head(address, headers=headers, allow_redirects=False) as answer,
         ):
             return [_judged(name, answer.status, answer.headers.get("Location"))]
     except TimeoutError:
@@ -70,6 +74,24 @@ async def _http(name: str, options: HttpUpstreamOptions) -> list[Finding]:
         ]
     except (aiohttp.ClientError, OSError) as error:
         return [problem(name, f"no answer: {error}", "see what is said about the network")]
+
+
+async def _nats(name: str, options: NatsUpstreamOptions) -> Finding:
+    from agent.sync.nats_upstream import NatsUpstream
+
+    upstream = NatsUpstream(options, "doctor")
+    try:
+        await upstream.connect()
+    except UpstreamError as error:
+        remedy = (
+            "correct the credentials"
+            if isinstance(error, Paused)
+            else "is the server well, and the url right?"
+        )
+        return problem(name, str(error), remedy)
+    finally:
+        await upstream.disconnect()
+    return ok(name, "it lets us in")
 
 
 def _judged(name: str, status: int, place: str | None) -> Finding:

@@ -1,4 +1,4 @@
-"""Delivery over HTTP(S): one POST a pack, one at a time, so that the order is kept.
+"""Delivery over HTTP(S), to InfluxDB and ThingsBoard too: one POST a pack, one at a time, so that the order is kept.
 
 | answer | what it means |
 | --- | --- |
@@ -18,7 +18,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 from pydantic_core import from_json
@@ -44,7 +44,7 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 class HttpUpstream:
-    """One URL that takes SenML packs.
+    """One URL that takes packs.
 
     Args:
         options: As configured.
@@ -62,6 +62,8 @@ class HttpUpstream:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._authorization: str | None = None
+        self._address = options.url
+        """Where to post: with ThingsBoard, a secret."""
 
     async def connect(self) -> None:
         """Read credentials and certificates, and see that somebody listens at the other end.
@@ -73,8 +75,12 @@ class HttpUpstream:
         """
         await self.disconnect()
         try:
-            self._authorization = await asyncio.to_thread(authorization_of, self._options)
-            tls = await asyncio.to_thread(self._options.tls().context) if self._options.secure else True
+            await asyncio.to_thread(self._read_credentials)
+            tls = (
+                await asyncio.to_thread(self._options.certificates().context)
+                if self._options.secure
+                else True
+            )
         except (OSError, ValueError) as error:
             raise Paused(f"credentials cannot be read: {error}") from error
         await self._require_listener()
@@ -118,7 +124,7 @@ class HttpUpstream:
             raise LinkLost(f"{self.name}: not connected")
         try:
             async with session.post(
-                self._options.url,
+                self._address,
                 data=pack.payload,
                 headers=self._headers(pack),
                 allow_redirects=False,
@@ -153,20 +159,32 @@ class HttpUpstream:
             if self._options.ack == "server" or _names(body, pack):
                 return None
             return Paused(f"{what}, but the answer does not name the pack: is it `outstation receive`?")
-        said = f"{what}{_excerpt(body)}"
+        said = self._shown(f"{what}{_excerpt(body)}")
         if status in _RETRY or status >= 500:  # noqa: PLR2004 (server error, section 15.6)
             return RetryLater(said, retry_after_s=retry_after_s(headers.get("Retry-After"), self._clock))
         if status in _CREDENTIALS:
             return Paused(f"{said}: check the credentials")
         if status in _ADDRESS or status < 400:  # noqa: PLR2004 (redirection, section 15.4)
-            place = headers.get("Location")
+            place = self._shown(headers.get("Location", ""))
             return Paused(f"{said}: check the url{f', the server points to {place}' if place else ''}")
         return TooLarge(said) if status == _TOO_LARGE else Rejected(said)
+
+    def _shown(self, text: str) -> str:
+        """What a server says, without the secret part of our address, which it may repeat."""
+        path = urlsplit(self._address).path
+        return (
+            text if path in {"", "/"} or self._address.startswith(self.name) else text.replace(path, "<path>")
+        )
+
+    def _read_credentials(self) -> None:
+        """In a thread: sets where to post and what to say, as credentials are now."""
+        self._address = address_of(self._options)
+        self._authorization = authorization_of(self._options)
 
     async def _read_credentials_again(self) -> None:
         """They may have been changed since: the next attempt shall use the new ones."""
         try:
-            self._authorization = await asyncio.to_thread(authorization_of, self._options)
+            await asyncio.to_thread(self._read_credentials)
         except (OSError, ValueError):
             return  # the old ones are as good as any; the pause is already being told
 
@@ -177,13 +195,31 @@ def authorization_of(options: HttpUpstreamOptions) -> str | None:
     Raises:
         SecretError: It cannot be read.
     """
-    token = options.read_token()
-    if token is not None:
-        return f"Bearer {token}"
+    if options.preset != "thingsboard" and (token := options.read_token()) is not None:
+        return f"{'Token' if options.preset == 'influxdb' else 'Bearer'} {token}"
     if options.username is None:
         return None
     pair = f"{options.username}:{options.read_password() or ''}"
     return f"Basic {b64encode(pair.encode()).decode('ascii')}"
+
+
+def address_of(options: HttpUpstreamOptions) -> str:
+    """Where packs are posted: the url, completed where its preset knows how; with ThingsBoard, a secret. Blocks.
+
+    Raises:
+        SecretError: The secret cannot be read.
+    """
+    parts = urlsplit(options.url)
+    path, query = parts.path, parts.query
+    if options.preset == "influxdb" and path in {"", "/"}:
+        path = "/api/v2/write"
+    if options.preset == "thingsboard" and path in {"", "/"}:
+        path = f"/api/v1/{quote(options.read_token() or '', safe='')}/telemetry"
+    if options.format == "influx":
+        named = {"org": options.org, "bucket": options.bucket, "precision": "ns"}
+        given = urlencode({name: value for name, value in named.items() if value is not None})
+        query = f"{query}&{given}" if query else given
+    return parts._replace(path=path, query=query, fragment="").geturl()
 
 
 def retry_after_s(value: str | None, clock: Clock) -> float | None:

@@ -15,10 +15,9 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pydantic_core import from_json
-
 from agent.config.sessions import upstream_client_id
-from agent.sync.acknowledgement import Acknowledgement, ack_topic, digest, ledger_topic, readings_topic
+from agent.sync.acknowledgement import ack_topic, ledger_topic, readings_topic, topic_level
+from agent.sync.awaiting import AwaitedPacks
 from agent.sync.certificates import certificate_error
 from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
@@ -43,8 +42,6 @@ _NO_MATCHING_SUBSCRIBERS = 0x10
 _TOPIC_NAME_INVALID = 0x90
 _PAYLOAD_FORMAT_INVALID = 0x99
 
-_Key = tuple[str, int, int, int]
-
 
 class MqttUpstream:
     """One broker, and perhaps a receiver behind it.
@@ -63,12 +60,16 @@ class MqttUpstream:
         self.max_payload_bytes = options.message_size
         self._options = options
         self._device_id = device_id
-        self._topic = readings_topic(device_id)
+        self._topic = (
+            readings_topic(device_id)
+            if options.topic is None
+            else options.topic.replace("{device}", topic_level(device_id))
+        )
         self._ledger_topic = ledger_topic(device_id)
         self._clock = clock
         self._connection: MqttConnection | None = None
         self._told_unheard = False
-        self._waiting: dict[_Key, tuple[Pack, asyncio.Future[None]]] = {}
+        self._awaited = AwaitedPacks(self.name)
 
     @property
     def max_in_flight(self) -> int:
@@ -105,9 +106,7 @@ class MqttUpstream:
     async def disconnect(self) -> None:
         """Close the connection within a second; what waits for an acknowledgement gets LinkLost."""
         connection, self._connection = self._connection, None
-        for _, acknowledged in self._waiting.values():
-            if not acknowledged.done():
-                acknowledged.set_exception(LinkLost(f"{self.name}: disconnected"))
+        self._awaited.link_lost()
         if connection is not None:
             try:
                 await connection.__aexit__(None, None, None)
@@ -121,7 +120,7 @@ class MqttUpstream:
             return
         try:
             async for message in connection.messages():
-                self._on_acknowledgement(message.payload)
+                self._awaited.heard(message.payload)
                 connection.acknowledge(message)
         except MqttConnectionLost as error:
             _log.debug("sync: %s", error)
@@ -138,22 +137,16 @@ class MqttUpstream:
         if self._options.ack == "broker":
             await self._publish(connection, pack)
             return
-        key = (pack.store_id, pack.first, pack.last, pack.count)
-        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = pack, acknowledged
-        try:
+        with self._awaited.awaited(pack) as named:
             await self._publish(connection, pack)
-            async with asyncio.timeout(self._options.ack_timeout):
-                await acknowledged
-        except TimeoutError as error:
-            raise RetryLater(
-                f"{self.name}: the broker has it, but no receiver acknowledged within"
-                f' {self._options.ack_timeout:g} s: is `outstation receive` running? Without one, set ack = "broker"'
-            ) from error
-        finally:
-            del self._waiting[key]
-            if acknowledged.done() and not acknowledged.cancelled():
-                acknowledged.exception()  # seen, also when publishing failed first
+            try:
+                async with asyncio.timeout(self._options.ack_timeout):
+                    await named
+            except TimeoutError as error:
+                raise RetryLater(
+                    f"{self.name}: the broker has it, but no receiver acknowledged within"
+                    f' {self._options.ack_timeout:g} s: is `outstation receive` running? Without one, set ack = "broker"'
+                ) from error
 
     async def _publish(self, connection: MqttConnection, pack: Pack) -> None:
         encoding = pack.content_encoding
@@ -181,23 +174,6 @@ class MqttUpstream:
                 self._topic,
             )
 
-    def _on_acknowledgement(self, payload: bytes) -> None:
-        try:
-            said = Acknowledgement.model_validate(from_json(payload))
-        except ValueError as error:
-            _log.warning("sync: %s: not an acknowledgement on our topic: %s", self.name, error)
-            return
-        for first, last, count in said.acked:
-            found = self._waiting.get((said.store, first, last, count))
-            if found is not None and not found[1].done():
-                found[1].set_result(None)
-        if said.rejected:
-            by_digest = {digest(pack.payload): acknowledged for pack, acknowledged in self._waiting.values()}
-            for payload_digest, why in said.rejected:
-                acknowledged = by_digest.get(payload_digest)
-                if acknowledged is not None and not acknowledged.done():
-                    acknowledged.set_exception(Rejected(f"the receiver refused it: {why}"))
-
     def _refusal(self, error: MqttRefused) -> UpstreamError:
         """What a refusing PUBACK means."""
         said = f"{self.name}: {error}"
@@ -222,12 +198,13 @@ def broker_options(options: MqttUpstreamOptions, device_id: str) -> MqttOptions:
     Raises:
         SecretError: It cannot be read.
     """
+    token = options.read_token()
     return options_from_url(
         options.url,
         client_id=options.client_id or upstream_client_id(device_id),
         protocol=5 if options.protocol == "5" else 4,
-        username=options.username,
+        username=options.username if token is None else token,
         password=options.read_password(),
         keepalive_s=options.keepalive,
-        tls=options.tls() if options.tls_files else None,
+        tls=options.certificates() if options.tls_files else None,
     )

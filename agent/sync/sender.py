@@ -72,6 +72,7 @@ class Sender(Generic[B]):
         losses: Tells the other end what will never come.
         policy: How lanes share the link, and what the other end takes.
         route: What the other end wants; None is everything.
+        connect_interval_s: At most one attempt to connect in this time.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Sender(Generic[B]):
         losses: LossTeller | None = None,
         policy: SchedulePolicy | None = None,
         route: Route | None = None,
+        connect_interval_s: float = 0.0,
     ) -> None:
         self.name = name
         self._losses = losses
@@ -102,6 +104,8 @@ class Sender(Generic[B]):
         self._schedule = Schedule(policy or SchedulePolicy())
         self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options, timing, route)
         self._settled = asyncio.Event()
+        self._connect_interval_s = connect_interval_s
+        self._connected_s = -inf
         self._window = 1
         self._hold_until_s = 0.0
         self._rejected_in_a_row = 0
@@ -186,6 +190,9 @@ class Sender(Generic[B]):
         self._wake.set()
         sends: set[asyncio.Task[None]] = set()
         try:
+            since_s = self._spine.clock.monotonic_s() - self._connected_s
+            await asyncio.sleep(max(0.0, self._connect_interval_s - since_s))
+            self._connected_s = self._spine.clock.monotonic_s()
             await self._upstream.connect()
             self._linked = True
             self._feeder.linked()

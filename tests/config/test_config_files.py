@@ -39,7 +39,7 @@ def test_each_file_adds_in_the_order_of_their_names(tmp_path):
         tmp_path,
         b=SOURCE.format("third") + '[[pipeline]]\nsources = ["second"]\n',
         a=SOURCE.format("second") + '[buffer]\nquota = "1 GB"\nfull.normal = "block"\n',
-        c='[buffer.full]\nalarm = "drop_newest"\n[[upstream]]\ndriver = "mqtt"\nurl = "mqtt://x"\n',
+        c='[buffer.full]\nalarm = "drop_newest"\n[[upstream]]\ndriver = "mqtt"\nurl = "mqtts://x"\n',
     )
     (tmp_path / "conf.d" / "notes.txt").write_text("not read")
     (tmp_path / "conf.d" / ".#a.toml").write_text("nor what an editor hides")

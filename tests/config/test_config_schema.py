@@ -19,6 +19,7 @@ from tests.rigs import configuration as rig
 
 BEYOND = {
     # Two keys, two tables or two files do not go together.
+    "upstream-without-driver",
     "ble-codec-of-characteristics",
     "ble-codec-without-bytes-to-read",
     "ble-name-with-passive-scan",

@@ -9,7 +9,7 @@ from agent.config import ConfigurationError, load_config
 
 HALL = '[[source]]\nid = "hall"\ndriver = "mqtt"\nurl = "{hall}"\ntopics = ["a"]\n{extra}\n'
 YARD = '[[source]]\nid = "yard"\ndriver = "mqtt"\nurl = "{yard}"\ntopics = ["a"]\n{extra}\n'
-CLOUD = '[[upstream]]\ndriver = "mqtt"\nurl = "{cloud}"\n{extra}\n'
+CLOUD = '[[upstream]]\ndriver = "mqtt"\nurl = "{cloud}"\ntls = false\n{extra}\n'
 
 
 def load(tmp_path, *parts):

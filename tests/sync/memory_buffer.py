@@ -62,10 +62,10 @@ class MemoryConsumer:
         return len(self.records)
 
     def _part(self, lane: str | None, after: int, upto: int | None) -> Iterator[MemoryRecord]:
-        for seq in sorted(self._free):
-            record = self.records[seq - 1]
-            stored = record.document.get("lane", "normal")
-            if seq > after and (upto is None or seq <= upto) and lane in {None, stored}:
+        if not self._free:
+            return
+        for record in self.records[max(after, min(self._free) - 1) : upto]:
+            if record.seq in self._free and lane in {None, record.document.get("lane", "normal")}:
                 yield record
 
     async def take(

@@ -163,8 +163,8 @@ async def test_a_receiver_that_does_not_take_it_holds_no_reading_up(tmp_path: Pa
     ],
 )
 def test_only_an_end_that_understands_it_is_told_by_default(options: dict[str, Any], told: object) -> None:
-    assert MqttUpstreamOptions.model_validate({"url": "mqtt://h", **options}).tells_losses is told
-    assert not HttpUpstreamOptions.model_validate({"url": "http://h/r"}).tells_losses
+    assert MqttUpstreamOptions.model_validate({"url": "mqtts://h", **options}).tells_losses is told
+    assert not HttpUpstreamOptions.model_validate({"url": "https://h/r"}).tells_losses
 
 
 async def test_repetitions_and_late_messages_change_nothing(tmp_path: Path) -> None:

@@ -254,9 +254,9 @@ def test_other_topics_are_of_no_device(topic: str) -> None:
     [
         ({"url": "http://host"}, "mqtt://"),
         ({"url": "mqtt://me:secret@host"}, "out of the URL"),
-        ({"url": "mqtt://host", "ca_file": "x"}, "need TLS"),
-        ({"url": "mqtt://host", "in_flight": 1000}, "less than or equal to 100"),
-        ({"url": "mqtt://host", "keepalive": "20 h"}, "less than or equal to 65535"),
+        ({"url": "mqtt://localhost", "ca_file": "x"}, "need TLS"),
+        ({"url": "mqtt://localhost", "in_flight": 1000}, "less than or equal to 100"),
+        ({"url": "mqtt://localhost", "keepalive": "20 h"}, "less than or equal to 65535"),
     ],
 )
 def test_options_that_cannot_be_right(options: dict[str, Any], why: str) -> None:

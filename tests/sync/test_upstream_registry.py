@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from agent.sync import registry
-from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, UpstreamOptions
+from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions, UpstreamOptions
 from collectors.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_names_and_options() -> None:
-    assert {"http", "mqtt"} == registry.UPSTREAMS
+    assert {"http", "mqtt", "nats"} == registry.UPSTREAMS
     assert registry.load_options_class("http") is HttpUpstreamOptions
     assert registry.load_options_class("mqtt") is MqttUpstreamOptions
     with pytest.raises(KeyError):
@@ -27,32 +27,33 @@ def test_names_and_options() -> None:
 
 def test_each_makes_its_own_upstream() -> None:
     made: list[Upstream] = [
-        registry.create_upstream(HttpUpstreamOptions(url="http://host/x"), "d", SystemClock()),
+        registry.create_upstream(HttpUpstreamOptions(url="https://host/x"), "d", SystemClock()),
         registry.create_upstream(
             MqttUpstreamOptions(url="mqtts://me@host", username="me"), "d", SystemClock()
         ),
+        registry.create_upstream(NatsUpstreamOptions(url="tls://one,two"), "d", SystemClock()),
     ]
-    assert [upstream.name for upstream in made] == ["http://host/x", "mqtts://host"]
-    assert [upstream.lasting for upstream in made] == [False, True]
+    assert [upstream.name for upstream in made] == ["https://host/x", "mqtts://host", "tls://one,two"]
+    assert [upstream.lasting for upstream in made] == [False, True, True]
     with pytest.raises(TypeError, match="no upstream takes UpstreamOptions"):
-        registry.create_upstream(UpstreamOptions(url="x"), "d", SystemClock())
+        registry.create_upstream(UpstreamOptions(url="https://x"), "d", SystemClock())
 
 
 def test_a_configuration_that_needs_what_is_not_installed_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(ValidationError, match=r'pip install "outstation\[http\]"'):
-        HttpUpstreamOptions(url="http://host/x")
+        HttpUpstreamOptions(url="https://host/x")
 
 
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
         (
-            "import agent.sync.registry as r; r.load_options_class('mqtt')(url='mqtt://h')",
-            "aiohttp paho aiomqtt",
+            "import agent.sync.registry as r; r.load_options_class('mqtt')(url='mqtts://h')",
+            "aiohttp paho aiomqtt nats agent.sync.line_protocol agent.sync.thingsboard",
         ),
-        ("import agent.sync.mqtt_upstream", "aiohttp"),
-        ("import agent.sync.http_upstream", "paho aiomqtt"),
+        ("import agent.sync.mqtt_upstream", "aiohttp nats"),
+        ("import agent.sync.http_upstream", "paho aiomqtt nats"),
         ("import agent.receiver.service", "aiohttp paho aiomqtt"),
         ("import agent.sync.sender", "agent.sync.documents"),
     ],

@@ -1,0 +1,277 @@
+"""Delivery over NATS JetStream: packs to `outstation.<device>.batch`, acknowledged by the stream or by a receiver.
+
+The stream `OUTSTATION` is made by whoever takes from it (`outstation receive`); without one nobody answers, and the pack
+waits. A pack carries its key as `Nats-Msg-Id`, so that a resend inside the stream's window is kept once.
+With `ack = "receiver"` the stream's acknowledgement only says that the pack is on its way; a resend then has an id of
+its own, since a receiver acknowledges what it is given, and is not given what the stream takes for a repetition.
+
+A connection is one of nats-py without its reconnection: when and where to come back is the sender's affair. Of several
+servers one is chosen at chance, at each connection, the others being tried after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from nats import errors
+from nats.aio.client import Client
+from nats.js import errors as js_errors
+
+from agent.sync.awaiting import AwaitedPacks
+from agent.sync.certificates import certificate_error
+from agent.sync.losses import CONTENT_TYPE as LOSSES
+from agent.sync.subjects import STREAM, ack_subject, batch_subject, ledger_subject
+from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
+
+if TYPE_CHECKING:
+    from agent.sync.config import NatsUpstreamOptions
+
+_log = logging.getLogger(__name__)
+
+_PORT: Final = 4222
+_CONNECT_TIMEOUT_S: Final = 10
+_PING_S: Final = 10
+_PINGS_MAX: Final = 2
+_CLOSE_TIMEOUT_S: Final = 1.0
+_TRIES_MAX: Final = 1000
+_MESSAGE_TOO_LARGE: Final = 10054
+"""JetStream's error code for a message beyond the stream's `max_msg_size`."""
+
+
+class NatsUpstream:
+    """One server or cluster, and perhaps a receiver behind it.
+
+    Args:
+        options: As configured.
+        device_id: Names the subjects.
+        rng: Chooses the server.
+    """
+
+    lasting = True
+
+    def __init__(
+        self, options: NatsUpstreamOptions, device_id: str, rng: random.Random | None = None
+    ) -> None:
+        self.name = options.url
+        self.max_payload_bytes = options.message_size
+        self.max_in_flight = options.in_flight
+        self._options = options
+        self._device_id = device_id
+        self._rng = rng or random.Random()  # noqa: S311 (which server is no secret)
+        self._client: Client | None = None
+        self._closed = asyncio.Event()
+        self._awaited = AwaitedPacks(self.name)
+        self._tries: dict[str, int] = {}
+        self._complaint: str | None = None
+
+    async def connect(self) -> None:
+        """Connect to one of the servers, and subscribe to the receiver's acknowledgements.
+
+        Raises:
+            UpstreamError: There is no connection.
+        """
+        await self.disconnect()
+        try:
+            credentials = await asyncio.to_thread(self._credentials)
+            tls = (
+                await asyncio.to_thread(self._options.certificates().context)
+                if self._options.secure
+                else None
+            )
+        except (OSError, ValueError) as error:
+            raise Paused(f"credentials cannot be read: {error}") from error
+        servers = self._options.servers()
+        self._rng.shuffle(servers)
+        failure: UpstreamError | None = None
+        for server in servers:
+            try:
+                await self._connect_to(server, credentials, tls)
+            except UpstreamError as error:
+                failure = error
+            else:
+                return
+        assert failure is not None
+        raise failure
+
+    async def _connect_to(self, server: str, credentials: dict[str, Any], tls: ssl.SSLContext | None) -> None:
+        self._closed, self._complaint = asyncio.Event(), None
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await _require_listener(server)
+        except OSError as error:
+            raise self._connect_error(server, error) from error
+        client = Client()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await client.connect(
+                    server,
+                    name=f"outstation {self._device_id}",
+                    allow_reconnect=False,
+                    max_reconnect_attempts=0,
+                    connect_timeout=_CONNECT_TIMEOUT_S,
+                    ping_interval=_PING_S,
+                    max_outstanding_pings=_PINGS_MAX,
+                    error_cb=self._on_error,
+                    closed_cb=self._on_closed,
+                    tls=tls,
+                    tls_hostname=None if tls is None else urlsplit(server).hostname,
+                    **credentials,
+                )
+            if self._options.ack == "receiver":
+                await client.subscribe(ack_subject(self._device_id), cb=self._on_acknowledgement)
+        except (errors.Error, OSError) as error:
+            await _close(client)
+            raise self._connect_error(server, error) from error
+        except BaseException:
+            await _close(client)
+            raise
+        self._client = client
+
+    def _connect_error(self, server: str, error: Exception) -> UpstreamError:
+        said = f"{server}: {self._complaint or _words(error)}"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return certificate_error(server, error)
+        if isinstance(error, errors.AuthorizationError) or "authorization" in said.lower():
+            return Paused(f"{said}: check the credentials")
+        if isinstance(error, errors.SecureConnRequiredError):
+            return Paused(f"{said}: write the url with tls://")
+        if isinstance(error, TimeoutError):
+            return RetryLater(f"{server}: no connection within {_CONNECT_TIMEOUT_S} s")
+        return RetryLater(said)
+
+    def _credentials(self) -> dict[str, Any]:
+        """In a thread: reads secrets."""
+        options = self._options
+        if (token := options.read_token()) is not None:
+            return {"token": token}
+        if options.credentials_file is not None:
+            return {"user_credentials": str(options.credentials_file)}
+        if options.username is None:
+            return {}
+        return {"user": options.username, "password": options.read_password() or ""}
+
+    async def disconnect(self) -> None:
+        """Close the connection within a second; what waits for an acknowledgement gets LinkLost."""
+        client, self._client = self._client, None
+        self._awaited.link_lost()
+        if client is not None:
+            await _close(client)
+
+    async def lost(self) -> None:
+        """Return when the connection has ended."""
+        await self._closed.wait()
+
+    async def send(self, pack: Pack) -> None:
+        """Publish one pack; returns when it is acknowledged.
+
+        Raises:
+            UpstreamError: It is not; the class says what is to be done.
+        """
+        client = self._client
+        if client is None or client.is_closed:
+            raise LinkLost(f"{self.name}: not connected")
+        if self._options.ack == "broker":
+            await self._publish(client, pack, pack.key)
+            return
+        tries = self._tries[pack.key] = self._tries.pop(pack.key, 0) + 1
+        while len(self._tries) > _TRIES_MAX:
+            del self._tries[next(iter(self._tries))]
+        with self._awaited.awaited(pack) as named:
+            await self._publish(client, pack, pack.key if tries == 1 else f"{pack.key}/{tries}")
+            try:
+                async with asyncio.timeout(self._options.ack_timeout):
+                    await named
+            except TimeoutError as error:
+                raise RetryLater(
+                    f"{self.name}: the stream has it, but no receiver acknowledged within"
+                    f' {self._options.ack_timeout:g} s: is `outstation receive` running? Without one, set ack = "broker"'
+                ) from error
+        self._tries.pop(pack.key, None)
+
+    async def _publish(self, client: Client, pack: Pack, message_id: str) -> None:
+        subject = (ledger_subject if pack.content_type == LOSSES else batch_subject)(self._device_id)
+        headers = {"Nats-Msg-Id": message_id, "Content-Type": pack.content_type}
+        if pack.content_encoding is not None:
+            headers["Content-Encoding"] = pack.content_encoding
+        answer = asyncio.ensure_future(
+            client.jetstream().publish(
+                subject, pack.payload, timeout=self._options.ack_timeout, headers=headers
+            )
+        )
+        closed = asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait((answer, closed), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise LinkLost(f"{self.name}: the connection was lost")
+            await answer
+        except errors.Error as error:
+            raise self._publish_error(subject, error) from error
+        finally:
+            closed.cancel()
+            answer.cancel()
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen
+
+    def _publish_error(self, subject: str, error: errors.Error) -> UpstreamError:
+        said = f"{self.name}: {_words(error)}"
+        if isinstance(error, errors.MaxPayloadError):
+            return TooLarge(said)
+        if isinstance(error, (js_errors.NoStreamResponseError, errors.NoRespondersError)):
+            return RetryLater(f"{self.name}: no stream takes {subject}; `outstation receive` makes {STREAM}")
+        if isinstance(error, js_errors.APIError):
+            return _api_error(said, error)
+        if isinstance(error, (errors.TimeoutError, TimeoutError)):
+            complaint = self._complaint
+            if complaint is not None and "permissions" in complaint.lower():
+                return Paused(f"{self.name}: {complaint}")
+            return RetryLater(
+                f"{self.name}: no answer from the stream within {self._options.ack_timeout:g} s"
+            )
+        return LinkLost(said)
+
+    async def _on_acknowledgement(self, message: Any) -> None:
+        self._awaited.heard(message.data)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._complaint = _words(error)
+        _log.debug("sync: %s: %s", self.name, self._complaint)
+
+    async def _on_closed(self) -> None:
+        self._closed.set()
+
+
+async def _require_listener(server: str) -> None:
+    """See that somebody listens, since nats-py knocks for ten seconds where nobody does. Raises OSError."""
+    parts = urlsplit(server)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port or _PORT)
+    writer.transport.abort()
+
+
+async def _close(client: Client) -> None:
+    """Close a connection within a second, whatever state it is in."""
+    with contextlib.suppress(errors.Error, OSError):
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await client.close()
+    transport = client._transport  # noqa: SLF001 (what close leaves open when the other end takes nothing any more)
+    if transport is not None:
+        transport.close()  # type: ignore[no-untyped-call] # nats-py's
+
+
+def _api_error(said: str, error: js_errors.APIError) -> UpstreamError:
+    """What a stream's refusal means."""
+    code = error.code or 500
+    if error.err_code == _MESSAGE_TOO_LARGE:
+        return TooLarge(said)
+    if code in (401, 403):
+        return Paused(said)
+    return Rejected(said) if 400 <= code < 500 and code not in (404, 408, 429) else RetryLater(said)  # noqa: PLR2004 (as HTTP's)
+
+
+def _words(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).removeprefix("nats: ")

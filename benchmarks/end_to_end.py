@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -184,8 +185,9 @@ def measure(
     *,
     seconds: float,
     watch: Callable[[Line], None] = lambda _: None,
+    stall: bool = False,
 ) -> Result:
-    """Run one line under load for some seconds, then let it drain."""
+    """Run one line under load for some seconds, the receiver stopped if asked for, then let it drain."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outstation-benchmark-")))
         source = stack.enter_context(Mosquitto(settings))
@@ -199,8 +201,12 @@ def measure(
         _drive(line, sensors, seconds=seconds * 0.25)  # imports, caches, prefilled files
         watch(line)
         begun = _sample(line, pids)
+        if stall:
+            os.kill(line.others["receiver"], signal.SIGSTOP)
         resident = _drive(line, sensors, seconds=seconds)
         ended = _sample(line, pids)
+        if stall:
+            os.kill(line.others["receiver"], signal.SIGCONT)
         result = _rates(name, begun, ended)
         result.rss_peak = memory(line.agent.pid).peak
         result.rss_steady = statistics.median(resident)
@@ -279,6 +285,11 @@ def main() -> None:
     parser.add_argument("--inflight", type=int, default=1000, help="max_inflight_messages (default: 1000)")
     parser.add_argument("--persistence", action="store_true", help="brokers keep their messages on disk")
     parser.add_argument("--only", choices=("outstation", "all"), default="all", help="leave the others out")
+    parser.add_argument(
+        "--stall",
+        action="store_true",
+        help="the receiver hangs while measuring: a window of packs waits for it",
+    )
     parser.add_argument("--watch", help="a command to run while measuring; PID in it is the agent's")
     arguments = parser.parse_args()
     settings = BrokerSettings(arguments.inflight, persistence=arguments.persistence)
@@ -295,7 +306,8 @@ def main() -> None:
         f" persistence {str(settings.persistence).lower()}; {SENSORS} sensors, QoS 1"
     )
     seconds = arguments.seconds
-    results = [measure("outstation", OutstationLine, settings, seconds=seconds, watch=watch)]
+    stall = arguments.stall
+    results = [measure("outstation", OutstationLine, settings, seconds=seconds, watch=watch, stall=stall)]
     if arguments.only == "all":
         results.append(measure("same, inflight 20", OutstationLine, defaults, seconds=seconds))
         results.append(measure("naive agent", NaiveLine, settings, seconds=seconds))

@@ -4,8 +4,8 @@
 
 How long `outstation run --help` and `--version` take; how long from starting `outstation run` to its first
 accepted reading; what an agent with a serial source (on a pseudo-terminal), an MQTT source and an MQTT
-upstream takes of a core while nothing is sent, and of memory, idle and at 200 readings/s. Beside it what
-Python itself and the libraries take. Takes about 50 s.
+upstream takes of a core while nothing is sent, and of memory, idle and at 200 readings/s; and its memory when the
+broker wants TLS. Beside it what Python itself and the libraries take. Takes about 60 s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from agent.status.socket import AgentNotRunningError, ask_status
 from benchmarks.machine import machine
 from benchmarks.processes import ROOT, Memory, Program, cpu_s, memory
 from benchmarks.sensors import payload
-from tests.rigs.mosquitto import Mosquitto
+from tests.rigs.certificates import make_certificates
+from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +68,14 @@ ack = "broker"
 
 
 class Station:
-    """An agent with a serial sensor and MQTT sensors; a context manager."""
+    """An agent with a serial sensor and MQTT sensors; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        tls: The broker wants TLS, and there are no MQTT sensors.
+    """
+
+    def __init__(self, *, tls: bool = False) -> None:
+        self._tls = tls
         self._stack = ExitStack()
         self._said = 0
 
@@ -81,10 +87,19 @@ class Station:
         self._stack.callback(os.close, self._controller)
         self._stack.callback(os.close, terminal)
         tty.setraw(terminal)
-        broker = self._stack.enter_context(Mosquitto())
-        arguments = ["-m", "benchmarks.sensors", "--port", str(broker.port)]
-        self._sensors = self._stack.enter_context(Program(arguments, folder / "load.log", talk=True))
-        config = AGENT_CONFIG.format(port=os.ttyname(terminal), url=broker.url)
+        config = AGENT_CONFIG.replace("{port}", os.ttyname(terminal))
+        settings = BrokerSettings()
+        if self._tls:
+            certificates = make_certificates(folder / "pki")
+            settings = BrokerSettings(certificates=certificates)
+            config = config.replace(
+                'url = "{url}"\n', f'url = "{{url}}"\nca_file = "{certificates.ca_file}"\n'
+            )
+        broker = self._stack.enter_context(Mosquitto(settings))
+        config = config.replace("{url}", broker.url)
+        if not self._tls:
+            arguments = ["-m", "benchmarks.sensors", "--port", str(broker.port)]
+            self._sensors = self._stack.enter_context(Program(arguments, folder / "load.log", talk=True))
         (folder / "agent.toml").write_text(config)
         return self
 
@@ -172,6 +187,15 @@ def running() -> tuple[float, Memory, float, Memory]:
         return idle_s / _IDLE_S * 100, idle_memory, busy_s / _BUSY_S * 100, memory(pid)
 
 
+def encrypted() -> Memory:
+    """Memory of an idle agent whose broker wants TLS."""
+    with Station(tls=True) as station:
+        station.start()
+        station.agent.wait_for(station.connected, "connection of the agent")
+        time.sleep(2)
+        return memory(station.agent.pid)
+
+
 def main() -> None:
     print(machine())
     print(f"\ntime in ms, median of {_REPEATS} (least, most)")
@@ -187,13 +211,18 @@ def main() -> None:
 
     idle_percent, idle, busy_percent, busy = running()
     print("\nagent with serial + MQTT sources and an MQTT upstream")
-    print(f"{'':42}{'idle':>10}{f'{_BUSY_HZ}/s':>10}")
+    print(f"{'':42}{'idle':>10}{f'{_BUSY_HZ}/s':>10}{'idle, TLS':>11}")
     print(f"{'CPU, % of a core':42}{idle_percent:>10.2f}{busy_percent:>10.2f}")
-    print(f"{'RSS, MB':42}{idle.resident:>10.1f}{busy.resident:>10.1f}")
-    print(f"{'  of that anonymous':42}{idle.anonymous:>10.1f}{busy.anonymous:>10.1f}")
-    print(f"{'  peak':42}{idle.peak:>10.1f}{busy.peak:>10.1f}")
+    found = (idle, busy, encrypted())
+    _print_memory("RSS, MB", [each.resident for each in found])
+    _print_memory("  of that anonymous", [each.anonymous for each in found])
+    _print_memory("  peak", [each.peak for each in found])
     for code in ("pass", _LIBRARIES):
         print(f"{f'python -c {code!r}, RSS':42}{library_memory(code):>10.1f}")
+
+
+def _print_memory(name: str, values: list[float]) -> None:
+    print(f"{name:42}{values[0]:>10.1f}{values[1]:>10.1f}{values[2]:>11.1f}")
 
 
 def _print_times(name: str, times_s: list[float]) -> None:

@@ -211,7 +211,10 @@ class TinyDBBuffer(IStorageBackend):
         Raises:
             BufferClosed: The buffer was closed meanwhile.
         """
-        await self._waiters_of(table).durable(last_id)
+        waiters = self._waiters.get(table) or self._waiters_of(table)
+        landing = waiters.durable(last_id)
+        if landing is not None:
+            await landing
 
     def durable_id(self, table: str = READINGS) -> int:
         """Every record of a table up to this id is on disk."""

@@ -55,6 +55,8 @@ class Committer:
         self._urgent_since: float | None = None
         self._waiters = 0
         self._waiters_before = 0
+        self._committed = False
+        """The last turn committed something."""
         self._wakes_at = 0.0
         """Until when the thread sleeps; 0 while it does not, and so will look for itself."""
         self._stop = False
@@ -144,14 +146,17 @@ class Committer:
         with self._condition:
             if retry_s:
                 self._condition.wait_for(lambda: self._stop, retry_s)
+            # After a commit the next is likely: the first that arrives need not wake this thread then.
+            look_at = time.monotonic() + self._window_s if self._committed else 0.0
             while not self._stop:
                 now = time.monotonic()
                 due = min(self._due(now), until)
                 if due <= now:
                     break
-                self._wakes_at = due
-                self._condition.wait(due - now)
+                self._wakes_at = min(due, look_at) if now < look_at else due
+                self._condition.wait(self._wakes_at - now)
                 self._wakes_at = 0.0
+            self._committed = self._waiting_since is not None
             self._waiting_since = self._urgent_since = None
             self._bytes = 0
             self._waiters_before, self._waiters = self._waiters, 0

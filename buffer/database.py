@@ -472,9 +472,9 @@ class BufferDB(TinyDB):
             BufferFull, BufferClosed: As `insert_json`.
         """
         self.require_open()
-        log = self.log(table)
-        ids = log.append(documents, size)
-        self.arrived(size)
+        ids = (self._logs.get(table) or self.log(table)).append(documents, size)
+        if self.options.threaded:
+            self._committer.arrived(size)
         return ids
 
     def arrived(self, size: int) -> None:

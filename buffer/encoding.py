@@ -42,8 +42,10 @@ def trusted(documents: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
         InvalidDocument: One is not a JSON object after all.
     """
     if len(documents) == 1:
-        (one,) = documents
-        return checked(documents) if b"\n" in one or b"\r" in one or b"\t" in one else (documents, len(one))
+        one = documents[0]
+        if b"\n" in one or b"\r" in one or b"\t" in one:
+            return checked(documents)
+        return documents, len(one)
     size = 0
     for at in range(0, len(documents), _CHUNK_RECORDS):
         joined = b"".join(documents[at : at + _CHUNK_RECORDS])

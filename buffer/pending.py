@@ -75,7 +75,8 @@ class Pending:
             IdsExhausted: There are not so many ids left.
         """
         n = len(documents)
-        self.require_room(n, size, fault)
+        if self.closed or self.records + n > PENDING_RECORDS_MAX or self.bytes + size > self._bytes_max:
+            self.require_room(n, size, fault)
         assert self.next_id <= first
         if first + n - 1 > ID_MAX:
             raise IdsExhausted(
@@ -84,8 +85,8 @@ class Pending:
             )
         if not n:
             return
-        if self._waiting and first == self.next_id and self._waiting[-1].bytes + size <= _GATHERED_BYTES_MAX:
-            last = self._waiting[-1]
+        last = self._waiting[-1] if self._waiting else None
+        if last and first == self.next_id and last.bytes + size <= _GATHERED_BYTES_MAX:
             last.documents += documents
             last.bytes += size
         else:

@@ -1,7 +1,8 @@
 """Waiting on an event loop for what the committing thread does."""
 
 import asyncio
-import heapq
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
 
 from buffer.errors import BufferClosed
@@ -15,9 +16,9 @@ class DurabilityWaiters:
         self._log = log
         self._hurry = hurry
         self._loop = loop
-        self._by_id: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._by_id: deque[tuple[int, asyncio.Future[None]]] = deque()
+        """Ascending, which they nearly always come in."""
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._count = 0
         self._came = 0
         """Who came in this turn of the loop."""
         self._scheduled = False
@@ -37,7 +38,7 @@ class DurabilityWaiters:
         self._scheduled = False
         durable = self._log.durable_id
         while self._by_id and self._by_id[0][0] <= durable:
-            future = heapq.heappop(self._by_id)[2]
+            _, future = self._by_id.popleft()
             if not future.done():
                 future.set_result(None)
         still = []
@@ -50,22 +51,25 @@ class DurabilityWaiters:
                 still.append((condition, future))
         self._conditions = still
 
-    async def durable(self, record_id: int) -> None:
-        """Return when a record is durable.
+    def durable(self, record_id: int) -> "asyncio.Future[None] | None":
+        """What is done when a record is durable (or with `BufferClosed`); None when it is durable already.
 
         Raises:
-            BufferClosed: The buffer was closed first.
+            BufferClosed: The buffer was closed.
         """
-        self._require_open()
+        if self._closed:
+            raise BufferClosed("the buffer is closed")
         if self._log.durable_id >= record_id:
-            return
+            return None
+        # Should it land before it stands in the row, the wake-up for that is still to come.
         future = self._loop.create_future()
-        self._count += 1
-        heapq.heappush(self._by_id, (record_id, self._count, future))
+        waiting = self._by_id
+        if not waiting or waiting[-1][0] <= record_id:
+            waiting.append((record_id, future))
+        else:
+            waiting.insert(bisect_right(waiting, record_id, key=lambda entry: entry[0]), (record_id, future))
         self._come()
-        if self._log.durable_id >= record_id:  # it landed between our two looks
-            return
-        await future
+        return future
 
     async def until(self, condition: Callable[[], bool], *, hurry: bool = False) -> None:
         """Return when a condition holds that commits can bring about.
@@ -77,7 +81,8 @@ class DurabilityWaiters:
         Raises:
             BufferClosed: The buffer was closed first.
         """
-        self._require_open()
+        if self._closed:
+            raise BufferClosed("the buffer is closed")
         future = self._loop.create_future()
         self._conditions.append((condition, future))
         if hurry:
@@ -97,16 +102,12 @@ class DurabilityWaiters:
         came, self._came = self._came, 0
         self._hurry(came)
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise BufferClosed("the buffer is closed")
-
     def close(self) -> None:
         """Nothing becomes durable any more: whoever still waits is told so."""
         self._wake()
         self._closed = True
         self._log.unlisten(self._committed)
-        for future in [entry[2] for entry in self._by_id] + [entry[1] for entry in self._conditions]:
+        for future in [entry[1] for entry in self._by_id] + [entry[1] for entry in self._conditions]:
             if not future.done():
                 future.set_exception(BufferClosed("the buffer was closed"))
         self._by_id.clear()

@@ -268,6 +268,8 @@ class Processing:
         framing = getattr(source.options, "framing", None)
         if letter.stage != FRAMING or framing is None:
             return [data]
+        if hasattr(framing, "first_frame"):  # nothing was joined in the middle here
+            framing = framing.model_copy(update={"first_frame": "keep"})
         framer = framing.framer()
         found = [*framer.feed(data.raw_data), *framer.finish()]
         if not any(isinstance(frame, bytes) for frame in found):

@@ -30,7 +30,8 @@ class FrameError:
     reason: str
     """What is wrong and what would be right, for people."""
     raw: bytes
-    """The bytes, at most as many as the longest permitted frame; the rest is only counted."""
+    """The bytes, with those that ended it where it was whole; of what is too long only as many as the longest permitted frame
+    has, the rest is only counted."""
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ is not followed by a terminator makes one with the frame behind it, and costs th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 from drivers.framing.model import ErrorKind, FrameCounts, FrameError
 
@@ -87,11 +88,13 @@ class TerminatedFramer(ABC):
         for piece in pieces:
             if piece:
                 frame = self._decoded(piece)
-                if type(frame) is bytes:
-                    frames += 1
-                else:
-                    self.counts.note(frame.kind)  # type: ignore[union-attr] # a FrameError: `type` does not narrow
+                if isinstance(frame, FrameError):
+                    # With its end, so that it is a whole one to another framing that it may be given to later.
+                    frame = replace(frame, raw=piece + self._terminator)
+                    self.counts.note(frame.kind)
                     self.counts.dropped_bytes += len(piece)
+                else:
+                    frames += 1
                 found.append(frame)
         self.counts.frames += frames
         return found

@@ -20,6 +20,7 @@ from agent.dead_letters import Handled, Order, Selection
 from collectors import metadata_keys as keys
 from collectors.enums import ClockQuality
 from collectors.models import CollectedData
+from drivers.framing import FRAMINGS
 from tests.rigs import stored
 from tests.rigs.configuration import device, mqtt_source, serial_source
 from tests.rigs.programs import ROOT
@@ -167,6 +168,25 @@ async def test_what_was_no_frame_is_framed_as_it_is_configured_now(tmp_path: Pat
     config.write_text(device(serial_source("/dev/ttyUSB0", framing=framing)))
     async with letters_of(config) as letters:
         assert (await ordered(letters)).taken == 1
+    assert [document["values"] for document in stored.documents(tmp_path / "buffer").values()] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("first_frame", ["keep", "discard"])
+async def test_a_wrong_check_sequence_is_made_good_and_what_was_cut_off_is_not(
+    tmp_path: Path, first_frame: str
+):
+    wrong, right = ({"type": "cobs", "crc": crc} for crc in ("crc32", "none"))
+    line = FRAMINGS.choose(right).encode(b'{"a": 1}') + FRAMINGS.choose(right).encode(b'{"a": 23}')[:-2]
+    framer = FRAMINGS.choose(wrong).framer()
+    errors = [*framer.feed(b"\0" + line), *framer.finish()]
+    config = configured(tmp_path, CSV)
+    async with letters_of(config) as letters:
+        for error in errors:
+            await take(letters, error.raw, source="boiler", **{keys.FRAME_ERROR: error.reason})
+    config.write_text(device(serial_source("/dev/ttyUSB0", framing={**right, "first_frame": first_frame})))
+    async with letters_of(config) as letters:
+        handled = await ordered(letters)
+        assert (handled.taken, len(handled.left)) == (1, len(errors) - 1)
     assert [document["values"] for document in stored.documents(tmp_path / "buffer").values()] == [{"a": 1}]
 
 

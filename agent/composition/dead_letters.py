@@ -39,6 +39,7 @@ _AT_ONCE: Final = 200
 _AT_ONCE_BYTES: Final = 4 << 20
 """Letters that are dealt with at a time, and what they may hold together."""
 _REMOVE_S: Final = 5.0
+_REMOVE_LOOK_S: Final = 0.1
 _REMOVE_MIN: Final = 50
 """Letters that arrived are removed when they are so many, or none is left on its way, or after that time."""
 
@@ -204,9 +205,16 @@ class DeadLetters:
         while True:
             await self._arrival.wait()
             self._arrival.clear()
-            if len(self._arrived) < _REMOVE_MIN and any(self._requeued.values()):
-                await asyncio.sleep(_REMOVE_S)
+            await self._gather()
             await self.settle()
+
+    async def _gather(self) -> None:
+        """Let more arrive, since removing them costs the same for many."""
+        until_s = self._spine.clock.monotonic_s() + _REMOVE_S
+        while len(self._arrived) < _REMOVE_MIN and any(self._requeued.values()):
+            if self._spine.clock.monotonic_s() >= until_s:
+                return
+            await asyncio.sleep(_REMOVE_LOOK_S)
 
     async def settle(self) -> None:
         """Remove what has arrived.

@@ -72,6 +72,7 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
     yield (
         f"buffer    {report.buffer.stored} readings, {size(report.buffer.usage_bytes)}"
         f" in {report.buffer.path}, dead letters {report.buffer.dead_letters}"
+        f"{' (see outstation dead-letters list)' if report.buffer.dead_letters else ''}"
     )
     for line in _room(report.buffer):
         yield f"          {line}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.composition.catalogue import catalogue
 from agent.config import ConfigurationError, load_config, socket_named_in
@@ -83,7 +83,11 @@ def _machine(buffer: BufferConfig) -> Iterator[Check]:
 def _of_source(source: SourceConfig, agent: Person) -> Iterator[Check]:
     url = getattr(source.options, "url", None)
     if url is not None:
-        yield Check("network", source.id, partial(network.findings, _place(source.id, source.options)))
+        options = source.options
+        tls = TlsFiles(
+            *(getattr(options, name, None) for name in ("ca_file", "cert_file", "key"))
+        )  # of other packages' drivers, too
+        yield Check("network", source.id, partial(network.findings, network.Place(source.id, url, tls)))
     yield Check("source", source.id, partial(_examine_source, source, agent))
 
 
@@ -98,12 +102,13 @@ async def _examine_source(source: SourceConfig, agent: Person) -> Sequence[Findi
 
 
 def _of_upstream(upstream: UpstreamConfig) -> Iterator[Check]:
-    yield Check("network", upstream.name, partial(network.findings, _place(upstream.name, upstream.options)))
+    options = upstream.options
+    tls = TlsFiles(options.ca_file, options.cert_file, options.key)
+    for server in options.servers():
+        yield Check(
+            "network", upstream.name, partial(network.findings, network.Place(upstream.name, server, tls))
+        )
     yield Check("upstream", upstream.name, partial(upstreams.examine, upstream))
-
-
-def _place(subject: str, options: Any) -> network.Place:
-    return network.Place(subject, options.url, TlsFiles(options.ca_file, options.cert_file, options.key))
 
 
 def _check(name: str, look: Callable[[], Iterable[Finding]], *, endless: bool = False) -> Check:

@@ -33,7 +33,8 @@ _PORTS: Final = {
     "nats": 4222,
     "tls": 4222,
 }
-_TLS: Final = frozenset({"mqtts", "wss", "https", "tls"})
+_TLS: Final = frozenset({"mqtts", "wss", "https"})
+"""Who begins with TLS. NATS begins without it, so that only its log-in can tell (`agent.sync.examination`)."""
 _CONNECT_S: Final = 10.0
 _SOON: Final = timedelta(days=30)
 _AT_ONCE: Final = timedelta(days=7)
@@ -59,7 +60,7 @@ class Place:
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether TLS is spoken from the beginning."""
         return urlsplit(self.url).scheme in _TLS
 
 

@@ -91,7 +91,7 @@ async def test_what_is_wrong_is_told_all_at_once(tmp_path: Path, capsys: pytest.
         device(
             serial_source(tmp_path / "absent"),
             mqtt_source(f"mqtt://127.0.0.1:{free_port()}"),
-            upstream("http://no.such.invalid/readings"),
+            upstream("https://no.such.invalid/readings"),
         )
     )
     document = await doctor(capsys, config, status=1)

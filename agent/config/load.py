@@ -116,7 +116,7 @@ class _Loader:
         buffer = self._section(BufferConfig, document.get("buffer", {}), ["buffer"])
         agent = self._section(AgentSection, document.get("agent", {}), ["agent"])
         sources = self._sources(document.get("source", []))
-        pipelines = self._pipelines(document.get("pipeline", []), sources)
+        pipelines = self._pipelines(document.get("pipeline", []))
         upstreams = self._upstreams(document.get("upstream", []))
         if self._problems or device is None or buffer is None or agent is None:
             raise ConfigurationError(self._problems, source)
@@ -205,9 +205,8 @@ class _Loader:
             rest |= {name: getattr(section, name) for name in own if name in model.model_fields}
         found = len(self._problems)
         options = self._section(model, rest, where, set(shared.model_fields) - {"options"})
-        if "preset" in rest and rest["preset"] not in kind.presets_of(
-            name
-        ):  # what it would fill in is no news
+        presets = kind.presets_of(name)
+        if presets and "preset" in rest and rest["preset"] not in presets:  # what it would fill in is no news
             own_problems = self._problems[found:]
             self._problems[found:] = [each for each in own_problems if each.message != "is required"]
         if section is None or options is None:
@@ -246,9 +245,16 @@ class _Loader:
         found = self._catalogue.sources.presets_of(driver).get(preset) if isinstance(preset, str) else None
         return table if found is None else {**found, **table}
 
-    def _pipelines(self, tables: Sequence[Any], sources: Iterable[SourceConfig]) -> list[PipelineConfig]:
-        written = [table for table in self._merged.tables.get("source", []) if isinstance(table, dict)]
-        declared = {table.get("id") for table in written} | {source.id for source in sources}
+    def _check_named(self, source_ids: Iterable[str] | None, where: Sequence[str | int]) -> None:
+        """Who names sources names some that there are, be they right or wrong themselves."""
+        tables = [table for table in self._merged.tables.get("source", []) if isinstance(table, dict)]
+        known = [table["id"] for table in tables if isinstance(table.get("id"), str)]
+        for index, source_id in enumerate(source_ids or ()):
+            if source_id not in known:
+                message = unknown_choice("source", known, source_id)
+                self._wrong([*where, "sources", index], message, repr(source_id))
+
+    def _pipelines(self, tables: Sequence[Any]) -> list[PipelineConfig]:
         pipelines: list[PipelineConfig] = []
         names: list[Any] = []
         for place, table in enumerate(tables):
@@ -261,11 +267,7 @@ class _Loader:
             steps = self._steps(table, where) if isinstance(table, dict) else []
             if pipeline is None:
                 continue
-            for index, source_id in enumerate(pipeline.sources or ()):
-                if source_id not in declared:
-                    known = [name for name in declared if isinstance(name, str)]
-                    message = unknown_choice("source", known, source_id)
-                    self._wrong([*where, "sources", index], message, repr(source_id))
+            self._check_named(pipeline.sources, where)
             pipelines.append(pipeline.model_copy(update={"step": steps}))
         self._unique("pipeline", "name", names)
         return pipelines
@@ -292,9 +294,17 @@ class _Loader:
             # place in the file: alone of its kind it takes the driver's name, else it needs its own.
             driver = table.get("driver") if isinstance(table, dict) else None
             given = {"name": driver if isinstance(driver, str) else "unnamed"}
+            if isinstance(table, dict) and driver is None and isinstance(url := table.get("url"), str):
+                message = (
+                    "is of no upstream that there is: write it like mqtts://broker.example.com, https://host/path or"
+                    " nats://host, or say which `driver` it is for"
+                )
+                self._wrong([*where, "url"], message, shown("url", url))
+                continue
             upstream = self._part(self._catalogue.upstreams, "driver", UpstreamConfig, table, where, given)
             names.append(table.get("name", given["name"]) if isinstance(table, dict) else None)
             if upstream is not None:
+                self._check_named(getattr(upstream.options, "sources", None), where)
                 upstreams.append(upstream)
         self._unique("upstream", "name", names)
         return upstreams

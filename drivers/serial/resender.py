@@ -50,6 +50,9 @@ class Resender:
         self._clock = clock
         self._tracker = ResendTracker(config.depth, config.timeout)
         self._sensor_clock = SensorClock()
+        self._kept: set[_Mark] = set()
+        """What an earlier run has stored, while the sensor's ring may still hold it."""
+        self._kept_newest = 0
         self._told_at_s = -_TELL_INTERVAL_S
         self._told = 0, 0
 
@@ -67,6 +70,8 @@ class Resender:
         """Go on after the newest stored readings, oldest first. `up` is 0 where it is of another boot of this machine."""
         marks = [(mark, reading.up) for reading in kept if (mark := self._mark(reading.values)) is not None]
         self._tracker.resume((mark.boot, mark.number) for mark, _ in marks)
+        self._kept = {mark for mark, _ in marks}
+        self._kept_newest = max((mark.number for mark in self._kept), default=0)
         for mark, up_ns in marks:
             if up_ns:
                 self._sensor_clock.heard(mark.boot, mark.uptime_ms, up_ns)
@@ -88,6 +93,9 @@ class Resender:
         marks = [mark for values in readings if (mark := self._mark(values)) is not None]
         if not marks:
             return data
+        if self._are_kept(marks):
+            self._tracker.counts.repeated += 1
+            return None
         now_s = self._clock.monotonic_s()
         places = [self._tracker.arrive(mark.boot, mark.number, now_s) for mark in marks]
         if all(place is Place.AGAIN for place in places):
@@ -100,6 +108,16 @@ class Resender:
         request = self._tracker.request(now_s)
         self._tell(now_s)
         return self._config.render(request) if request is not None else b""
+
+    def _are_kept(self, marks: Sequence[_Mark]) -> bool:
+        """Whether an earlier run has stored them all: this run gets the answers to what that one asked for before it was killed.
+
+        Number and uptime say that it is the same reading. A sensor that breaks its word and counts anew without another boot
+        number is not believed to repeat itself for long: only while its ring can hold what was stored.
+        """
+        if any(mark.number > self._kept_newest + self._config.depth for mark in marks):
+            self._kept.clear()
+        return all(mark in self._kept for mark in marks)
 
     def _mark(self, values: Values) -> _Mark | None:
         """Which reading of which start this is, and when; None for a frame that does not say, such as a banner."""

@@ -118,6 +118,23 @@ def test_after_a_restart_of_ours_an_answer_to_the_run_before_is_not_taken_for_li
     assert resender.lost == 14
 
 
+def test_what_the_run_before_asked_for_and_stored_is_not_stored_again_when_it_comes_twice(resender, time):
+    resender.resume([stored(number, ms=1000 * number, up=60 + number) for number in (1, 2, 3, 5, 6)])
+    resender.reconnected()
+    assert [take(resender, time, number, ms=1000 * number) for number in (5, 6)] == [None, None]
+    assert take(resender, time, 4, ms=4000) is not None
+    assert take(resender, time, 7, ms=7000) is not None
+    assert resender.request() == b"", "and no new start of the sensor was made of it"
+
+
+def test_a_sensor_that_counts_anew_without_saying_so_is_not_held_for_a_repetition(resender, time):
+    resender.resume([stored(number, ms=1000 * number, up=60 + number) for number in (1, 2, 3)])
+    resender.reconnected()
+    assert take(resender, time, 1, ms=1001) is not None, "measured at another time"
+    take(resender, time, 30, ms=30_000)  # the ring holds 11 to 30 now
+    assert take(resender, time, 2, ms=2000) is not None
+
+
 def test_uptimes_of_another_boot_of_this_machine_say_nothing(resender, time):
     resender.resume([stored(1, ms=1000, up=0), stored(2, ms=2000, up=0)])
     resender.reconnected()

@@ -25,7 +25,9 @@ def config_of(url: str, **options: object) -> str:
     return device(counting_source(500), sent)
 
 
-@pytest.mark.parametrize("driver", ["mqtt", pytest.param("http", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "driver", ["mqtt", pytest.param("http", marks=[pytest.mark.slow, pytest.mark.timeout(180)])]
+)
 async def test_a_receiver_that_is_killed_loses_and_doubles_nothing(tmp_path: Path, driver: str):
     rng = random.Random(seed_of(f"test_receiver_killed[{driver}]"))
     with Mosquitto(BrokerSettings()) as broker:

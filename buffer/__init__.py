@@ -16,7 +16,8 @@ Each file is a TinyDB database (and so JSON) after every commit; `buffer.layout`
 Rules, asserted in code where they can be:
 
 1. Committed bytes never change.
-2. An id reported as durable is on disk: fdatasync has returned. Only durable records are given out.
+2. An id reported as durable is on disk: fdatasync has returned, or the write that syncs as well. Only
+   durable records are given out.
 3. Ids strictly increase and are never reused: an opening after a crash skips past all that could
    have been handed out, and says so in the ledger ("never issued").
 4. A directory is never empty: its last file carries the highest id.

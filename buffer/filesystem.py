@@ -183,6 +183,8 @@ class SystemFileSystem:
     def __init__(self) -> None:
         self._aligned: dict[int, memoryview] = {}
         """For each file written past the cache, memory that the disk can take data from."""
+        self._apart: set[int] = set()
+        """Files that are written and synced in two calls."""
         self._inodes: dict[int, tuple[int, int]] = {}
         """Which file an open one is, once that was asked for."""
         self._status: dict[int, ctypes.Array[ctypes.c_uint32]] = {}
@@ -220,6 +222,7 @@ class SystemFileSystem:
     def close(self, handle: int) -> None:
         """Close an open file."""
         self._aligned.pop(handle, None)
+        self._apart.discard(handle)
         self._inodes.pop(handle, None)
         self._status.pop(handle, None)
         os.close(handle)
@@ -250,7 +253,7 @@ class SystemFileSystem:
         if memory is None:
             self.write(handle, b"".join(pieces), offset)
         # Kernels before 6.7 do not make the new size of an ext4 file durable in the one call.
-        elif grows or not self._write_at_once(handle, pieces, offset, memory):
+        elif grows or handle in self._apart or not self._write_at_once(handle, pieces, offset, memory):
             self._write_pieces(handle, pieces, offset, memory)
         else:
             return
@@ -322,6 +325,9 @@ class SystemFileSystem:
             return 1
         self._aligned[handle] = memoryview(mmap(-1, _ALIGNED_BYTES))
         device = os.fstat(handle).st_dev
+        if not os.major(device):
+            # Not right on a disk: over a network, or in a program, which need not do as the flag says.
+            self._apart.add(handle)
         if device not in self._block_bytes:
             self._block_bytes[device] = _block_bytes(device)
         return self._block_bytes[device]

@@ -98,6 +98,20 @@ def test_a_kernel_that_cannot_write_and_sync_in_one_does_both(fs, tmp_path, monk
     assert read(fs, path) == b"x" * BLOCK_BYTES
 
 
+@pytest.mark.parametrize("major", [0, 8])
+def test_only_what_is_right_on_a_disk_is_asked_to_write_and_sync_in_one(fs, tmp_path, monkeypatch, major):
+    handle = fs.create(str(tmp_path / "file"))
+    fs.write(handle, bytes(BLOCK_BYTES), 0)
+    monkeypatch.setattr(os, "major", lambda _: major)
+    past_the_cache = fs.bypass_cache(handle) > 1
+    synced = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", synced.append)
+        fs.write_durably(handle, [b"x" * BLOCK_BYTES], 0, grows=False)
+    assert synced == ([] if major and past_the_cache else [handle])
+    fs.close(handle)
+
+
 @pytest.mark.parametrize("call", ["pwrite", "pwritev"])
 def test_an_error_of_the_disk_is_no_reason_to_try_again(fs, tmp_path, monkeypatch, call):
     handle = fs.create(str(tmp_path / "file"))

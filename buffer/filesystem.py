@@ -183,8 +183,8 @@ class SystemFileSystem:
     def __init__(self) -> None:
         self._aligned: dict[int, memoryview] = {}
         """For each file written past the cache, memory that the disk can take data from."""
-        self._apart: set[int] = set()
-        """Files that are written and synced in two calls."""
+        self._at_once: dict[int, memoryview] = {}
+        """Likewise, for those that the kernel writes and syncs in one call."""
         self._inodes: dict[int, tuple[int, int]] = {}
         """Which file an open one is, once that was asked for."""
         self._status: dict[int, ctypes.Array[ctypes.c_uint32]] = {}
@@ -222,7 +222,7 @@ class SystemFileSystem:
     def close(self, handle: int) -> None:
         """Close an open file."""
         self._aligned.pop(handle, None)
-        self._apart.discard(handle)
+        self._at_once.pop(handle, None)
         self._inodes.pop(handle, None)
         self._status.pop(handle, None)
         os.close(handle)
@@ -249,31 +249,29 @@ class SystemFileSystem:
         In one system call where that is all there is to do. A disk that can write through its own cache
         is then asked for that, instead of writing and emptying its cache.
         """
+        memory = self._at_once.get(handle)
+        # Kernels before 6.7 do not make the new size of an ext4 file durable in the one call.
+        if memory is not None and not grows:
+            filled = 0
+            for piece in pieces:
+                end = filled + len(piece)
+                if end > _ALIGNED_BYTES:
+                    break
+                memory[filled:end] = piece
+                filled = end
+            else:
+                try:
+                    if os.pwritev(handle, (memory[:filled],), offset, os.RWF_DSYNC) == filled:
+                        return
+                except OSError as error:
+                    if error.errno not in {EINVAL, EOPNOTSUPP}:
+                        raise
         memory = self._aligned.get(handle)
         if memory is None:
             self.write(handle, b"".join(pieces), offset)
-        # Kernels before 6.7 do not make the new size of an ext4 file durable in the one call.
-        elif grows or handle in self._apart or not self._write_at_once(handle, pieces, offset, memory):
-            self._write_pieces(handle, pieces, offset, memory)
         else:
-            return
+            self._write_pieces(handle, pieces, offset, memory)
         os.fdatasync(handle)
-
-    def _write_at_once(self, handle: int, pieces: Sequence[bytes], offset: int, memory: memoryview) -> bool:
-        """Write and sync in one system call; False when that cannot be."""
-        filled = 0
-        for piece in pieces:
-            end = filled + len(piece)
-            if end > _ALIGNED_BYTES:
-                return False
-            memory[filled:end] = piece
-            filled = end
-        try:
-            return os.pwritev(handle, (memory[:filled],), offset, os.RWF_DSYNC) == filled
-        except OSError as error:
-            if error.errno not in {EINVAL, EOPNOTSUPP}:
-                raise
-            return False
 
     def _write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int, memory: memoryview) -> None:
         filled = 0
@@ -323,11 +321,11 @@ class SystemFileSystem:
             fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_DIRECT)
         except OSError:  # there is no disk below it, or the file system wants to see the data
             return 1
-        self._aligned[handle] = memoryview(mmap(-1, _ALIGNED_BYTES))
+        memory = self._aligned[handle] = memoryview(mmap(-1, _ALIGNED_BYTES))
         device = os.fstat(handle).st_dev
-        if not os.major(device):
-            # Not right on a disk: over a network, or in a program, which need not do as the flag says.
-            self._apart.add(handle)
+        # Others are not right on a disk: over a network, or in a program, which need not do as it is asked.
+        if os.major(device):
+            self._at_once[handle] = memory
         if device not in self._block_bytes:
             self._block_bytes[device] = _block_bytes(device)
         return self._block_bytes[device]

@@ -95,7 +95,7 @@ def close_frame(content: bytes, crc: int, *, records: int, cursor: int) -> tuple
     assert 0 <= cursor <= ID_MAX
     head = f"{records << _CURSOR_BITS | cursor:064b}".encode().translate(_TO_WHITE)
     crc = crc32(head, crc32(content, crc) if content else crc)
-    field = bits(crc)
+    field = f"{crc:032b}".encode().translate(_TO_WHITE)
     return head + field, crc32(field, crc)
 
 

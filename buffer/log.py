@@ -196,8 +196,9 @@ class Log(StreamedRecords):
                 raise DiskFault(f"{self.table}: the disk refuses: {error}") from error
             with self.lock:
                 self._landed()
-        self.tell()
-        return self.waits
+        if self._listeners:
+            self.tell()
+        return self._pending.records > 0
 
     def _write(self, runs: list[Run]) -> None:
         active = self._active

@@ -361,8 +361,6 @@ class NatsUpstreamOptions(UpstreamOptions):
     """As for MQTT. The stream's acknowledgement is durable where its servers sync each write (`sync_interval: always`)."""
     token: Secret | None = None
     """A token that the server knows."""
-    credentials_file: ConfiguredFile | None = None
-    """A `.creds` file: JWT and seed, as NATS' own tools write it."""
     in_flight: Annotated[int, Field(ge=1, le=256)] = 64
     """Packs sent and not yet acknowledged."""
     ack_timeout: DurationS = 30.0
@@ -376,8 +374,7 @@ class NatsUpstreamOptions(UpstreamOptions):
             raise ValueError("should be like nats://host:4222, tls://host, or nats://one:4222,two:4222")
         if "@" in url:
             raise ValueError(
-                "keep credentials out of the URL, which is shown: use `token`, `credentials_file`, or `username` and"
-                " `password`"
+                "keep credentials out of the URL, which is shown: use `token`, or `username` and `password`"
             )
         for server in rest.split(","):
             if not urlsplit(f"nats://{server}").hostname:
@@ -389,9 +386,8 @@ class NatsUpstreamOptions(UpstreamOptions):
     def _installed(self) -> NatsUpstreamOptions:
         if find_spec("nats") is None:
             raise ValueError('the NATS upstream needs nats-py: pip install "outstation[nats]"')
-        given = (self.token, self.credentials_file, self.username)
-        if sum(each is not None for each in given) > 1:
-            raise ValueError("give one of `token`, `credentials_file`, and `username` with `password`")
+        if self.token is not None and self.username is not None:
+            raise ValueError("give `token`, or `username` and `password`, not both")
         return self
 
     def servers(self) -> list[str]:

@@ -150,8 +150,6 @@ class NatsUpstream:
         options = self._options
         if (token := options.read_token()) is not None:
             return {"token": token}
-        if options.credentials_file is not None:
-            return {"user_credentials": str(options.credentials_file)}
         if options.username is None:
             return {}
         return {"user": options.username, "password": options.read_password() or ""}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,9 @@ from agent.config import load_config
 from agent.spine.spine import open_spine
 from agent.status.socket import ask_status
 from buffer.options import CHANGEABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HEAD = """
 [device]
@@ -60,8 +64,8 @@ class Device:
         self.agent = agent
         self.path = path
 
-    async def change(self, *tables: str, head: str = HEAD) -> None:
-        await asyncio.to_thread(self.path.write_text, head + "\n".join(tables))
+    async def change(self, *tables: str, head: str = HEAD, beside: Sequence[str] = ()) -> None:
+        await asyncio.to_thread(write, self.path, head, tables, beside)
         await self.agent.reload.reload()
 
     async def frames(self) -> dict[str, int]:
@@ -94,10 +98,21 @@ def _log_levels_stay():
         logging.getLogger(name).setLevel(level)
 
 
+def write(path, head: str, tables: Sequence[str], beside: Sequence[str]) -> None:
+    """The file, and those of `conf.d` beside it."""
+    path.write_text(head + "\n".join(tables))
+    shutil.rmtree(path.parent / "conf.d", ignore_errors=True)
+    for number, text in enumerate(beside):
+        (path.parent / "conf.d").mkdir(exist_ok=True)
+        (path.parent / "conf.d" / f"{number}.toml").write_text(text)
+
+
 @asynccontextmanager
-async def running(folder, *tables: str, head: str = HEAD, log_level_given: bool = False):
+async def running(
+    folder, *tables: str, head: str = HEAD, beside: Sequence[str] = (), log_level_given: bool = False
+):
     path = folder / "agent.toml"
-    await asyncio.to_thread(path.write_text, head + "\n".join(tables))
+    await asyncio.to_thread(write, path, head, tables, beside)
 
     def load(**checks):
         return load_config(path, catalogue(), note_secrets=True, **checks)
@@ -449,7 +464,8 @@ heads = st.fixed_dictionaries(
         "agent.watch": st.sampled_from(["true", "false"]),
     },
 )
-configurations = st.tuples(heads, sources, pipelines, upstreams)
+configurations = st.tuples(heads, sources, pipelines, upstreams, st.integers(0, 9))
+"""The last says how many tables stand in the file itself; the others are in files of `conf.d`."""
 
 
 def head_of(configuration) -> str:
@@ -461,13 +477,14 @@ def fixed_of(configuration) -> tuple[str, str]:
     return (configuration[0].get("device.id", '"bench"'), configuration[0].get("buffer.path", '"buffer"'))
 
 
-def tables_of(configuration) -> list[str]:
-    _, some_sources, some_pipelines, some_upstreams = configuration
-    return [
+def files_of(configuration) -> dict[str, Any]:
+    _, some_sources, some_pipelines, some_upstreams, here = configuration
+    tables = [
         *(source(*one) for one in some_sources),
         *(pipeline(name, *steps) for name, steps in some_pipelines),
         *(upstream(*one) for one in some_upstreams),
     ]
+    return {"tables": tables[:here], "head": head_of(configuration), "beside": tables[here:]}
 
 
 def shape(agent: Agent) -> dict[str, Any]:
@@ -501,6 +518,11 @@ def shape(agent: Agent) -> dict[str, Any]:
     }
 
 
+def started(folder, configuration):
+    files = files_of(configuration)
+    return running(folder, *files["tables"], head=files["head"], beside=files["beside"])
+
+
 async def settled_shape(agent: Agent) -> dict[str, Any]:
     async with asyncio.timeout(10):
         while not agent._config.socket.exists() or any(
@@ -518,15 +540,16 @@ async def test_a_change_leaves_exactly_what_a_fresh_start_would(tmp_path_factory
     """Or, where it needs a restart, exactly what was there before."""
     folder = await asyncio.to_thread(tmp_path_factory.mktemp, "device")
     accepted = changes[0]
-    async with running(folder, *tables_of(accepted), head=head_of(accepted)) as device:
+    async with started(folder, accepted) as device:
         for configuration in changes[1:]:
-            await device.change(*tables_of(configuration), head=head_of(configuration))
+            files = files_of(configuration)
+            await device.change(*files["tables"], head=files["head"], beside=files["beside"])
             if fixed_of(configuration) == fixed_of(accepted):
                 assert device.agent.reload.loaded.refused is None
                 accepted = configuration
             else:
                 assert device.agent.reload.loaded.needs_restart
         changed = await settled_shape(device.agent)
-    async with running(folder, *tables_of(accepted), head=head_of(accepted)) as device:
+    async with started(folder, accepted) as device:
         fresh = await settled_shape(device.agent)
     assert changed == fresh

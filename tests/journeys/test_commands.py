@@ -167,9 +167,20 @@ async def test_sighup_lets_it_read_its_configuration_again(tmp_path: Path):
         agent.signal(signal.SIGHUP)
         report = await agent.until(lambda r: len(r.sources) == 2, "the second source")
         assert report.configuration.refused is None
+        changed = device(counting_source(20), quota="8 MiB")
+        agent.config_file.write_text(changed)
+        agent.signal(signal.SIGHUP)
+        report = await agent.until(lambda r: r.buffer.bound_bytes == 8 << 20, "the quota")
+        agent.config_file.write_text(changed.replace('path = "buffer"', 'path = "elsewhere"'))
+        agent.signal(signal.SIGHUP)
+        report = await agent.until(lambda r: r.configuration.needs_restart, "the refusal")
+        assert report.configuration.needs_restart == ["buffer.path"]
+        assert "needs a restart: buffer.path" in agent.log
         agent.config_file.write_text("nonsense")
         agent.signal(signal.SIGHUP)
-        report = await agent.until(lambda r: r.configuration.refused, "the refusal")
+        report = await agent.until(
+            lambda r: r.configuration.refused and not r.configuration.needs_restart, "the next refusal"
+        )
         assert "is not TOML" in report.configuration.refused
         text = device(counting_source(20)).replace('driver = "simulated"', 'driver = "simulate')
         agent.config_file.write_text(text)

@@ -302,7 +302,8 @@ class Intake:
             return _Outcome(await self._encoded(result.final_data or []), was_held=was_held)
         if result.failed_step in self._holding.get(pipeline_id, ()):
             # An earlier step has taken it in already: what failed is what had come out of that one.
-            await self._set_aside_held(pipeline_id, result, [])
+            again = data.metadata.get(metadata_keys.LETTER)
+            await self._set_aside_held(pipeline_id, result, [], again)
             return _Outcome([], garbage=_reason(result), was_held=True)
         return self._set_aside(data, result.failed_step or "pipeline", _reason(result))
 
@@ -351,7 +352,7 @@ class Intake:
                     if not result.success and len(result.step_results) == 1:
                         return _reason(result)
                     if not result.success:
-                        await self._set_aside_held(pipeline_id, result, readings)
+                        await self._set_aside_held(pipeline_id, result, readings, letter_id)
                     readings = result.final_data or []
                 self._held.absorb(await self._encoded(readings), None, awaited=True, letter_id=letter_id)
                 return None
@@ -375,13 +376,20 @@ class Intake:
             readings = result.final_data or []
         self._held.absorb(await self._encoded(readings), None, awaited=False)
 
-    async def _set_aside_held(self, pipeline_id: str, result: PipelineResult, given: list[Reading]) -> None:
+    async def _set_aside_held(
+        self,
+        pipeline_id: str,
+        result: PipelineResult,
+        given: list[Reading],
+        again: int | None = None,
+    ) -> None:
         """Keep what a step after one that holds back could not process; durably, since no row stands for it any more.
 
         Args:
             pipeline_id: In which pipeline.
             result: Whose last step failed.
             given: What its first step was given.
+            again: The dead letter that it came of.
         """
         before: list[Reading] = given
         if len(result.step_results) > 1:
@@ -394,6 +402,7 @@ class Intake:
             stage=result.failed_step or "pipeline",
             pipeline_id=pipeline_id,
             reason=_reason(result),
+            again=again,
         )
         letter_id = await self._keep_letter(letter)
         await self._buffer.wait_durable(letter_id, table=DEAD_LETTERS)

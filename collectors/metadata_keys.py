@@ -24,6 +24,8 @@ RETAINED = "retained"
 """True for a copy that the broker stored before we subscribed: it was measured at some time before."""
 TAKEN = "taken"
 """(int, ClockQuality): in which boot it came and how good the clock was then, when that was not just now."""
+LETTER = "letter"
+"""int: the dead letter that it was until now."""
 
 UNNAMED = "value"
 """No key: what codecs call a value that has no name in its frame."""

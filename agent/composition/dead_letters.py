@@ -63,6 +63,7 @@ class DeadLetters:
         self._arrived: set[int] = set()
         self._arrival = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._is_undone = False
 
     async def begin(self) -> None:
         """Go on with what was ordered before the program ended."""
@@ -98,6 +99,7 @@ class DeadLetters:
             StoreError: The disk refuses; what was not taken is as it was.
         """
         async with self._turn:
+            await self._undo_cut_short()
             upto = order.upto
             if upto is None:
                 upto = self._buffer.database.log(TABLE).next_id - 1
@@ -105,6 +107,22 @@ class DeadLetters:
             letters, following = await asyncio.to_thread(find)
             handled = await (self._drop(letters) if order.do == "drop" else self._requeue(letters))
             return handled.model_copy(update={"next": following, "upto": upto})
+
+    async def _undo_cut_short(self) -> None:
+        """Once after a start: remove what came of letters whose taking again a crash had cut short."""
+        if self._is_undone:
+            return
+
+        taken = self._processing.taken_again
+
+        def came_of_others() -> set[int]:
+            log = self._buffer.database.log(TABLE)
+            there = {letter_id: document.get("again") for letter_id, document in log.stream()}
+            return {letter_id for letter_id, again in there.items() if again in there and again not in taken}
+
+        cut_short = await asyncio.to_thread(came_of_others)
+        await self._remove(cut_short)
+        self._is_undone = True
 
     def _find(
         self, selection: Selection, after: int, upto: int, *, sent_too: bool

@@ -10,6 +10,9 @@ There are three kinds:
 - Readings that a step could not process which comes after one that holds back: `stage`, `pipeline`, `readings`.
 - Readings that an upstream will never take: `stage` is `upstream`; `upstream`, `device_id`, `store_id`, and `readings` as pairs of
   seq and document.
+
+`again` is the id of the dead letter that it came of, when that was taken again. While that one is there, too, taking it again was
+cut short by a crash, and did not happen: the newer one does not count.
 """
 
 from __future__ import annotations
@@ -47,17 +50,24 @@ class UnreadableLetterError(ValueError):
     """A dead letter that is not one of this program, or of another version."""
 
 
-def unprocessed(readings: Sequence[Reading], *, t: float, stage: str, pipeline_id: str, reason: str) -> bytes:
+def unprocessed(
+    readings: Sequence[Reading],
+    *,
+    t: float,
+    stage: str,
+    pipeline_id: str,
+    reason: str,
+    again: int | None = None,
+) -> bytes:
     """The dead letter of readings that a later step could not process, as JSON."""
-    return to_json(
-        {
-            "t": round(t, 6),
-            "stage": stage,
-            "reason": reason,
-            "pipeline": pipeline_id,
-            "readings": [reading.to_document() for reading in readings],
-        }
-    )
+    document: dict[str, Any] = {
+        "t": round(t, 6),
+        "stage": stage,
+        "reason": reason,
+        "pipeline": pipeline_id,
+        "readings": [reading.to_document() for reading in readings],
+    }
+    return to_json(document if again is None else document | {"again": again})
 
 
 def dead_letter(
@@ -88,6 +98,8 @@ def dead_letter(
         document["boot"] = boot
     if clock is not ClockQuality.SYNCED:
         document["clock"] = clock.value
+    if (again := data.metadata.get(keys.LETTER)) is not None:
+        document["again"] = again
     origin = data.metadata.get(keys.ORIGIN)
     if origin is not None:
         document["origin"] = [origin.client, origin.packet, origin.payload_hash]
@@ -178,6 +190,7 @@ class Letter:
         """
         document = self.document
         metadata = {key: document[name] for name, key in _BESIDE.items() if name in document}
+        metadata[keys.LETTER] = self.letter_id
         try:
             metadata[keys.TAKEN] = (
                 int(document.get("boot", 0)),

@@ -52,7 +52,7 @@ async def test_what_is_taken_again_gives_what_it_would_have_given(raw, t, beside
     again = letter_of(said, clock=clock, boot=boot).data("json")
     assert again.raw_data == said.raw_data
     assert abs(again.timestamp.timestamp() - t) < 1e-5
-    assert again.metadata == {**beside, keys.TAKEN: (boot, clock)}
+    assert again.metadata == {**beside, keys.TAKEN: (boot, clock), keys.LETTER: 1}
 
 
 async def test_its_time_is_that_of_its_arrival_whatever_the_clock_says_now():

@@ -201,35 +201,51 @@ async def test_what_is_not_configured_any_more_stays_and_says_so(tmp_path: Path)
         )
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 11])
-async def test_a_kill_at_any_moment_neither_loses_nor_doubles_anything(tmp_path: Path, step: int):
-    config = configured(tmp_path, {"type": "csv", "columns": ["a"]})
-    payloads = [b"%d,%d" % (n, n) for n in range(20)]
-    async with letters_of(config) as letters:
-        await take(letters, *payloads)
-    (tmp_path / "buffer").rename(tmp_path / "before")
-    configured(tmp_path, CSV)
+async def killed(folder: Path, config: Path, step: int) -> list[dict[str, Any]]:
+    """What is in the tables after a kill at each moment of a requeue, and another one."""
+    (folder / "buffer").rename(folder / "before")
     killing = await asyncio.to_thread(
         subprocess.run,
         [
-            sys.executable,
-            ROOT / "tests/rigs/letters_killed.py",
-            config,
-            tmp_path / "before",
-            tmp_path / "buffer",
-            str(step),
+            *(sys.executable, ROOT / "tests/rigs/letters_killed.py"),
+            *(config, folder / "before", folder / "buffer", str(step)),
         ],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=55,
+        timeout=110,
         check=False,
     )
     assert killing.returncode == 0, killing.stderr
     runs = [json.loads(line) for line in killing.stdout.splitlines()]
     assert len(runs) >= 20 / step
     assert [run["died"] for run in runs] == [True] * (len(runs) - 1) + [False]
-    for run in runs:
+    return runs
+
+
+STEPS_OF_KILLS = [pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(120)]), 11]
+
+
+@pytest.mark.parametrize("step", STEPS_OF_KILLS)
+async def test_a_kill_at_any_moment_neither_loses_nor_doubles_anything(tmp_path: Path, step: int):
+    config = configured(tmp_path, {"type": "csv", "columns": ["a"]})
+    async with letters_of(config) as letters:
+        await take(letters, *[b"%d,%d" % (n, n) for n in range(20)])
+    configured(tmp_path, CSV)
+    for run in await killed(tmp_path, config, step):
         values = sorted(reading["a"] for reading in run["readings"])
         assert values == list(range(20)), f"killed after {run['changes']} changes of the file system"
-        assert run["letters"] == 0
+        assert run["letters"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_kill_doubles_no_letter_of_a_step_behind_a_window_either(tmp_path: Path):
+    config = configured(tmp_path, {"type": "csv", "columns": ["a"]})
+    async with letters_of(config) as letters:
+        await take(letters, *[b"%d,%d" % (n, n % 2) for n in range(12)])
+    configured(tmp_path, CSV, STEPS.format("a / b"))
+    for run in await killed(tmp_path, config, 1):
+        where = f"killed after {run['changes']} changes of the file system"
+        assert sorted(reading["a"] for reading in run["readings"]) == [1, 3, 5, 7, 9], where  # 11 is held
+        assert sorted(letter[0]["a"] for letter in run["letters"]) == [0, 2, 4, 6, 8, 10], where

@@ -77,7 +77,10 @@ def main(config: Path, buffer: Path, scratch: Path, step: int) -> None:
             "changes": changes,
             "died": died,
             "readings": [document["values"] for document in documents(scratch).values()],
-            "letters": len(documents(scratch, "dead_letters")),
+            "letters": [
+                [reading["values"] for reading in letter.get("readings", ())]
+                for letter in documents(scratch, "dead_letters").values()
+            ],
         }
         print(json.dumps(told), flush=True)  # noqa: T201 (its result)
         if not died:

@@ -48,10 +48,11 @@ What a fault does:
 Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `version`; `filesystem` (the seam);
 `segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`,
 `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
-`lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `thinning`, `limits`, `ages`,
-`retention` (what goes); `capacity`, `wear` (how long it lasts); `committer` (the thread); `summaries`, `selection` (queries); `table`,
-`database` (TinyDB's face); `waiting`, `aio`, `backend` (the asyncio face); `overlay`, `inspection`,
-`verification`, `repair`, `export` (tools for a buffer that somebody else has open).
+`lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `changing`, `thinning`, `limits`,
+`ages`, `retention` (what changes and goes); `capacity`, `wear` (how long it lasts); `committer` (the thread);
+`summaries`, `selection` (queries); `place`, `logs` (the directory and its tables); `table`, `database`
+(TinyDB's face); `waiting`, `aio`, `backend` (the asyncio face); `overlay`, `inspection`, `verification`,
+`repair`, `export` (tools for a buffer that somebody else has open).
 """
 
 from buffer.aio import AsyncConsumer, StateTable

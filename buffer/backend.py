@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from buffer.aio import AsyncConsumer, StateTable
 from buffer.consumers import Record
-from buffer.database import DEAD_LETTERS, READINGS, BufferDB
+from buffer.database import BufferDB
 from buffer.encoding import checked, encoded, trusted
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, InvalidDocument, StoreError, UnknownRecord
 from buffer.identity import Identity
+from buffer.naming import DEAD_LETTERS, READINGS
 from buffer.options import BufferOptions
 from buffer.selection import location
 from buffer.streaming import STREAM_RECORDS

@@ -486,6 +486,13 @@ class Consumers:
             found = found.common(other)
         return found
 
+    def done_in_all_lanes(self) -> RangeSet:
+        """What all have acknowledged, whichever lane it is of."""
+        first, *others = (self.done(lane) for lane in LANES)
+        for other in others:
+            first = first.common(other)
+        return first
+
     def done_by(self, lane: str) -> dict[str, RangeSet]:
         """What each has acknowledged of a lane, from the first id on."""
         return {name: each.done(lane) for name, each in self._all().items()}

@@ -4,47 +4,37 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 from tinydb import TinyDB
 
 from buffer.capacity import ByteRate, Capacity
+from buffer.changing import Changing
 from buffer.committer import Committer
 from buffer.consumers import CONSUMERS, Consumer, Consumers, Record
-from buffer.edit import DELETED, EDITS, KEEP, Changes, Edit, finish
 from buffer.encoding import checked, trusted
-from buffer.errors import BufferClosed, BufferLocked, DiskFault, UnknownRecord
+from buffer.errors import BufferClosed, DiskFault
 from buffer.identity import Identities, Identity
 from buffer.journal import Journal, SmallTable
-from buffer.lanes import ALARM, NORMAL, lane_of
-from buffer.ledger import Ledger, Lost
+from buffer.ledger import Ledger
 from buffer.log import Log
+from buffer.logs import Logs
 from buffer.losses import Losses
-from buffer.naming import directory_name, is_segment, table_of
+from buffer.naming import READINGS
 from buffer.options import CHANGEABLE, BufferOptions
+from buffer.place import Place
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss, Recovered
 from buffer.retention import Retention
-from buffer.segment import DamagedSegment
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
 from buffer.table import BufferStorage, BufferTable
-from buffer.version import raise_mark, require_readable
 from buffer.wear import WEAR, Wear, WearMeter, wear_of
 from collectors.models import QueryCriteria
 
 _log = logging.getLogger(__name__)
-
-READINGS: Final = "readings"
-DEAD_LETTERS: Final = "dead_letters"
-_TOMBSTONES_MAX: Final = 1_000
-_REMOVALS_TOLD_APART: Final = 16
-"""A removal of more separate runs of records is one range in the ledger."""
 
 
 class BufferDB(TinyDB):
@@ -55,7 +45,6 @@ class BufferDB(TinyDB):
     Attributes:
         options: What it was opened with.
         ledger: What will never be delivered, and why.
-        notes: What was wrong at opening, for people to read; also logged as warnings.
     """
 
     table_class = BufferTable
@@ -76,30 +65,18 @@ class BufferDB(TinyDB):
         """
         self.options = BufferOptions(**options)
         self.path = os.fspath(path)
-        fs = self.options.fs
-        require_readable(fs, self.path)
-        fs.make_directory(self.path)
-        try:
-            self._lock_handle = fs.lock(f"{self.path}/.lock")
-        except BlockingIOError as error:
-            raise BufferLocked(f"{self.path} is open in another process") from error
+        self._place = Place(self.options.fs, self.path)
         self._opened = False
         try:
             self._open()
         except BaseException:
-            fs.close(self._lock_handle)
+            self._place.close()
             raise
 
     def _open(self) -> None:
         options = self.options
-        with suppress(OSError):  # the next opening does it
-            raise_mark(options.fs, self.path)
-        self._logs: dict[str, Log] = {}
-        self._logs_lock = threading.RLock()
-        self._place_lock = threading.Lock()
-        self._quarantine = Quarantine(options.fs, f"{self.path}/.quarantine", options.quarantine_files_max)
-        self.journal = Journal(options.fs, f"{self.path}/.state", set_aside=self._quarantine.take)
-        self.notes: list[str] = []
+        quarantine = Quarantine(options.fs, f"{self.path}/.quarantine", options.quarantine_files_max)
+        self.journal = Journal(options.fs, f"{self.path}/.state", set_aside=quarantine.take)
         self._state_fault: str | None = None
         self._identities = Identities(self.small_table("identity"), options.device_id, options.machine_id)
         self.ledger = Ledger(
@@ -113,9 +90,19 @@ class BufferDB(TinyDB):
         )
         self._losses = Losses(
             self.ledger,
-            done=lambda table: self._done() if table == READINGS else RangeSet(),
+            done=lambda table: self._consumers.done_in_all_lanes() if table == READINGS else RangeSet(),
             on_entered=self._consumers.recount,
         )
+        self._logs = Logs(
+            self._place,
+            options,
+            self.journal,
+            ledger=self.ledger,
+            consumers=self._consumers,
+            losses=self._losses,
+            quarantine=quarantine,
+        )
+        self._changing = Changing(self.journal, options.fs, self.ledger, self._consumers)
         self._storage = BufferStorage(self)
         self._tables = {}
         readings = self.log(READINGS)
@@ -127,10 +114,16 @@ class BufferDB(TinyDB):
         self._rate = ByteRate(options.clock.monotonic_s())
         self._committer = Committer(self, window_s=options.gather_s, report=self._report)
         self._opened = True
+        self._logs.starting = False
         for note in self.notes:
             _log.warning("the buffer in %s: %s", self.path, note)
         if options.threaded:
             self._committer.start()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was wrong at opening, for people to read; also logged as warnings."""
+        return self._logs.notes
 
     def _note_lost_state(self, readings: Log) -> None:
         if self.journal.damaged:
@@ -171,49 +164,7 @@ class BufferDB(TinyDB):
         """
         self.require_open()
         self._identities.write()
-        log = self.log(table)
-        with self._consumers.paused():
-            Edit(log, self.journal, self.options.fs, partial(self._also, table)).run(change, ids)
-        self._consumers.recount()
-
-    @contextmanager
-    def _also(self, table: str, changes: Changes) -> Iterator[list[tuple[str, str, Any]]]:
-        """Gives what must become durable together with a change: what it means to consumers."""
-        rows: dict[str, Any] = {}
-        for lane, moved in changes.moved.items() if table == READINGS else ():
-            if moved:
-                rows = self._consumers.moved(moved, lane)
-        losses = []
-        for lane, ids in changes.removed.items():
-            lost, rows_too = self._removed(table, ids, lane)
-            losses += lost
-            rows |= rows_too
-        if table == READINGS:
-            holes = RangeSet(changes.emptied)
-            for each in chain(*changes.removed.values()):
-                holes.discard(each, each)  # live until this is decided
-            rows |= self._consumers.gone(holes)
-        with self.ledger.entering(losses) as entries:
-            yield [*((CONSUMERS, name, row) for name, row in rows.items()), *entries]
-        self._consumers.written(rows)
-
-    def _removed(self, table: str, ids: list[int], lane: str) -> tuple[list[Lost], dict[str, Any]]:
-        """What the removal of records costs consumers: those that not all of them have.
-
-        Returns:
-            The losses, and rows of consumers that say what all of them have.
-        """
-        if table != READINGS or not ids or not self._consumers.names():
-            return [], {}
-        done = self._consumers.done(lane)
-        owed, had = RangeSet(), RangeSet()
-        for each in ids:
-            (had if each in done else owed).add(each, each)
-        parts = list(owed)
-        if len(parts) > _REMOVALS_TOLD_APART:
-            parts = [(parts[0][0], parts[-1][1])]
-        losses = [Lost(table, Loss(*part, owed.count_within(*part), "removed"), lane) for part in parts]
-        return losses, self._consumers.gone(had)
+        self._changing.edit(self.log(table), change, ids)
 
     def clear(self, *, table: str = READINGS) -> None:
         """Remove all records of a table, without reading them. Ids go on counting.
@@ -223,34 +174,14 @@ class BufferDB(TinyDB):
         """
         self.require_open()
         self._identities.write()
-        log = self.log(table)
-        with self._consumers.paused():
-            Edit(log, self.journal, self.options.fs, partial(self._cleared, log)).clear()
-        self._consumers.recount()
-
-    @contextmanager
-    def _cleared(self, log: Log, _: Changes) -> Iterator[list[tuple[str, str, Any]]]:
-        losses, rows = [], {}
-        if log.table == READINGS and self._consumers.names():
-            self._consumers.remember(log.lowest_id, log.durable_id)  # else they would be missed after a crash
-            done, holes = self._done(), RangeSet()
-            for part in done.missing_within(log.lowest_id, log.durable_id):
-                count = log.count(*part)
-                if count:
-                    losses.append(Lost(log.table, Loss(*part, count, "removed")))
-                else:
-                    holes.add(*part)
-            rows = self._consumers.gone(holes)
-        with self.ledger.entering(losses) as entries:
-            yield [*((CONSUMERS, name, row) for name, row in rows.items()), *entries]
-        self._consumers.written(rows)
+        self._changing.clear(self.log(table))
 
     def table(self, name: str, **kwargs: Any) -> BufferTable:
         """Access to a table, made when it is first used."""
         if name not in self._tables:
             kwargs.setdefault("cache_size", 0)
             if kwargs.pop("persist_empty", False):
-                self.small_table("tables").put(name, {"created": True})
+                self._logs.note_made(name)
             self._tables[name] = BufferTable(self._storage, name, **kwargs)
         table = self._tables[name]
         assert isinstance(table, BufferTable)
@@ -268,23 +199,13 @@ class BufferDB(TinyDB):
             DiskFault: The directory cannot be listed.
         """
         self.require_open()
-        try:
-            directories = self.options.fs.list_directory(self.path)
-        except OSError as error:
-            raise DiskFault(f"{self.path} cannot be listed: {error}") from error
-        logs = [self.log(table_of(name)) for name in directories if self._is_table(name)]
-        known = dict(self.small_table("tables").items())
-        names = {name for name, row in known.items() if row.get("created")}
-        for log in logs:
-            if log.ever_used and known.get(log.table, {}).get("dropped_at") != log.next_id:
-                names.add(log.table)
-        return names
+        return self._logs.names()
 
     def drop_table(self, name: str) -> None:
         """Remove all records of a table. Ids are never reused, so the next record goes on counting."""
         if name in self.table_names():
             self.clear(table=name)
-            self.small_table("tables").put(name, {"dropped_at": self.log(name).next_id})
+            self._logs.note_dropped(name)
         self._tables.pop(name, None)
 
     def drop_tables(self) -> None:
@@ -306,7 +227,7 @@ class BufferDB(TinyDB):
         failure: DiskFault | None = None
         for step in (
             self._identities.write,
-            *(log.close for log in self._all_logs()),
+            *(log.close for log in self._logs.all()),
             self._consumers.persist,
             self._write_tombstones,
             self.journal.settle,
@@ -317,8 +238,8 @@ class BufferDB(TinyDB):
             except DiskFault as fault:
                 failure = fault
         self.journal.close()
-        self.options.fs.close(self._lock_handle)
-        for log in self._all_logs():
+        self._place.close()
+        for log in self._logs.all():
             log.tell()
         if failure is not None:
             raise failure
@@ -331,102 +252,11 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: It was not used yet, and its directory cannot be listed.
         """
-        log = self._logs.get(table)  # the lock may be held for long, by who opens another table
-        if log is None:
-            with self._logs_lock:
-                log = self._logs.get(table)
-                if log is None:
-                    log = self._open_log(table)
-        return log
+        return self._logs.of(table)
 
     def has_log(self, table: str) -> bool:
         """Whether a table has files: something was written to it, perhaps by an earlier process."""
-        return table in self._logs or self._is_table(directory_name(table))
-
-    def _is_table(self, directory: str) -> bool:
-        """Whether it is one: others put things into the buffer's directory, a socket or `lost+found`."""
-        if directory.startswith("."):
-            return False
-        try:
-            names = self.options.fs.list_directory(f"{self.path}/{directory}")
-        except OSError:
-            return False
-        return any(map(is_segment, names))
-
-    def _open_log(self, table: str) -> Log:
-        options = self.options
-        needed: set[str] = set()
-        try:
-            finish(f"{self.path}/{directory_name(table)}", table, self.journal, options.fs)
-        except DiskFault:  # tried again before the next change
-            needed = {name for made, _, new in self.journal.get(EDITS, table) or () for name in (made, new)}
-
-        tombstones = RangeSet(self.journal.get(DELETED, table) or ())
-
-        def take_in(found: Recovered) -> None:
-            found.needed = needed
-            found.losses = [left for loss in found.losses if (left := loss.without(tombstones))]
-            if table == READINGS:
-                self._consumers.recovered(found)
-                found.losses += list(self._gaps(found))
-
-        try:
-            log = Log(
-                options.fs,
-                self.path,
-                table,
-                segment_bytes=options.segment_bytes,
-                pending_bytes_max=options.pending_bytes_max,
-                cursor=self._consumers.lowest_mark if table == READINGS else lambda: 0,
-                quarantine=self._quarantine,
-                losses=self._losses,
-                look=self._is_here,
-                on_recovered=take_in,
-            )
-        except OSError as error:
-            if not self._opened:
-                raise
-            raise DiskFault(f"{table} cannot be opened: {error}") from error
-        self.notes += log.recovered.faults
-        for segment in log.segments:
-            for first, last in tombstones.within(segment.base, segment.last):
-                log.deleted.add(first, last)
-        for segment in log.recovered.damaged:
-            with suppress(DamagedSegment, OSError):  # whoever reads it next will deal with that
-                log.forget_strays(segment)
-        log.finish_changes = Edit(log, self.journal, options.fs).carry_out
-        self._logs[table] = log
-        self._keep_dropped(log)
-        return log
-
-    def _gaps(self, found: Recovered) -> Iterator[Loss]:
-        """Ids of readings that nothing accounts for: somebody removed files while the buffer was closed.
-
-        Without consumers nobody is owed anything, and records are removed without an entry.
-        """
-        if not self._consumers.names():
-            return
-        accounted_for = self._done()
-        for loss in found.losses:
-            accounted_for.add(loss.first, loss.last)
-        following = self._consumers.since + 1
-        for segment in found.segments:
-            for low, high in self.ledger.unexplained(READINGS, following, segment.base - 1):
-                for part in accounted_for.missing_within(low, high):
-                    yield Loss(*part, part[1] - part[0] + 1, "file missing")
-            following = max(following, segment.last + 1)
-
-    def _keep_dropped(self, log: Log) -> None:
-        """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""
-        row = self.journal.get("tables", log.table) or {}
-        unused_from = row.get("dropped_at", 1)
-        skipped = any(loss.first == unused_from and not loss.count for loss in log.recovered.losses)
-        if skipped and not row.get("created") and not any(segment.count for segment in log.segments):
-            with suppress(DiskFault):  # it is listed again, then
-                self.small_table("tables").put(log.table, {"dropped_at": log.next_id})
-
-    def _all_logs(self) -> list[Log]:
-        return list(self._logs.values())
+        return self._logs.has(table)
 
     def renew_state(self) -> None:
         """Write all small tables to a new file; damaged ones go to the quarantine.
@@ -472,7 +302,7 @@ class BufferDB(TinyDB):
             BufferFull, BufferClosed: As `insert_json`.
         """
         self.require_open()
-        ids = (self._logs.get(table) or self.log(table)).append(documents, size)
+        ids = (self._logs.opened.get(table) or self.log(table)).append(documents, size)
         if self.options.threaded:
             self._committer.arrived(size)
         return ids
@@ -538,28 +368,7 @@ class BufferDB(TinyDB):
             DiskFault: The disk refused; the record is still there.
         """
         self.require_open()
-        log = self.log(table)
-        with log.io:
-            # First what an earlier change left undone: its end takes the tombstones that it covers.
-            Edit(log, self.journal, self.options.fs).carry_out()
-            found = log.find(record_id)
-            if found is None:
-                raise UnknownRecord(f"no item '{table}/{record_id}'")
-            if record_id > log.durable_id:
-                self.flush()
-            ranges = RangeSet(log.deleted)
-            ranges.add(record_id, record_id)
-            losses, rows = self._removed(table, [record_id], lane_of(found))
-            with self.ledger.entering(losses) as entries:
-                known = [(CONSUMERS, name, row) for name, row in rows.items()]
-                self.journal.put([(DELETED, table, list(ranges)), *known, *entries])
-            self._consumers.written(rows)
-            with log.lock:
-                log.deleted.add(record_id, record_id)
-                log.version += 1
-        if len(ranges) > _TOMBSTONES_MAX:
-            self.edit(lambda _, __: KEEP, table=table)
-        self._consumers.recount()
+        self._changing.delete(self.log(table), record_id, self.flush)
 
     # -- what the committer calls
 
@@ -570,7 +379,7 @@ class BufferDB(TinyDB):
             DiskFault: The disk refused.
         """
         waiting, sound, tombstones = [], True, False
-        for log in self._all_logs():
+        for log in self._logs.all():
             tombstones = tombstones or log.deleted_unwritten
             if log.waits:
                 waiting.append(log)
@@ -597,12 +406,8 @@ class BufferDB(TinyDB):
             self._retention.commit(log)
 
     def _write_tombstones(self) -> None:
-        """Write down which ones damage made needless."""
-        for log in self._all_logs():
-            if log.deleted_unwritten:
-                with log.io:
-                    self.journal.put([(DELETED, log.table, list(log.deleted) or None)])
-                    log.deleted_unwritten = False
+        for log in self._logs.all():
+            self._changing.write_tombstones(log)
 
     def maintain(self) -> None:
         """Write down what is written lazily, and let go of what nobody needs.
@@ -612,7 +417,7 @@ class BufferDB(TinyDB):
         """
         self._check_place()
         self.journal.check_place()
-        for log in self._all_logs():
+        for log in self._logs.all():
             log.check_place()
             log.tidy()
         self._consumers.persist()
@@ -630,45 +435,13 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused, another process was faster, or the directory is somewhere else.
         """
-        fs = self.options.fs
-        with self._place_lock:
-            if self._is_here():
-                return False
-            try:
-                fs.make_directory(self.path)
-                handle = fs.lock(f"{self.path}/.lock")
-            except OSError as error:
-                raise DiskFault(f"{self.path} was removed, and cannot be made again: {error}") from error
-            fs.close(self._lock_handle)
-            self._lock_handle = handle
-        with suppress(OSError):  # the next opening does it
-            raise_mark(fs, self.path)
+        if not self._place.make_again():
+            return False
         self.journal.check_place()
-        for log in self._all_logs():
+        for log in self._logs.all():
             log.check_place()
             log.tidy()
         return True
-
-    def _is_here(self) -> bool:
-        """Whether the directory is the one that was opened; False when it was removed.
-
-        Raises:
-            DiskFault: It is there no longer, but it was not removed: moved, or its disk unmounted. What it
-                holds is sound, and nothing new must be written in its place, where it would be hidden when
-                the disk is back.
-        """
-        fs = self.options.fs
-        try:
-            if fs.in_place(self._lock_handle, f"{self.path}/.lock"):
-                return True
-            removed = fs.removed(self._lock_handle)
-        except OSError as error:
-            raise DiskFault(f"{self.path}: {error}") from error
-        if not removed:
-            raise DiskFault(
-                f"{self.path} is not there: it was moved, or its disk unmounted; put it back, or start again"
-            )
-        return False
 
     def _report(self, error: Exception | None) -> None:
         """On the committing thread: how its last turn went."""
@@ -677,16 +450,12 @@ class BufferDB(TinyDB):
         else:
             self._state_fault = f"the committer failed: {error!r}"
 
-    def _done(self) -> RangeSet:
-        """What everybody has."""
-        return self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
-
     # -- looking
 
     @property
     def fault(self) -> str | None:
         """What is wrong with the disk now, None when nothing."""
-        return self._state_fault or next((log.fault for log in self._all_logs() if log.fault), None)
+        return self._state_fault or next((log.fault for log in self._logs.all() if log.fault), None)
 
     def query(
         self, criteria: QueryCriteria, *, table: str = READINGS, check: Callable[[], object] = lambda: None
@@ -793,4 +562,4 @@ class BufferDB(TinyDB):
     @property
     def bytes_written(self) -> int:
         """What was handed to the file system since it was opened."""
-        return self.journal.bytes_written + sum(log.bytes_written for log in self._all_logs())
+        return self.journal.bytes_written + sum(log.bytes_written for log in self._logs.all())

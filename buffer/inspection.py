@@ -24,7 +24,7 @@ from buffer.lane_queries import count_lane
 from buffer.lanes import LANES, lane_of
 from buffer.layout import TAIL, scan
 from buffer.losses import SeenLosses
-from buffer.naming import is_segment, table_of
+from buffer.naming import READINGS, is_segment, table_of
 from buffer.overlay import Overlay
 from buffer.progress import Progress
 from buffer.quarantine import Quarantine
@@ -35,7 +35,6 @@ from buffer.streaming import StreamedRecords
 from buffer.summaries import read_sidecar
 from buffer.version import require_readable
 
-READINGS: Final = "readings"
 _LOOKS: Final = 20
 _PAUSE_S: Final = 0.05
 _LOCK: Final = re.compile(r"\d+: FLOCK +\S+ +WRITE (\d+) \S+:\S+:(\d+) ")

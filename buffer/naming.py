@@ -11,9 +11,15 @@ whole file in hexadecimal.
 
 import re
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote, unquote
 
 from buffer.layout import ID_MAX
+
+READINGS: Final = "readings"
+"""The table of what was measured, which consumers take out."""
+DEAD_LETTERS: Final = "dead_letters"
+"""The table of what an upstream will never take."""
 
 _SEALED = re.compile(r"s\.(\d{16})\.(\d+)\.(\d+)\.([0-9a-f]{8})\.(\d+)\.json")
 _ACTIVE = re.compile(r"a\.(\d{16})\.json")

@@ -32,6 +32,7 @@ from buffer.errors import DiskFault
 from buffer.lanes import ALARM, LANES, NORMAL, is_alarm
 from buffer.ledger import Lost
 from buffer.limits import Limits
+from buffer.naming import DEAD_LETTERS
 from buffer.ranges import RangeSet
 from buffer.recovery import Loss
 from buffer.segment import DamagedSegment
@@ -190,7 +191,7 @@ class Retention:
 
     def _delivered(self) -> list[Segment]:
         """Sealed segments that nobody needs any more, oldest first."""
-        done = self._done()
+        done = self._consumers.done_in_all_lanes()
         deleted = self._readings.deleted
         return [
             each
@@ -198,10 +199,6 @@ class Retention:
             if done.covers(each.base, each.last)
             or (deleted and deleted.count_within(each.base, each.last) == each.count)
         ]
-
-    def _done(self) -> RangeSet:
-        """What everybody has."""
-        return self._consumers.done(ALARM).common(self._consumers.done(NORMAL))
 
     def delivered_bytes(self) -> int:
         """What segments take that nobody needs any more."""
@@ -334,7 +331,7 @@ class Retention:
         with log.io:
             if segment not in log.segments:
                 return
-            if self._done().covers(segment.base, segment.last):
+            if self._consumers.done_in_all_lanes().covers(segment.base, segment.last):
                 self._consumers.remember(segment.base, segment.last)  # else it would be missed after a crash
             elif not self._forget_deleted(segment):
                 return
@@ -367,7 +364,7 @@ class Retention:
             self._consumers.recount()
 
     def _bound_dead_letters(self, log: Log) -> None:
-        if log.table != "dead_letters":
+        if log.table != DEAD_LETTERS:
             return
         while log.disk_bytes > self._options.dead_letter_bytes_max:
             with log.lock:

@@ -12,10 +12,10 @@ from typing import Any, Final
 from zlib import crc32
 
 from buffer.edit import EDITS
-from buffer.inspection import READINGS, Inspection, SeenTable
+from buffer.inspection import Inspection, SeenTable
 from buffer.journal import is_journal, twin_checksum
 from buffer.layout import ID_MAX, TAIL, scan
-from buffer.naming import active_name, is_temporary, parse_active, parse_sealed
+from buffer.naming import READINGS, active_name, is_temporary, parse_active, parse_sealed
 from buffer.recovery import Loss, as_written
 from buffer.segment import Segment, parse_documents
 from buffer.summary import TIME

@@ -173,7 +173,7 @@ def test_deleted_and_removed_records_are_not_given(tmp_path):
 
 
 def test_many_deletions_are_purged(tmp_path, monkeypatch):
-    monkeypatch.setattr("buffer.database._TOMBSTONES_MAX", 50)
+    monkeypatch.setattr("buffer.changing._TOMBSTONES_MAX", 50)
     with opened(tmp_path, segment_bytes=1 << 20) as db:
         fill(db, 120)
         for record_id in range(1, 120, 2):

@@ -54,7 +54,7 @@ def test_a_buffer_that_is_written_at_full_speed_is_seen_whole(tmp_path):
     assert consumer.backlog == len(db)
     db.close()
     assert not Inspection(tmp_path).in_use
-    assert seen(Inspection(tmp_path)) == list(range(1, db._logs["readings"].durable_id + 1))
+    assert seen(Inspection(tmp_path)) == list(range(1, db._logs.of("readings").durable_id + 1))
 
 
 @pytest.fixture

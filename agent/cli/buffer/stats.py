@@ -11,7 +11,8 @@ from agent.cli.exit_status import DONE
 from agent.cli.progress import Progress
 from agent.status.text import size
 from buffer.export import time_text
-from buffer.inspection import READINGS, Inspection
+from buffer.inspection import Inspection
+from buffer.naming import READINGS
 from buffer.wear import WEAR, stored_wear
 
 if TYPE_CHECKING:

@@ -33,3 +33,7 @@ class Scout(Protocol):
             ConnectionError: It cannot look there.
         """
         ...
+
+    def enough(self) -> None:
+        """Look no longer: what was found by now is what `look` returns, soon."""
+        ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from collectors.units import parse_duration
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from drivers.discovery import Finding
+    from drivers.discovery import Finding, Scout
 
 _SECONDS_MAX = 3600.0
 _LOCAL_BROKER = "mqtt://localhost:1883"
@@ -44,8 +46,17 @@ def main(arguments: argparse.Namespace) -> int:
         print("there is nowhere to look: no broker was named, and there is no serial port", file=sys.stderr)
         return FAILED
     with Progress(f"looking at {len(places)} places", amounts=None) as progress:
-        findings = asyncio.run(look_around(places, seconds, progress))
+        findings = asyncio.run(_look(places, seconds, progress))
     return _tell(findings, arguments)
+
+
+async def _look(places: Sequence[Scout], seconds: float, progress: Progress) -> list[Finding]:
+    """Look for so long, or until Ctrl-C: what was found by then is worth as much."""
+    enough = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, enough.set)
+    return await look_around(places, seconds, progress, enough)
 
 
 def _seconds(text: str) -> float:

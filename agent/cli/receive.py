@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import ssl
 import sys
 from typing import TYPE_CHECKING
 
 from agent import logs
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
+from agent.cli.until_told import until_told
 
 if TYPE_CHECKING:
     import argparse
@@ -43,8 +43,8 @@ async def _receive(arguments: argparse.Namespace) -> None:
     if arguments.share is not None and arguments.client_id is None:
         raise ValueError("--share needs --client-id: each receiver has one of its own, and keeps it")
     security = await asyncio.to_thread(_security, arguments)
-    serving = asyncio.create_task(
-        serve(
+    async with until_told():
+        await serve(
             arguments.sources or [_DEFAULT_SOURCE],
             arguments.into,
             security=security,
@@ -53,25 +53,8 @@ async def _receive(arguments: argparse.Namespace) -> None:
             replicas=arguments.replicas,
             metrics=arguments.metrics,
             on_ready=_say_ready,
-        ),
-        name="receive",
-    )
-    stopped = False
-
-    def stop() -> None:
-        nonlocal stopped
-        stopped = True
-        serving.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
-        await serving
-    except asyncio.CancelledError:
-        if not stopped:
-            raise
-        _log.info("stopped")
+        )
+    _log.info("stopped")
 
 
 def _say_ready(addresses: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from agent.captures.recorder import Recorder
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import load
+from agent.cli.until_told import until_told
 from agent.composition import options_of, port_options, recording_source, settings_of
 from collectors.clock import SystemClock
 from collectors.units import parse_duration
@@ -80,26 +80,8 @@ async def _until_told(recorder: Recorder, duration_s: float | None) -> None:
     Raises:
         OSError: The port cannot be opened, or the file takes no more.
     """
-    recording = asyncio.create_task(recorder.run(), name="record")
-    stopped = False
-
-    def stop() -> None:
-        nonlocal stopped
-        stopped = True
-        recording.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    try:
-        async with asyncio.timeout(duration_s) as over:
-            await recording
-    except TimeoutError:  # what a disk or a network says is one, too
-        if not over.expired():
-            raise
-    except asyncio.CancelledError:
-        if not stopped:
-            raise
+    async with until_told(duration_s):
+        await recorder.run()
 
 
 def _duration_s(text: str | None) -> float | None:

@@ -60,3 +60,6 @@ class _NoBluetooth:
     async def look(self, seconds: float) -> list[Finding]:  # noqa: ARG002 (it looks nowhere)
         """What is missing."""
         return [Finding("Bluetooth was not listened to: that needs pip install 'outstation[ble]'")]
+
+    def enough(self) -> None:
+        """It looks nowhere."""

@@ -40,6 +40,7 @@ class BleScout:
         self._heard: dict[str, Finding | None] = {}
         """By address; None for a device of which nothing is known."""
         self._lost: asyncio.Future[None] | None = None
+        """Done when nothing can be heard any more, or need be."""
 
     @property
     def place(self) -> str:
@@ -70,6 +71,11 @@ class BleScout:
         if unknown:
             found.append(Finding(f"{unknown} further Bluetooth devices say nothing that is known"))
         return found or [Finding(f"{self.place}: nothing was heard")]
+
+    def enough(self) -> None:
+        """Listen no longer."""
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
 
     def heard(self, device: BLEDevice, data: AdvertisementData) -> None:
         """An advertisement was heard, of anybody (called by the radio)."""

@@ -68,6 +68,7 @@ class MqttScout:
         self._url = url
         self._username = username
         self._password_file = password_file
+        self._listening: asyncio.Timeout | None = None
 
     @property
     def place(self) -> str:
@@ -90,7 +91,7 @@ class MqttScout:
         heard, loss = Heard(), None
         async with MqttConnection(options) as connection:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds) as self._listening:
                     await connection.subscribe("#", 0)
                     async for message in connection.messages():
                         heard.hear(message.topic, message.payload)
@@ -98,6 +99,8 @@ class MqttScout:
                 pass  # as long as it was to be
             except MqttConnectionLost as error:
                 loss = error
+            finally:
+                self._listening = None
         if not heard.topics:
             if loss is not None:
                 raise loss
@@ -113,3 +116,8 @@ class MqttScout:
             if finding.source is not None and self._password_file is not None:
                 finding.source["password"] = {"file": str(self._password_file.absolute())}
         return findings
+
+    def enough(self) -> None:
+        """Listen no longer."""
+        if self._listening is not None and not self._listening.expired():
+            self._listening.reschedule(asyncio.get_running_loop().time())

@@ -7,6 +7,7 @@ Opening a port may still reset a board whose reset hangs on DTR; that line is pu
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -58,6 +59,7 @@ class SerialScout:
     def __init__(self, port: str, baudrates: Sequence[int] = BAUDRATES) -> None:
         self._port = port
         self._baudrates = baudrates
+        self._enough = threading.Event()
 
     @property
     def place(self) -> str:
@@ -73,6 +75,10 @@ class SerialScout:
         async with asyncio.timeout(seconds + _MARGIN_S):
             return await run_apart(f"discover {self._port}", lambda: self._listen(seconds))
 
+    def enough(self) -> None:
+        """Listen no longer."""
+        self._enough.set()
+
     def _listen(self, seconds: float) -> list[Finding]:
         """In a thread."""
         users = shared_with(self._port)
@@ -83,7 +89,7 @@ class SerialScout:
         heard_any = False
         for place, baudrate in enumerate(self._baudrates):
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            if left_s <= 0 or self._enough.is_set():
                 break
             # A wrong rate gives wrong bytes, but none where nothing is said: then another rate would not help.
             until_s = share_s * (place + 1) - (seconds - left_s)
@@ -107,7 +113,7 @@ class SerialScout:
         try:
             while len(heard) < HEARD_MAX:
                 waited_s = time.monotonic() - begun_s
-                if waited_s >= (seconds if heard else silent_s):
+                if self._enough.is_set() or waited_s >= (seconds if heard else silent_s):
                     break
                 heard += port.read(max(1, port.in_waiting))
                 if len(heard) >= ENOUGH_BYTES and recognise(heard) is not None:

@@ -123,7 +123,7 @@ def test_what_cannot_be_recorded_is_said_and_leaves_nothing(tmp_path, capsys):
         (["/dev/not-there", "-o", capture, "--duration", "0"], 2, "--duration 0: should be a time above 0"),
         (["/dev/not-there", "-o", tmp_path / "no" / "folder"], 1, "No such file or directory"),
         (["soil", "-o", capture, "--baudrate", "9600"], 2, "--baudrate belongs to a port"),
-        (["soil", "-o", capture, "--config", tmp_path / "none"], 2, "cannot be read"),
+        (["soil", "-o", capture, "--config", tmp_path / "none"], 2, "there is no file"),
     ):
         assert (main(["record", *map(str, arguments)]), message) == (status, message)
         assert message in capsys.readouterr().err

@@ -43,6 +43,18 @@ async def test_sensors_on_the_air_are_proposed(bluez, tmp_path):
     assert [source.driver for source in config.source] == ["ble", "ble"]
 
 
+async def test_whoever_has_seen_enough_gets_what_was_heard(bluez):
+    sensor, scout, enough = await bluez.sensor(FIRST), BleScout(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(look_around([scout], 600.0, lambda *_: None, enough))
+        await soon(lambda: bluez.discovering)
+        sensor.say(Advertisement(service_data={BTHOME: bthome(1, 2150)}))
+        await soon(lambda: scout._heard)
+        enough.set()
+    assert [finding.source["address"] for finding in looking.result()] == [FIRST]
+    assert not bluez.discovering
+
+
 async def test_without_bluetoothd_that_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
     (finding,) = await look_around([BleScout()], 0.3, lambda *_: None)

@@ -2,15 +2,17 @@
 
 import asyncio
 import io
+import signal
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from agent.cli import main
 from agent.cli.progress import Progress
 from tests.rigs.configuration import device, serial_source
-from tests.rigs.mosquitto import Mosquitto
+from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.mqtt_sensors import MqttSensor, speaking
-from tests.rigs.programs import AgentProgram, free_port, run_command
+from tests.rigs.programs import AgentProgram, Program, free_port, run_command, until
 from tests.rigs.pty import PtySensor
 
 
@@ -46,6 +48,38 @@ async def test_what_is_there_is_found_and_the_file_is_right(tmp_path):
     assert "2 sources" in ended.stdout
     checked = await asyncio.to_thread(run_command, "check", "--config", found)
     assert checked.returncode == 0, checked.stderr
+
+
+@asynccontextmanager
+async def mute():
+    """A port of loopback that takes connections and says nothing."""
+    over = asyncio.Event()
+
+    async def hold(_reader, writer):
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        over.set()
+
+
+async def test_ctrl_c_ends_the_look_and_what_was_heard_is_proposed(tmp_path):
+    settings = BrokerSettings(lines=["log_type all"])
+    async with mute() as port, AsyncExitStack() as stack:
+        broker = stack.enter_context(Mosquitto(settings))
+        url = f"mqtt://127.0.0.1:{port}"
+        arguments = ["--time", "10 min", "--no-ble", "--no-serial", "--mqtt", broker.url, "--mqtt", url]
+        with Program("discover", *arguments, log=tmp_path / "log") as looking:
+            async with speaking([MqttSensor("s1", broker.port, 20)]):
+                looking.start()
+                await until(lambda: "Sending PUBLISH to outstation-discover" in broker.log, "it hears")
+                looking.signal(signal.SIGINT)
+                assert await looking.ended() == 0
+    assert 'topics = ["sensors/s1"]' in looking.log
+    assert f"{url}: did not answer by then" in looking.log
+    assert "Traceback" not in looking.log
 
 
 async def test_a_port_that_an_agent_has_is_left_alone(tmp_path):

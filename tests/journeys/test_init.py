@@ -214,6 +214,19 @@ def test_what_is_there_is_not_overwritten_and_what_is_wrong_is_not_written(tmp_p
     assert "there is no folder" in capsys.readouterr().err
 
 
+def test_the_empty_form_that_the_installer_leaves_makes_room_and_is_kept(tmp_path, capsys):
+    path = tmp_path / "outstation.toml"
+    form = '# The configuration\n[device]\n# id = "x"\n[buffer]\npath = "/var/lib/outstation/buffer"\n'
+    path.write_text(form)
+    assert run("--yes", "--config", path, "--quota", "7 MB") == 2
+    assert path.read_text() == form
+    assert run("--yes", "--config", path) == 0
+    assert "named no source yet: it is" in capsys.readouterr().out
+    assert (tmp_path / "outstation.toml.before-init").read_text() == form
+    assert loaded(tmp_path).source[0].driver == "simulated"
+    assert run("--yes", "--config", path) == 2
+
+
 def test_it_is_checked_with_the_files_beside_it(tmp_path, capsys):
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "a.toml").write_text('[buffer]\npath = "elsewhere"\n')

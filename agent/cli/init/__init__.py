@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from agent.cli.init.questions import ask_all, broker_source, port_source, upstre
 from agent.composition import catalogue
 from agent.composition.discovery import serial_ports
 from agent.config import ConfigurationError, load_config
+from agent.config.files import LISTS, files_of
 from agent.config.spoilt import BUFFER_PATH
 from agent.identity import default_device_id
 from collectors.units import parse_duration
@@ -44,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _require_room(path: Path) -> None:
     """Raises ValueError when it cannot be written, as far as that shows before anything is asked."""
-    if path.exists():
+    if path.exists() and not _is_empty_form(path):
         raise ValueError(
             f"{path} exists, and is not overwritten: move it away, or name another with --config"
         )
@@ -54,6 +56,15 @@ def _require_room(path: Path) -> None:
         raise ValueError(
             f"{path.parent} cannot be written to by this user: use sudo, or name another file with --config"
         )
+
+
+def _is_empty_form(path: Path) -> bool:
+    """Whether it is what the installer leaves: a configuration that says nothing of sources and upstreams yet."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return not document.keys() & {*LISTS} and files_of(path) == [path]
+    except (OSError, ValueError):
+        return False
 
 
 def _buffer_path(path: Path) -> str:
@@ -115,6 +126,11 @@ def _write_secret(path: Path, secret: str) -> None:
         file.write(secret + "\n")
 
 
+def _kept(path: Path) -> Path:
+    """Where the empty form that was there is kept."""
+    return path.with_name(f"{path.name}.before-init")
+
+
 def _write_checked(path: Path, text: str) -> None:
     """Write it where `check` sees it as it will be, and give it its name if it is right.
 
@@ -130,6 +146,9 @@ def _write_checked(path: Path, text: str) -> None:
             os.fsync(handle)
         Path(name).chmod(0o644)
         load_config(Path(name), catalogue(), check_files=True)
+        if path.exists() and _is_empty_form(path):
+            path.rename(_kept(path))
+            print(f"\n{path} named no source yet: it is {_kept(path)} now.")
         os.link(name, path)  # fails when there is one
     except ConfigurationError as error:
         raise ValueError(str(error).replace(Path(name).name, path.name)) from error

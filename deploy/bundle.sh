@@ -73,6 +73,7 @@ command_bundle() {
         die "the packages for $arch could not be fetched; pip says why above."
     (cd "$made" && find . -type f -print | LC_ALL=C sort | xargs sha256sum) >"$work/sums"
     mv "$work/sums" "$made/SHA256SUMS"
+    mkdir -p "$(dirname "$bundle")"
     mv "$made" "$bundle"
     say "made $bundle ($(du -sm "$bundle" | cut -f 1) MB): copy it to the device, and there: sudo $(basename "$bundle")/install.sh"
 }

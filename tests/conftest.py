@@ -32,6 +32,13 @@ def pytest_addoption(parser):
         help="cut the power of N buffers more than usual, on recorded disks (tests/buffer/test_power.py)",
     )
     parser.addoption(
+        "--power-cuts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="pull the plug of a whole machine N times (tests/install/test_power_cuts.py)",
+    )
+    parser.addoption(
         "--crash-seed", type=int, default=1_000_000, metavar="N", help="the first seed of --crash-points"
     )
     parser.addoption(

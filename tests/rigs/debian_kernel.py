@@ -1,7 +1,7 @@
 """A stock Debian kernel with the modules and programs that a virtual machine needs, and nothing else.
 
-Made of Debian's packages, which are downloaded and unpacked, not installed; kept below `.cache/` of the checkout, which git
-does not see, for as long as Debian's versions stay. It needs no root.
+Made of Debian's packages, which are downloaded and unpacked, not installed; kept in the user's cache folder for as long as Debian's
+versions stay. It needs no root.
 
 The kernel is taken out of its bzImage, so that QEMU starts the ELF file itself: unpacking it in an emulated machine takes
 seconds. Modules are loaded in the order of their own dependencies, since the package has no list of them.
@@ -9,7 +9,6 @@ seconds. Modules are loaded in the order of their own dependencies, since the pa
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import lzma
@@ -21,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.rigs.kept import kept
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.rigs.ble.initramfs import Initramfs
 
-_CACHE = Path(__file__).resolve().parents[2] / ".cache"
 _XZ_OFFSET, _XZ_LENGTH, _SETUP_SECTORS = 0x248, 0x24C, 0x1F1
 """Where a bzImage says where its compressed kernel is (the Linux/x86 boot protocol)."""
 
@@ -53,31 +53,23 @@ def image(
     versions = _candidates(*packages, "busybox-static", _kernel_package())
     files = [Path(file).read_bytes() for file in (__file__, *recipe)]
     digest = hashlib.sha256(b"".join(files)).hexdigest()[:8]
-    cache = _CACHE / name
-    folder = cache / "-".join([*versions.values(), digest]).replace(":", "_")
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = Image(folder / "vmlinux", folder / "initrd.img")
-        if not found.initrd.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            _make(found, folder / "root", list(versions), file_system)
-    return found
+    key = "-".join([*versions.values(), digest]).replace(":", "_")
+    folder = kept(name, key, lambda folder: _make(folder, list(versions), file_system))
+    return Image(folder / "vmlinux", folder / "initrd.img")
 
 
-def _make(made: Image, root: Path, packages: Sequence[str], file_system: Callable[[Path], bytes]) -> None:
-    root.mkdir()
+def _make(folder: Path, packages: Sequence[str], file_system: Callable[[Path], bytes]) -> None:
+    made = Image(folder / "vmlinux", folder / "initrd.img")
+    root = folder / "root"
+    root.mkdir(parents=True)
     run("apt-get", "download", *packages, cwd=root.parent)
     for archive in root.parent.glob("*.deb"):
         run("dpkg-deb", "-x", str(archive), str(root))
         archive.unlink()
     (boot,) = (root / "boot").glob("vmlinuz-*")
     made.kernel.write_bytes(_unpacked_kernel(boot.read_bytes()))
-    part = made.initrd.with_suffix(".part")
-    part.write_bytes(gzip.compress(file_system(root), compresslevel=6))
+    made.initrd.write_bytes(gzip.compress(file_system(root), compresslevel=6))
     shutil.rmtree(root)
-    part.rename(made.initrd)
 
 
 def add_modules(files: Initramfs, root: Path, modules: Sequence[str]) -> None:

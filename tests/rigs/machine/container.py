@@ -12,14 +12,14 @@ once; unlike a power cut it loses nothing that was written and not synced (virtu
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+from tests.rigs.machine.device import Device
 from tests.rigs.machine.root import debian_root
 
 if TYPE_CHECKING:
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 _BOOT_S = 30.0
 _POLL_S = 0.05
-CONFIGURATION = "/etc/outstation/outstation.toml"
-RELEASES = "/opt/outstation/releases"
 
 
-class Container:
+class Container(Device):
     """A device.
 
     Args:
@@ -154,58 +152,6 @@ class Container:
             _PATH,
             *command,
         ]
-
-    # What tests ask
-
-    def install(
-        self, *arguments: str, check: bool = True, kill_at: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        """Run install.sh of the bundle."""
-        return self.install_from("/mnt/bundle", *arguments, check=check, kill_at=kill_at)
-
-    def install_from(
-        self, bundle: str, *arguments: str, check: bool = True, kill_at: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        """Run install.sh of a bundle that is seen there; killed before the step of that name, if one is given."""
-        kill = [f"OUTSTATION_TEST_KILL={kill_at}"] if kill_at else []
-        return self.run(
-            "env", *kill, "OUTSTATION_TEST_STEADY_S=2", "sh", f"{bundle}/install.sh", *arguments, check=check
-        )
-
-    @property
-    def release(self) -> str | None:
-        """The current release."""
-        link = self.root / "opt/outstation/current"
-        return link.readlink().name if link.is_symlink() else None
-
-    @property
-    def releases(self) -> set[str]:
-        """All releases, whole or not."""
-        folder = self.root / "opt/outstation/releases"
-        return {path.name for path in folder.iterdir()} if folder.exists() else set()
-
-    def status(self) -> dict[str, Any] | None:
-        """What the agent reports, None when it does not."""
-        done = self.run("outstation", "status", "--json", check=False)
-        if done.returncode != 0:
-            return None
-        report: dict[str, Any] = json.loads(done.stdout)
-        return report
-
-    def collects(self, more_than: int = 0, within_s: float = 30.0) -> int:
-        """Wait until more readings are stored than that; how many."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            report = self.status()
-            if report is not None and report["buffer"]["stored"] > more_than:
-                return int(report["buffer"]["stored"])
-            time.sleep(0.2)
-        journal = self.run("journalctl", "-u", "outstation", "-n", "30", "--no-pager", check=False).stdout
-        raise AssertionError(f"nothing is collected: {report}\n{journal}")
-
-    def property(self, name: str, unit: str = "outstation.service") -> str:
-        """A property of a unit."""
-        return self.run("systemctl", "show", "-p", name, "--value", unit).stdout.strip()
 
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

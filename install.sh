@@ -22,10 +22,12 @@ On a device, as root:
                       --with, --offline and --dry-run.
   uninstall           remove it; --purge removes buffer and configuration as well.
 
-On any machine, without root:
+On any machine:
   bundle --arch ARCH [--python 3.11] [--with EXTRAS] [FOLDER]
                       gather all that a device without internet needs: aarch64, armv7l
                       or x86_64. Copy the folder there; its install.sh takes it from there.
+  flash ...           (as root) write a card, or an image of one, whose device installs itself at
+                      its first boot, without internet, and collects: flash --help
   demo [ARGUMENTS]    set up this checkout and run the demonstration. Needs no root,
                       no server and no configuration; ARGUMENTS go to `outstation demo`.
   test [--everyday]   set up this checkout with the test tools, then run every check and
@@ -59,6 +61,9 @@ qemu-system-x86_64      qemu-system-x86
 /sbin/losetup   mount
 systemd-nspawn  systemd-container
 mmdebstrap      mmdebstrap
+/usr/sbin/sfdisk                fdisk
+/usr/sbin/mkfs.vfat             dosfstools
+mcopy           mtools
 avr-gcc         gcc-avr
 cc              gcc
 make            make
@@ -177,6 +182,22 @@ require_python() {
         "Remedy on Debian 12 or later, Raspberry Pi OS or Ubuntu 24.04:" \
         "    sudo apt-get update && sudo apt-get install $python_package" \
         'Or name an interpreter: OUTSTATION_PYTHON=/path/to/python3 ./install.sh ...'
+}
+
+# Where pip comes with a bundle, Debian's python3-venv is not needed.
+require_python_without_venv() {
+    find_python && return
+    for name in ${OUTSTATION_PYTHON-python3.13 python3.12 python3.11 python3}; do
+        found=$(describe_python "$name")
+        case $found in
+        3.11.* | 3.12.* | 3.13.*)
+            python=${found#* * }
+            python_version=${found%% *}
+            return
+            ;;
+        esac
+    done
+    require_python
 }
 
 # --- The virtual environment -------------------------------------------------
@@ -449,6 +470,18 @@ main() {
         # shellcheck source=/dev/null
         . "$root/deploy/device.sh"
         "command_$command" "$@"
+        ;;
+    first-boot)
+        # shellcheck source=/dev/null
+        . "$root/deploy/device.sh"
+        command_first_boot
+        ;;
+    flash)
+        # shellcheck source=/dev/null
+        . "$root/deploy/device.sh"
+        # shellcheck source=/dev/null
+        . "$root/deploy/flash.sh"
+        command_flash "$@"
         ;;
     --version) echo "outstation $(project_version)" ;;
     help | -h | --help) usage ;;

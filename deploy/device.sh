@@ -134,7 +134,6 @@ step_preflight() {
     command -v systemctl >/dev/null ||
         die 'there is no systemd here, which runs the service.' \
             'Remedy: without it, install the package with pip and see that "outstation run" is started.'
-    require_python
     free_mb=$(df -Pm "$(existing_parent "$prefix")" | awk 'NR == 2 { print $4 }')
     [ "$free_mb" -ge "$FREE_MB_MIN" ] ||
         die "there are $free_mb MB free where $prefix belongs, and $FREE_MB_MIN are needed." \
@@ -157,13 +156,14 @@ existing_parent() {
 # Its version, and a checksum of all that decides what is in it.
 name_release() {
     release_version=$(project_version)
-    python_tag=
-    if find_python; then
-        python_tag=${python_version%.*}
+    if [ -n "$offline" ]; then
+        require_python_without_venv
+    else
+        require_python
     fi
     digest=$({
         source_digest
-        echo "$with $python_tag"
+        echo "$with ${python_version%.*}"
     } | sha256sum | cut -c 1-8)
     release=$release_version-$digest
     folder_of_release=$releases/$release
@@ -510,6 +510,14 @@ command_upgrade() {
     # shellcheck disable=SC2086  # a list
     run_steps $upgrade_steps
     [ -n "$dry_run" ] || say "done: release $release"
+}
+
+# Of a card that `flash` has written: installs from it, and then it has done its part.
+command_first_boot() {
+    "$root/install.sh" install --config "$root/first.toml"
+    rm -f "$units/multi-user.target.wants/outstation-first-boot.service" "$units/outstation-first-boot.service"
+    rm -rf "$root"
+    say 'this card has installed itself'
 }
 
 command_settle() {

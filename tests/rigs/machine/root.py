@@ -11,8 +11,8 @@ from tests.rigs.kept import kept
 
 SUITE = "bookworm"
 _PACKAGES = (
-    *("systemd", "systemd-sysv", "udev", "kmod", "python3", "python3-venv"),
-    *("ca-certificates", "iproute2", "procps", "cloud-guest-utils", "fdisk"),
+    *("systemd", "systemd-sysv", "udev", "kmod", "python3"),
+    *("ca-certificates", "iproute2", "procps", "e2fsprogs"),
 )
 
 

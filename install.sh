@@ -52,6 +52,7 @@ shellcheck      shellcheck
 faketime        faketime
 dbus-daemon     dbus-daemon
 qemu-system-x86_64      qemu-system-x86
+qemu-aarch64-static     qemu-user-static
 /usr/lib/x86_64-linux-gnu/libdw.so.1            libdw1
 /usr/lib/x86_64-linux-gnu/libasound.so.2        libasound2
 /usr/lib/x86_64-linux-gnu/libglib-2.0.so.0      libglib2.0-0

@@ -223,6 +223,39 @@ def _add_receive(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     receive.add_argument("--log-level", choices=_LEVELS, default="info")
 
 
+def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    simulate = commands.add_parser(
+        "simulate", help="be a fleet: many virtual devices that deliver to a broker or server"
+    )
+    simulate.add_argument("--devices", "-n", type=int, default=100, metavar="N", help="default: 100")
+    simulate.add_argument(
+        "--to",
+        required=True,
+        metavar="URL",
+        help="as url in [[upstream]]: mqtt://HOST:PORT, http://HOST:PORT/...",
+    )
+    simulate.add_argument("--ack", metavar="WHOSE", help="as ack in [[upstream]] (default: as there)")
+    simulate.add_argument(
+        "--rate", type=float, default=1.0, metavar="HZ", help="readings a second and device (default: 1)"
+    )
+    simulate.add_argument(
+        "--ramp",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds in which they are switched on (default: 10)",
+    )
+    simulate.add_argument("--time", metavar="TIME", help='end by itself, such as after "10 min"')
+    simulate.add_argument(
+        "--folder", type=Path, metavar="DIR", help="for their buffers, which stay (default: thrown away)"
+    )
+    simulate.add_argument("--username", metavar="NAME", help="at the broker, of all of them")
+    simulate.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
+    simulate.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust")
+    simulate.add_argument("--json", action="store_true", help="print what they do as JSON, a line a second")
+    simulate.add_argument("--log-level", choices=_LEVELS, default="error")
+
+
 def _add_gaps(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     gaps = commands.add_parser("gaps", help="say which readings a receiver's database misses, and why")
     gaps.add_argument("database", metavar="URL", help="as for receive --into")
@@ -298,6 +331,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_receive(commands)
     _add_gaps(commands)
+    _add_simulate(commands)
 
     _add_self_test(commands)
     _add_demo(commands)

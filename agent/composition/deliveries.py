@@ -43,7 +43,7 @@ class _Delivery:
     """None until its consumer is durable."""
 
 
-class _LossFeed:
+class LossFeed:
     """The ledger's entries that one upstream does not know yet."""
 
     def __init__(self, ledger: Ledger, name: str) -> None:
@@ -116,7 +116,7 @@ class Deliveries:
             DiskFault: The disk does not take the name of a new upstream.
         """
         consumer = await self._consumer(config.name)
-        feed = _LossFeed(self._buffer.database.ledger, config.name)
+        feed = LossFeed(self._buffer.database.ledger, config.name)
         losses = LossTeller(config.name, feed, self._identity_of) if config.options.tells_losses else None
         sender = create_sender(
             config.name,

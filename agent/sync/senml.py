@@ -26,8 +26,7 @@ and three say exactly what had to be bent to be legal SenML, and are absent from
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -64,6 +63,7 @@ _AS_STORED = (
     "indicators",
     "origin",
 )
+_STORED_AS_IT_IS = frozenset(_AS_STORED)
 _KNOWN = frozenset({"source", "t", "values", "units", *_AS_STORED})
 
 
@@ -75,8 +75,7 @@ class NotEncodable(ValueError):
     """A stored document is not one of a reading."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedReading:
+class ReceivedReading(NamedTuple):
     """One reading with its key."""
 
     device_id: str
@@ -199,7 +198,13 @@ def decode(payload: bytes) -> list[ReceivedReading]:
             if "seq" in record:
                 reading, values, units = _begin(record, first, store_id)
                 readings.append(reading)
-            _add(record, values, units)
+            # The usual record in place: the call of a function would be a third of its cost.
+            if "v" in record and "metric" not in record and record["n"] not in values:
+                values[record["n"]] = record["v"]
+                if "u" in record:
+                    units[record["n"]] = record["u"]
+            else:
+                _add(record, values, units)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise NotSenML(f"record {place}: {_because(error)}") from error
     for reading in readings:
@@ -260,9 +265,9 @@ def _begin(
         "t": measured,
         "values": values,
     }
-    for label in _AS_STORED:
-        if label in record:
-            document[label] = record[label]
+    for label, value in record.items():
+        if label in _STORED_AS_IT_IS:
+            document[label] = value
     document["units"] = units
     return ReceivedReading(device, store_id, seq, document), values, units
 

@@ -265,9 +265,7 @@ def _begin(
         "t": measured,
         "values": values,
     }
-    for label, value in record.items():
-        if label in _STORED_AS_IT_IS:
-            document[label] = value
+    document |= {label: value for label, value in record.items() if label in _STORED_AS_IT_IS}
     document["units"] = units
     return ReceivedReading(device, store_id, seq, document), values, units
 

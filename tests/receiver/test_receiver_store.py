@@ -292,6 +292,29 @@ async def test_two_receivers_make_the_tables_together_and_share_the_readings(pos
         assert await second.write([received(11, 20)]) == Stored(10, 10)
 
 
+async def test_a_partitioned_table_may_take_the_place_of_ours(postgres: Postgres) -> None:
+    """As docs/fleet.md says it: nothing but the key is other."""
+    url = postgres.url(postgres.new_database())
+    async with PostgresStore(url, SystemClock()):
+        pass
+    execute(
+        url,
+        "",
+        "ALTER TABLE outstation.readings RENAME TO readings_plain;"
+        "CREATE TABLE outstation.readings (LIKE outstation.readings_plain) PARTITION BY RANGE (t);"
+        "ALTER TABLE outstation.readings ALTER arrival ADD GENERATED ALWAYS AS IDENTITY,"
+        " ADD PRIMARY KEY (device_id, store_id, seq, t);"
+        "CREATE TABLE outstation.readings_2026 PARTITION OF outstation.readings"
+        " FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');",
+    )
+    async with PostgresStore(url, SystemClock()) as store:
+        assert await store.write([received(1, 20)]) == Stored(20, 0)
+        assert await store.write([received(11, 20)]) == Stored(10, 10)
+        (coverage,) = await store.coverage()
+        assert coverage.readings == 30
+    assert [row.seq for row in cloud.rows(url)] == list(range(1, 31))
+
+
 async def test_a_server_that_dies_is_waited_for_and_comes_back() -> None:
     from tests.rigs.postgres import Postgres
 

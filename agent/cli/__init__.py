@@ -252,6 +252,11 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     simulate.add_argument("--username", metavar="NAME", help="at the broker, of all of them")
     simulate.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password for it")
     simulate.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust")
+    simulate.add_argument(
+        "--no-tls",
+        action="store_true",
+        help="as tls = false: unencrypted beyond loopback, where that is safe",
+    )
     simulate.add_argument("--json", action="store_true", help="print what they do as JSON, a line a second")
     simulate.add_argument("--log-level", choices=_LEVELS, default="error")
 

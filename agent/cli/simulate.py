@@ -116,11 +116,15 @@ def _options(arguments: argparse.Namespace) -> UpstreamOptions:
         given["password"] = {"file": str(arguments.password_file)}
     if arguments.ca_file is not None:
         given["ca_file"] = str(arguments.ca_file)
+    if arguments.no_tls:
+        given["tls"] = False
     try:
         return load_options_class(driver).model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'upstream'}: {first['msg']}") from error
+        raise ValueError(
+            f"{'.'.join(map(str, first['loc'])) or 'upstream'}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error
 
 
 @contextlib.contextmanager

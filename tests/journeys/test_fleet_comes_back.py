@@ -47,10 +47,11 @@ async def test_virtual_devices_deliver_to_a_real_receiver(tmp_path: Path):
     ("arguments", "said"),
     [
         (["--to", "ftp://x"], "--to should be"),
-        (["--to", "mqtt://x", "--devices", "0"], "--devices should be 1 to"),
-        (["--to", "mqtt://x", "--rate", "0"], "--rate should be"),
-        (["--to", "mqtt://x", "--ack", "nobody"], "ack: "),
-        (["--to", "mqtt://x", "--time", "soon"], "soon"),
+        (["--to", "mqtt://127.0.0.1", "--devices", "0"], "--devices should be 1 to"),
+        (["--to", "mqtt://127.0.0.1", "--rate", "0"], "--rate should be"),
+        (["--to", "mqtt://127.0.0.1", "--ack", "nobody"], "ack: "),
+        (["--to", "mqtt://127.0.0.1", "--time", "soon"], "soon"),
+        (["--to", "mqtt://broker.example.com"], "unencrypted"),
     ],
 )
 def test_what_is_asked_in_vain(arguments: list[str], said: str):

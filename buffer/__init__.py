@@ -48,7 +48,7 @@ What a fault does:
 Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `version`; `filesystem` (the seam);
 `segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `stored`, `streaming`, `pending`,
 `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
-`lane_queries`, `progress`, `consumers` (who takes records out); `edit`, `changing`, `thinning`, `limits`,
+`lane_queries`, `progress`, `consumer`, `consumers` (who takes records out); `edit`, `changing`, `thinning`, `limits`,
 `ages`, `retention` (what changes and goes); `capacity`, `wear` (how long it lasts); `committer` (the thread);
 `summaries`, `selection` (queries); `place`, `logs` (the directory and its tables); `table`, `database`
 (TinyDB's face); `waiting`, `aio`, `backend` (the asyncio face); `overlay`, `inspection`, `verification`,
@@ -58,7 +58,7 @@ Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `ver
 from buffer.aio import AsyncConsumer, StateTable
 from buffer.backend import TinyDBBuffer
 from buffer.capacity import Capacity
-from buffer.consumers import Batch, Consumer, Record
+from buffer.consumer import Batch, Consumer, Record
 from buffer.database import BufferDB
 from buffer.errors import (
     BufferClosed,

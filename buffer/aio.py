@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from buffer.consumers import Batch, Consumer
+from buffer.consumer import Batch, Consumer
 from buffer.journal import SmallTable
 from buffer.waiting import DurabilityWaiters
 

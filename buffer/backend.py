@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from buffer.aio import AsyncConsumer, StateTable
-from buffer.consumers import Record
+from buffer.consumer import Record
 from buffer.database import BufferDB
 from buffer.encoding import checked, encoded, trusted
 from buffer.errors import BufferClosed, BufferLocked, DiskFault, InvalidDocument, StoreError, UnknownRecord

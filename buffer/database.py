@@ -13,7 +13,8 @@ from tinydb import TinyDB
 from buffer.capacity import ByteRate, Capacity
 from buffer.changing import Changing
 from buffer.committer import Committer
-from buffer.consumers import CONSUMERS, Consumer, Consumers, Record
+from buffer.consumer import Consumer, Record
+from buffer.consumers import CONSUMERS, Consumers
 from buffer.encoding import checked, trusted
 from buffer.errors import BufferClosed, DiskFault
 from buffer.identity import Identities, Identity

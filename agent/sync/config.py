@@ -31,6 +31,7 @@ from agent.sync.schedule import SchedulePolicy
 from collectors.enums import Lane
 from collectors.units import Duration, DurationS, SizeBytes, WholeSeconds
 from drivers.transport.credentials import ConfiguredFile, TlsFiles
+from drivers.transport.mqtt_options import options_from_url, port_of
 from drivers.transport.secret import Secret
 
 Wait = Annotated[float, Duration, Field(ge=0, le=86400, allow_inf_nan=False)]
@@ -289,8 +290,6 @@ class MqttUpstreamOptions(UpstreamOptions):
     @field_validator("url")
     @classmethod
     def _mqtt_url(cls, url: str) -> str:
-        from drivers.transport.mqtt_options import options_from_url
-
         if urlsplit(url).password is not None:
             raise ValueError('keep the password out of the URL, which is shown: password = { file = "..." }')
         options_from_url(url)
@@ -320,7 +319,7 @@ class HttpUpstreamOptions(UpstreamOptions):
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or " " in url:
             raise ValueError("should be like https://host/readings")
-        _ = parts.port  # raises ValueError for what is no port
+        port_of(parts)
         if parts.username is not None or parts.password is not None:
             raise ValueError(
                 "keep credentials out of the URL, which is shown: use `token`, or `username` and `password`"
@@ -379,7 +378,7 @@ class NatsUpstreamOptions(UpstreamOptions):
         for server in rest.split(","):
             if not urlsplit(f"nats://{server}").hostname:
                 raise ValueError(f"names a server without a host: {server!r}")
-            _ = urlsplit(f"nats://{server}").port  # raises ValueError for what is no port
+            port_of(urlsplit(f"nats://{server}"))
         return url
 
     @model_validator(mode="after")

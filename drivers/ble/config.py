@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from collectors.suggestion import nearest
 from collectors.units import DurationS
 from drivers.ble.identifiers import Adapter, Address, Company, Uuid
 from drivers.codecs.bluetooth_uuid import full_uuid, shown_uuid
@@ -30,7 +31,11 @@ def _characteristic(identifier: Any) -> str:
     try:
         return full_uuid(identifier)
     except ValueError as error:
-        raise ValueError(f"{error}; or one of {', '.join(CHARACTERISTICS)}") from None
+        meant = nearest(str(identifier), CHARACTERISTICS)
+        hint = (
+            f"; did you mean `{meant}`?" if meant is not None else f"; or one of {', '.join(CHARACTERISTICS)}"
+        )
+        raise ValueError(f"{error}{hint}") from None
 
 
 def _several(value: Any) -> Any:

@@ -93,7 +93,7 @@ def options_from_url(url: str, **options: Any) -> MqttOptions:
         raise ValueError(f"the URL must begin with mqtt://, mqtts://, ws:// or wss://{instead}")
     if not parts.hostname:
         raise ValueError("the URL names no host: mqtt://host:1883")
-    port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    port = port_of(parts) or DEFAULT_PORTS[parts.scheme]
     found: dict[str, Any] = {"host": parts.hostname, "port": port}
     if parts.scheme.startswith("ws"):
         found["websocket_path"] = _websocket_path(parts)
@@ -108,6 +108,21 @@ def options_from_url(url: str, **options: Any) -> MqttOptions:
     elif options.get("tls") is not None:
         raise ValueError("TLS settings need a URL that begins with mqtts:// or wss://")
     return MqttOptions(**(found | {name: value for name, value in options.items() if value is not None}))
+
+
+def port_of(parts: SplitResult) -> int | None:
+    """The port of a URL; None when it names none.
+
+    Raises:
+        ValueError: What it names is none.
+    """
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the port, behind the last colon, must be a number from 1 to 65535")
+    return port
 
 
 def _websocket_path(parts: SplitResult) -> str:

@@ -245,7 +245,7 @@ async def test_a_name_server_that_hangs_holds_up_nothing_else(tmp_path: Path):
             f'topics = ["a/{number}"]\n'
             f'[[source]]\nid = "serial-{number}"\ndriver = "serial"\nport = "socket://serial.example:4001"\n'
             f'[[upstream]]\nname = "{number}"\ndriver = "{("http", "mqtt")[number % 2]}"\n'
-            f'url = "{("http", "mqtt")[number % 2]}://cloud.example"\nlinger = "100 ms"\n'
+            f'url = "{("http", "mqtt")[number % 2]}://cloud.example"\ntls = false\nlinger = "100 ms"\n'
         )
     with AgentProgram(tmp_path, config) as agent:
         agent.start(script=Path(hanging_part.__file__), script_arguments=("resolver",))

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from agent.sync.subjects import STREAM
 from tests.rigs import cloud, stored
 from tests.rigs.configuration import counting_source, device, upstream
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
+from tests.rigs.nats import NatsServers
 from tests.rigs.postgres import Postgres
 from tests.rigs.programs import AgentProgram, Program, run_command, seed_of, until
 from tests.rigs.proxy import ChaosProxy
@@ -74,6 +76,7 @@ class World:
         sent = upstream(url, retry=RETRY, linger="100 ms", batch_readings=200, **options)
         self.agent.config_file.write_text(device(counting_source(LIVE_HZ), sent, quota="2 GB"))
         self.agent.start()
+        await self.agent.until(lambda r: r.upstreams, "the agent runs")
 
     def progress(self) -> int:
         """How many readings were given to the database so far; the last answer while it does not answer."""
@@ -167,6 +170,38 @@ async def test_over_mqtt(tmp_path: Path, size: tuple[int, int]):
         await rage(world, storm, readings)
         world.judge(await world.drained())
     shutil.rmtree(tmp_path)
+
+
+async def test_over_jetstream(tmp_path: Path, size: tuple[int, int]):
+    """A cluster of three, whose stream's leader is killed, too."""
+    readings, faults = size
+    rng = random.Random(seed_of("test_over_jetstream"))
+    async with AsyncExitStack() as stack:
+        cluster = stack.enter_context(NatsServers(3))
+        world = World(tmp_path, rng, stack)
+        ports = [node.client_port for node in cluster.nodes]
+        to_cluster = tuple([await world.proxy(port) for port in ports])
+        from_cluster = tuple([await world.proxy(port) for port in ports])
+        to_database = await world.start_receiver(_servers(from_cluster), "--replicas", "3")
+        await world.start_agent(
+            readings, _servers(to_cluster), ack="receiver", ack_timeout="4 s", in_flight=5
+        )
+
+        async def node_dies() -> None:
+            leader = await asyncio.to_thread(cluster.leader, STREAM)
+            await asyncio.to_thread(cluster.kill, leader)
+            await asyncio.sleep(rng.uniform(1, 3))
+            await asyncio.to_thread(cluster.start, leader)
+
+        storm = Storm(rng, [to_cluster, from_cluster, (to_database,)], faults)
+        storm.also(node_dies)
+        await rage(world, storm, readings)
+        world.judge(await world.drained())
+    shutil.rmtree(tmp_path)
+
+
+def _servers(proxies: tuple[ChaosProxy, ...]) -> str:
+    return "nats://" + ",".join(f"127.0.0.1:{proxy.port}" for proxy in proxies)
 
 
 def _broker_holds(report: StatusReport) -> bool:

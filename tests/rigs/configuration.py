@@ -48,7 +48,8 @@ def counting_source(rate_hz: float, *, start: int = 0) -> str:
 
 def upstream(url: str, *, retry: Mapping[str, object] = QUICK_RETRY, **options: object) -> str:
     """The upstream `cloud`; the scheme of its URL says by which driver."""
-    driver = url.partition(":")[0].removesuffix("s")
+    scheme = url.partition(":")[0]
+    driver = {"mqtts": "mqtt", "https": "http"}.get(scheme, scheme)
     made = {"name": "cloud", "driver": driver, "url": url, "linger": "100 ms", **options}
     return _table("[[upstream]]", made) + "\n" + _table("[upstream.retry]", retry)
 

@@ -2,7 +2,8 @@
 
 The first retry after an established session dropped is uniform over `first_s`, so that a thousand devices
 whose server restarted come back spread out. Later ones use full jitter: uniform between zero and a ceiling
-that doubles, up to `cap_s`. Only a session that held for `stable_s` starts the sequence anew; one that
+that doubles, up to `cap_s`. Where a fleet shares the other end it doubles from `first_s` on, after a session dropped:
+those that a server refuses at first must not be seen again at once. Only a session that held for `stable_s` starts the sequence anew; one that
 drops sooner counts as a further failure, so that a flapping link is not hammered.
 """
 
@@ -25,6 +26,8 @@ class BackoffPolicy:
     """The highest ceiling."""
     stable_s: float = 60.0
     """A session that held this long counts as a success."""
+    fleet: bool = False
+    """Many devices share the other end."""
 
     def __post_init__(self) -> None:
         for name in ("first_s", "base_s", "cap_s", "stable_s"):
@@ -51,6 +54,8 @@ class Backoff:
         """Failures since the last stable session."""
         self._rng = rng
         self._established_at: float | None = None
+        self._after_drop: int | None = None
+        """Attempts since a session dropped; None when there was none to drop."""
 
     def established(self, now_s: float) -> None:
         """Note that a session was established at this monotonic time."""
@@ -66,5 +71,9 @@ class Backoff:
         ceiling = min(self.policy.cap_s, self.policy.base_s * 2**doublings)
         if dropped:
             ceiling = max(self.policy.first_s, ceiling) if self.failures else self.policy.first_s
+            self._after_drop = 0
+        elif self.policy.fleet and self._after_drop is not None:
+            self._after_drop = min(self._after_drop + 1, _DOUBLINGS_MAX)
+            ceiling = max(ceiling, min(self.policy.cap_s, self.policy.first_s * 2**self._after_drop))
         self.failures += 1
         return self._rng.uniform(0.0, ceiling)

@@ -52,7 +52,7 @@ class _Section(BaseModel):
 class RetryConfig(_Section):
     """`[upstream.retry]`: back-off. The defaults let 10,000 devices come back without a stampede."""
 
-    first: Wait = 30.0
+    first: Wait = 60.0
     """The first retry after an established connection was lost comes at chance within this time."""
     base: DurationS = 1.0
     """The first retry after a failed attempt; doubled at each further one."""
@@ -69,7 +69,7 @@ class RetryConfig(_Section):
 
     def policy(self) -> BackoffPolicy:
         """As the back-off takes it."""
-        return BackoffPolicy(first_s=self.first, base_s=self.base, cap_s=self.cap, stable_s=self.stable)
+        return BackoffPolicy(self.first, self.base, self.cap, self.stable, fleet=True)
 
 
 class BacklogConfig(_Section):

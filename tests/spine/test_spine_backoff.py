@@ -74,3 +74,12 @@ def test_it_can_fail_for_years():
 def test_senseless_policies_are_refused(numbers):
     with pytest.raises(ValueError):
         BackoffPolicy(**numbers)
+
+
+def test_a_fleet_whose_sessions_dropped_stays_spread_out():
+    backoff = Backoff(BackoffPolicy(first_s=30, base_s=1, cap_s=300, stable_s=60, fleet=True), Highest())
+    assert [backoff.delay_s(at) for at in range(3)] == [1, 2, 4], "nothing has dropped"
+    backoff.established(100)
+    assert [backoff.delay_s(at) for at in range(200, 205)] == [30, 60, 120, 240, 300]
+    backoff.established(1000)
+    assert backoff.delay_s(2000) == 30

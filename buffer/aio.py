@@ -39,6 +39,7 @@ class AsyncConsumer:
         lane: str | None = None,
         after: int = 0,
         upto: int | None = None,
+        parsed: bool = True,
     ) -> Batch | None:
         """Durable records not acknowledged or taken; None when there are none. See `Consumer.take`.
 
@@ -49,6 +50,7 @@ class AsyncConsumer:
             lane: Of this lane only, `alarm` or `normal`.
             after: Only ids beyond this one.
             upto: Only ids up to this one.
+            parsed: Parse the documents beforehand, apart from the event loop; else when `records` is first asked for.
 
         Raises:
             DiskFault: The disk cannot be read.
@@ -60,7 +62,7 @@ class AsyncConsumer:
         while batch is None and paused:  # others have their turn while alarms are searched for
             taking = asyncio.ensure_future(
                 self._read(
-                    lambda: _parsed(
+                    lambda: (_parsed if parsed else _as_stored)(
                         self._consumer.take_some(
                             n, max_bytes, newest=newest, lane=lane, after=after, upto=upto
                         )
@@ -125,6 +127,10 @@ class AsyncConsumer:
         except TimeoutError:
             return False
         return True
+
+
+def _as_stored(taken: _Taken) -> _Taken:
+    return taken
 
 
 def _parsed(taken: _Taken) -> _Taken:

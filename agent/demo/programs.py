@@ -108,7 +108,7 @@ driver = "http"
 url = "http://127.0.0.1:{link_port}/readings"
 linger = "200 ms"
 
-# In the field the first retry comes within 30 s, so that a fleet does not come back all at once.
+# In the field the first retry comes within a minute, so that a fleet does not come back all at once.
 [upstream.retry]
 first = "1 s"
 base = "500 ms"

@@ -47,7 +47,16 @@ class Batch(Protocol):
 
     @property
     def records(self) -> Sequence[Record]:
-        """Ascending by `seq`, at least one."""
+        """Ascending by `seq`, at least one. Parsed when they are first asked for."""
+        ...
+
+    @property
+    def encoded(self) -> bytes:
+        """All as one compact JSON object, `{"<seq>":<document>,...}`, as stored."""
+        ...
+
+    def __len__(self) -> int:
+        """How many records."""
         ...
 
     def forget_parsed(self) -> None:
@@ -79,10 +88,11 @@ class Consumer(Protocol[B]):
         lane: str | None = None,
         after: int = 0,
         upto: int | None = None,
+        parsed: bool = True,
     ) -> B | None:
         """The oldest records not yet taken, at most `n` of them, or None. Cancelling takes none.
 
-        Of a lane of the buffer (`alarm` or `normal`), beyond one sequence number and up to another, when these are given.
+        `parsed` says whether to parse documents beforehand. Of a lane of the buffer (`alarm` or `normal`), beyond one sequence number and up to another, when these are given.
         """
         ...
 

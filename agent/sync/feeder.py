@@ -52,6 +52,10 @@ class Timing(Protocol):
         """A connection was made."""
         ...
 
+    def concerns(self, encoded: bytes) -> bool:
+        """Whether records, as they are stored, may need another time."""
+        ...
+
     async def apply(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records with their final times; may wait a while for better ones."""
         ...
@@ -125,6 +129,11 @@ class Feeder(Generic[B]):
                 self._room[lane].clear()
                 await self._room[lane].wait()
             batch = await self._next_batch(lane)
+            parcel = await self._pack_as_stored(batch)
+            if parcel is not None:
+                self._outbox.add(batch, [parcel], lane)
+                self._wake.set()
+                continue
             wanted = self._wanted(batch)
             if not wanted:
                 self._consumer.ack(batch)
@@ -159,6 +168,20 @@ class Feeder(Generic[B]):
         if len(records) < _THREAD_READINGS_MIN:
             return parcels(self._packer, device_id, store_id, records, halve=halve)
         return await asyncio.to_thread(parcels, self._packer, device_id, store_id, records, halve=halve)
+
+    async def _pack_as_stored(self, batch: B) -> Parcel | None:
+        """A batch of which nothing needs to be looked at: neither for its time, nor for whom it is."""
+        if self._packer.encode_text is None or self._route is not None:
+            return None
+        try:
+            if self._timing.concerns(batch.encoded):
+                return None
+            if len(batch) < _THREAD_READINGS_MIN:
+                return self._packer.pack_text(batch)
+            return await asyncio.to_thread(self._packer.pack_text, batch)
+        except BaseException:
+            self._consumer.release(batch)
+            raise
 
     async def skip_unwanted(self, seconds: float) -> None:
         """For so long, acknowledge what the upstream does not want, without a connection: batches of nothing else."""
@@ -209,13 +232,16 @@ class Feeder(Generic[B]):
                 await self._linger()
             wanted = min(self._readings_max, self._available())
             batch = await self._consumer.take(
-                self._readings_max, self._options.batch_bytes, **self._part(lane)
+                self._readings_max,
+                self._options.batch_bytes,
+                parsed=self._route is not None,
+                **self._part(lane),
             )
             if batch is None:
                 await asyncio.sleep(_LINGER_SLICE_S)  # ids that were no readings; never spin on them
                 continue
             if lane is SendLane.LIVE:
-                taken = len(batch.records)
+                taken = len(batch)
                 self._fitting = taken if taken < wanted else self._options.batch_readings
                 self._live_to = max(self._live_to, batch.last)
             return batch

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.sync import senml
+from agent.sync.senml_text import encode_text
 
 if TYPE_CHECKING:
-    from agent.sync.packing import WireFormat
+    from agent.sync.packing import TextFormat, WireFormat
 
 FormatName = Literal["senml", "influx", "thingsboard"]
 
@@ -19,6 +20,8 @@ class Format:
 
     encode: WireFormat
     content_type: str
+    encode_text: TextFormat | None = None
+    """The same from records as they are stored."""
 
 
 def create_format(name: FormatName) -> Format:
@@ -31,4 +34,4 @@ def create_format(name: FormatName) -> Format:
         from agent.sync import thingsboard
 
         return Format(thingsboard.ThingsBoardFormat(), thingsboard.CONTENT_TYPE)
-    return Format(senml.encode, senml.CONTENT_TYPE)
+    return Format(senml.encode, senml.CONTENT_TYPE, encode_text)

@@ -107,7 +107,7 @@ class Outbox(Generic[B]):
     def add(self, batch: B, parcels: Sequence[Parcel], lane: SendLane) -> None:
         """A batch was taken; its parcels go behind all others of the lane."""
         assert parcels
-        taken = _Taken(batch, len(batch.records), len(parcels))
+        taken = _Taken(batch, len(batch), len(parcels))
         self._lanes[lane] += [Item(parcel, taken, lane) for parcel in parcels]
         self.readings += taken.readings
         batch.forget_parsed()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import marshal
+import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from agent.sync import senml
 from agent.sync.upstream import Pack
@@ -13,7 +15,7 @@ from agent.sync.upstream import Pack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.sync.batches import Record
+    from agent.sync.batches import Batch, Record
 
 GZIP_READINGS_MIN = 10
 """Below, gzip's 18 bytes and a short history save nothing worth having."""
@@ -30,6 +32,11 @@ class WireFormat(Protocol):
         ...
 
 
+TextFormat = Callable[[str, str, bytes], tuple[bytes, int] | None]
+"""Device, store and records as stored; the payload and how many values are in it, or None."""
+_FIRST_T = re.compile(rb'"t":([0-9.]+)')
+
+
 @dataclass(frozen=True, slots=True)
 class Packer:
     """Makes packs of at most `payload_bytes_max`, all in one wire format."""
@@ -40,6 +47,8 @@ class Packer:
     gzip: bool = True
     points_max: int | None = None
     """The most values that one message may have."""
+    encode_text: TextFormat | None = None
+    """Makes the same of records as they are stored, where that is possible."""
 
     def fits(self, pack: Pack) -> bool:
         """Whether the other end may take it."""
@@ -49,22 +58,28 @@ class Packer:
     def pack(self, device_id: str, store_id: str, records: Sequence[Record]) -> Pack:
         """One pack of all these records, however large."""
         payload = self.encode(device_id, store_id, records)
+        points = sum(_points(record.document) for record in records)
+        identity = (device_id, store_id, records[0].seq, records[-1].seq, len(records))
+        return self._pack(identity, payload, points)
+
+    def pack_text(self, batch: Batch) -> Parcel | None:
+        """A whole batch as one parcel, without parsing it; None where it has to be parsed, or cut."""
+        if self.encode_text is None:
+            return None
+        made = self.encode_text(batch.device_id, batch.store_id, batch.encoded)
+        if made is None:
+            return None
+        identity = (batch.device_id, batch.store_id, batch.first, batch.last, len(batch))
+        pack = self._pack(identity, *made)
+        return Parcel.of_batch(batch, pack) if self.fits(pack) else None
+
+    def _pack(self, identity: tuple[str, str, int, int, int], payload: bytes, points: int) -> Pack:
         encoding = None
-        if self.gzip and len(records) >= GZIP_READINGS_MIN:
+        if self.gzip and identity[-1] >= GZIP_READINGS_MIN:
             deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WBITS)
             payload = deflate.compress(payload) + deflate.flush()
             encoding = "gzip"
-        return Pack(
-            device_id=device_id,
-            store_id=store_id,
-            first=records[0].seq,
-            last=records[-1].seq,
-            count=len(records),
-            payload=payload,
-            content_type=self.content_type,
-            content_encoding=encoding,
-            points=sum(_points(record.document) for record in records),
-        )
+        return Pack(*identity, payload, self.content_type, encoding, points)
 
 
 def _points(document: dict[str, Any]) -> int:
@@ -95,12 +110,13 @@ class Parcel:
         t: When the first of them was measured, seconds since 1970, where it says so.
     """
 
-    __slots__ = ("_packed", "count", "fault", "first", "last", "pack", "t")
+    __slots__ = ("_batch", "_packed", "count", "fault", "first", "last", "pack", "t")
 
     def __init__(self, records: Sequence[Record], pack: Pack | None, fault: str = "") -> None:
         """Keep these records; there is at least one."""
         self.pack = pack
         self.fault = fault
+        self._batch: Batch | None = None
         self.first, self.last, self.count = records[0].seq, records[-1].seq, len(records)
         t = records[0].document.get("t")
         self.t = t if isinstance(t, (int, float)) else None
@@ -108,9 +124,24 @@ class Parcel:
         plain = marshal.dumps([(record.seq, record.document) for record in records])
         self._packed = zlib.compress(plain, zlib.Z_BEST_SPEED)
 
+    @classmethod
+    def of_batch(cls, batch: Batch, pack: Pack) -> Self:
+        """A whole batch, with the times that it is stored with: it holds the bytes itself."""
+        made = cls.__new__(cls)
+        made._packed, made._batch = b"", batch  # noqa: SLF001 (its own)
+        made.pack, made.fault = pack, ""
+        made.first, made.last, made.count = batch.first, batch.last, len(batch)
+        found = _FIRST_T.search(batch.encoded)
+        made.t = None if found is None else float(found[1])
+        return made
+
     @property
     def records(self) -> list[Sent]:
         """The records, ascending; made anew each time."""
+        if self._batch is not None:
+            found = [Sent(record.seq, record.document) for record in self._batch.records]
+            self._batch.forget_parsed()
+            return found
         return [Sent(*record) for record in marshal.loads(zlib.decompress(self._packed))]  # noqa: S302 (ours)
 
 

@@ -46,23 +46,24 @@ SEQ_MAX = 2**63 - 1
 
 _NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9:./_]*")
 _METRIC = re.compile(r"[-A-Za-z0-9:./_]+")
-_PART = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*")
+PART = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*")
 """A device or source that can stand in `bn` and be cut out of it again: no `:` and no `/`."""
 _INSIDE_PART = re.compile(r"[-A-Za-z0-9._]+")
 
 _AS_STORED = (
+    "tags",
+    "quality",
+    "indicators",
+    "clock",
     "boot",
     "up",
-    "clock",
     "t_error",
     "t_sensor",
     "t_arrived",
     "lane",
-    "tags",
-    "quality",
-    "indicators",
     "origin",
 )
+"""In the order in which they are stored, which `agent.sync.senml_text` keeps."""
 _STORED_AS_IT_IS = frozenset(_AS_STORED)
 _KNOWN = frozenset({"source", "t", "values", "units", *_AS_STORED})
 
@@ -99,7 +100,7 @@ def encode(device_id: str, store_id: str, records: Sequence[Record]) -> bytes:
     Raises:
         NotEncodable: A document is not one of a reading (names its sequence number).
     """
-    device = device_id if _PART.fullmatch(device_id) else f"x{_escaped(device_id, _INSIDE_PART)}"
+    device = device_id if PART.fullmatch(device_id) else f"x{_escaped(device_id, _INSIDE_PART)}"
     sources: dict[str, tuple[str, str | None]] = {}
     metrics: dict[str, str] = {}
     pack: list[dict[str, Any]] = []
@@ -109,7 +110,7 @@ def encode(device_id: str, store_id: str, records: Sequence[Record]) -> bytes:
             source = document["source"]
             named = sources.get(source)
             if named is None:
-                plain = _PART.fullmatch(source) is not None
+                plain = PART.fullmatch(source) is not None
                 named = (
                     f"{device}:{source if plain else _escaped(source, _INSIDE_PART)}/",
                     None if plain else source,

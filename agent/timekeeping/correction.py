@@ -26,6 +26,7 @@ SYNC_WAIT_S: Final = 60.0
 LIVE_S: Final = 10.0
 """A reading this young is live."""
 _ESTIMATED: Final = ClockQuality.ESTIMATED.value
+_IN_DOUBT: Final = f'"clock":"{_ESTIMATED}"'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,10 @@ class Correction:
     def linked(self) -> None:
         """The link is back: from now on, what can get better times waits for them a while."""
         self._wait_until_s = self._clock.monotonic_s() + SYNC_WAIT_S
+
+    def concerns(self, encoded: bytes) -> bool:
+        """Whether records, as they are stored, may need another time: whether any says that its own is estimated."""
+        return _IN_DOUBT in encoded
 
     async def apply(self, records: Sequence[Any]) -> Sequence[Any]:
         """The records (`seq`, `document`) with their final times; the same object when none needs one."""

@@ -16,5 +16,8 @@ class AsMeasured:
     def linked(self) -> None:
         pass
 
+    def concerns(self, encoded: bytes) -> bool:
+        return False
+
     async def apply(self, records: Sequence[Record]) -> Sequence[Record]:
         return records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,17 @@ class MemoryBatch:
     first: int
     last: int
     records: tuple[MemoryRecord, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def encoded(self) -> bytes:
+        fragments = [
+            b'"%d":%s' % (record.seq, json.dumps(record.document, separators=(",", ":")).encode())
+            for record in self.records
+        ]
+        return b"{" + b",".join(fragments) + b"}"
 
     def forget_parsed(self) -> None:
         """There are no bytes behind these."""
@@ -76,6 +88,7 @@ class MemoryConsumer:
         lane: str | None = None,
         after: int = 0,
         upto: int | None = None,
+        parsed: bool = True,
     ) -> MemoryBatch | None:
         await asyncio.sleep(0)
         chosen = list(islice(self._part(lane, after, upto), n))

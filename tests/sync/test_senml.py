@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic_core import from_json, to_json
 
 from agent.sync import senml
+from agent.sync.senml_text import encode_text
 from collectors.enums import ClockQuality, Lane, QualityFlag
 from collectors.models import Origin, Quality, Reading
 
@@ -212,3 +213,88 @@ def test_no_json_makes_it_raise_anything_else(pack: list[dict[str, Any]]) -> Non
         return
     for item in received:
         Reading.from_document(item.document)
+
+
+def as_stored(records: list[Record]) -> bytes:
+    return b"{" + b",".join(b'"%d":%b' % (r.seq, to_json(r.document)) for r in records) + b"}"
+
+
+plain_names = st.text("abcXYZ019-_./:", min_size=1, max_size=6)
+plain_texts = st.text("abc 019{}[],:\u00e4", max_size=6)
+plain_readings = st.builds(
+    Reading,
+    source=st.from_regex(r"[A-Za-z0-9][-A-Za-z0-9._]{0,5}", fullmatch=True),
+    t=st.floats(1e9, 4e9),
+    values=st.dictionaries(
+        plain_names,
+        st.one_of(
+            st.booleans(),
+            st.integers(-(2**63), 2**63 - 1),
+            st.floats(allow_nan=False, allow_infinity=False),
+            plain_texts,
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    units=st.dictionaries(plain_names, plain_texts, max_size=2),
+    tags=st.dictionaries(plain_texts, plain_texts, max_size=2),
+    clock=st.sampled_from(ClockQuality),
+    boot=st.integers(0, 2**40),
+    up=st.integers(0, 2**63 - 1),
+    lane=st.sampled_from(Lane),
+    origin=st.none() | origins,
+)
+
+
+@st.composite
+def plain_batches(draw: st.DrawFn) -> list[Record]:
+    return [Record(seq, draw(plain_readings).to_document()) for seq in draw(keys)]
+
+
+@given(st.one_of(batches(), plain_batches()), st.sampled_from(["greenhouse-3", "a b", "x:y"]))
+def test_from_the_stored_text_the_pack_is_the_same_or_none(batch: list[Record], device: str) -> None:
+    made = encode_text(device, "5a" * 16, as_stored(batch))
+    if made is not None:
+        assert made[0] == senml.encode(device, "5a" * 16, batch)
+        assert made[1] == sum(len(record.document["values"]) for record in batch)
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {},
+        {"units": {"temperature": "Cel"}},
+        {"boot": 3, "up": 123456789012, "clock": "corrected", "t_error": 0.5},
+        {
+            "tags": {"site": "north"},
+            "quality": {"temperature": ["bad", "range"]},
+            "indicators": {"rssi": -70.0},
+        },
+        {"lane": "alarm", "origin": ["pi-hall", 7, "4c28"]},
+    ],
+)
+def test_what_is_usual_needs_no_parsing(further: dict[str, Any]) -> None:
+    values = {"temperature": -21.5, "n": 3, "big": 1e300, "on": True, "state": "idle"}
+    order = ("units", "tags", "quality", "indicators", "clock", "boot", "up", "t_error", "lane", "origin")
+    document = {"source": "soil", "t": 1790000000.5, "values": values}
+    document |= {key: further[key] for key in order if key in further}
+    batch = [Record(seq, document) for seq in (7, 9)]
+    made = encode_text("pi", "5a" * 16, as_stored(batch))
+    assert made == (senml.encode("pi", "5a" * 16, batch), 10)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b'{"1":{"hello":"world"}}',
+        b'{"1":{"source":"s","t":1790000000,"values":{}}}',
+        b'{"1":{"source":"s","t":1790000000,"values":{"x":null}}}',
+        b'{"1":{"source":"s","t":1790000000,"values":{"x":1},"other":1}}',
+        b'{"1":{"source":"s","t":1790000000,"values":{"x":1},"tags":{"a":"}"},"boot":1}}',
+        b'{"1":{"source":"s","t":1790000000,"values":{"x":1}},"2":{"source":"s","t":5,"values":{"x":1}}}',
+        b'{"1":{"source":"s","t":1790000000,"values":{"x":1,"x":2},"units":{"x":"m"}}}',
+        b"{}",
+    ],
+)
+def test_what_is_unusual_is_left_to_the_parser(encoded: bytes) -> None:
+    assert encode_text("pi", "5a" * 16, encoded) is None

@@ -12,6 +12,7 @@ from agent.spine.errors import STORAGE, SYNC
 from agent.status.report import UpstreamStatus
 from agent.supervisor import supervise
 from agent.sync.dead_letters import BufferDeadLetters
+from agent.sync.frozen import StoredBounds
 from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
 from agent.sync.requeued import RequeueingConsumer
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _END_TIMEOUT_S = 5.0
+_BOUNDS = "sync"
+"""The small table with the bounds of what was sent and not acknowledged."""
 
 
 @dataclass(slots=True)
@@ -127,6 +130,7 @@ class Deliveries:
             self._spine,
             self._time.correction(),
             losses,
+            StoredBounds(self._buffer.state(_BOUNDS), config.name),
         )
         self._running[config.name].sender = sender
         if losses is not None:
@@ -160,6 +164,7 @@ class Deliveries:
             _log.warning("upstream %s is not configured any more: nothing is kept for it", name)
             try:
                 await asyncio.to_thread(database.forget_consumer, name)
+                await self._buffer.state(_BOUNDS).remove(name)
             except StoreError as error:
                 await self._spine.errors.report(error, layer=STORAGE, operation="forget_upstream")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.sync.batches import Record
+    from agent.sync.frozen import Bounds
     from agent.sync.outbox import Outbox
     from agent.sync.routes import Route
 
@@ -128,17 +129,16 @@ class Feeder(Generic[B]):
             while self._outbox.waiting(lane) >= depth():
                 self._room[lane].clear()
                 await self._room[lane].wait()
-            batch = await self._next_batch(lane)
-            parcel = await self._pack_as_stored(batch)
-            if parcel is not None:
-                self._outbox.add(batch, [parcel], lane)
-                self._wake.set()
-                continue
-            wanted = self._wanted(batch)
-            if not wanted:
-                self._consumer.ack(batch)
-                self._wake.set()
-                continue
+            await self._put(await self._next_batch(lane), lane)
+
+    async def _put(self, batch: B, lane: SendLane) -> None:
+        """Put a batch into the outbox; or acknowledge it, when nothing in it is wanted."""
+        parcel = await self._pack_as_stored(batch)
+        if parcel is not None:
+            self._outbox.add(batch, [parcel], lane)
+        elif not (wanted := self._wanted(batch)):
+            self._consumer.ack(batch)
+        else:
             try:
                 records = await self._timing.apply(wanted)
                 pieces = await self.pack(batch.device_id, batch.store_id, records)
@@ -146,7 +146,14 @@ class Feeder(Generic[B]):
                 self._consumer.release(batch)
                 raise
             self._outbox.add(batch, pieces, lane)
-            self._wake.set()
+        self._wake.set()
+
+    async def restore(self, bounds: Sequence[Bounds]) -> None:
+        """Take batches that were sent before a restart again, as they were."""
+        for lane, first, last in bounds:
+            batch = await self._consumer.take(last - first + 1, lane=lane.stored, after=first - 1, upto=last)
+            if batch is not None:
+                await self._put(batch, lane)
 
     def made_room(self, lane: SendLane) -> None:
         """Something left the outbox."""

@@ -16,6 +16,7 @@ from agent.sync.upstream import LinkLost, TooLarge
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from agent.sync.frozen import Bounds
     from agent.sync.packing import Parcel
     from agent.sync.upstream import UpstreamError
 
@@ -142,6 +143,15 @@ class Outbox(Generic[B]):
             return None
         self.readings -= item.taken.readings
         return item.taken.batch
+
+    def sent_bounds(self) -> list[Bounds]:
+        """The batches of which something was sent and that are not settled, lane by lane, oldest first."""
+        found = {
+            id(item.taken): (item.lane, item.taken.batch.first, item.taken.batch.last)
+            for item in self
+            if item.sent_s > 0
+        }
+        return list(found.values())
 
     def empty(self) -> list[B]:
         """Forget everything; returns the batches that were not settled."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.sync.batches import B, Consumer
     from agent.sync.dead_letters import DeadLetterBox
     from agent.sync.feeder import Timing
+    from agent.sync.frozen import FrozenBounds
     from agent.sync.losses import LossTeller
     from agent.sync.upstream import Upstream
     from collectors.clock import Clock
@@ -87,6 +88,7 @@ def create_sender(
     spine: Spine,
     timing: Timing,
     losses: LossTeller | None = None,
+    frozen: FrozenBounds | None = None,
 ) -> Sender[B]:
     """A sender that delivers a consumer's readings to the upstream that these options describe."""
     if isinstance(options, MqttUpstreamOptions) and options.client_id is None:
@@ -100,6 +102,7 @@ def create_sender(
         spine,
         timing,
         losses,
+        frozen,
     )
 
 
@@ -112,6 +115,7 @@ def make_sender(
     spine: Spine,
     timing: Timing,
     losses: LossTeller | None = None,
+    frozen: FrozenBounds | None = None,
 ) -> Sender[B]:
     """A sender that delivers to this upstream, as these options say."""
     if options.plain_over_network:
@@ -137,5 +141,6 @@ def make_sender(
         losses=losses,
         policy=options.policy(),
         connect_interval_s=options.connect_interval,
+        frozen=frozen,
         route=options.route(),
     )

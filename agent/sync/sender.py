@@ -40,6 +40,7 @@ from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge
 
 if TYPE_CHECKING:
     from agent.spine.spine import Spine
+    from agent.sync.frozen import FrozenBounds
     from agent.sync.losses import LossTeller
     from agent.sync.packing import Packer
     from agent.sync.routes import Route
@@ -73,6 +74,7 @@ class Sender(Generic[B]):
         policy: How lanes share the link, and what the other end takes.
         route: What the other end wants; None is everything.
         connect_interval_s: At most one attempt to connect in this time.
+        frozen: Keeps the bounds of what was sent over a restart.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Sender(Generic[B]):
         policy: SchedulePolicy | None = None,
         route: Route | None = None,
         connect_interval_s: float = 0.0,
+        frozen: FrozenBounds | None = None,
     ) -> None:
         self.name = name
         self._losses = losses
@@ -106,6 +109,8 @@ class Sender(Generic[B]):
         self._settled = asyncio.Event()
         self._connect_interval_s = connect_interval_s
         self._connected_s = -inf
+        self._frozen = frozen
+        self._restored = frozen is None
         self._window = 1
         self._hold_until_s = 0.0
         self._rejected_in_a_row = 0
@@ -143,6 +148,7 @@ class Sender(Generic[B]):
         try:
             while True:
                 try:
+                    await self._keep_bounds()
                     await self._feeder.skip_unwanted(self._hold_left_s())
                     self._enter("connecting" if self._error is None else self._state)
                     await self._session()
@@ -157,6 +163,16 @@ class Sender(Generic[B]):
             for batch in self._outbox.empty():
                 self._consumer.release(batch)
             self._enter("stopped")
+
+    async def _keep_bounds(self) -> None:
+        """At first, take what was sent before the restart as it was; then note what is sent and not acknowledged."""
+        if self._frozen is None:
+            return
+        if not self._restored:
+            self._restored = True
+            await self._feeder.restore(self._frozen.load())
+        else:
+            await self._frozen.save(self._outbox.sent_bounds())
 
     async def drain(self, deadline_s: float) -> bool:
         """Send what is there without lingering; True once nothing is left, False when it would not go.
@@ -180,6 +196,8 @@ class Sender(Generic[B]):
             return not self._consumer.backlog
         finally:
             self._feeder.hurry = self._schedule.hurry = False
+            if self._restored:
+                await self._keep_bounds()
         return True
 
     # One connection

@@ -58,6 +58,10 @@ class _AsMeasured:
     def linked(self) -> None:
         """Nothing is to be corrected."""
 
+    def concerns(self, encoded: bytes) -> bool:  # noqa: ARG002 (of the protocol)
+        """None does."""
+        return False
+
     async def apply(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records as they are."""
         return records

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import shutil
 import subprocess
 import zipfile
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def make_bundle(folder: Path, arch: str = "x86_64", *, python: str = "3.11", extras: str = "") -> Path:
-    """Make one of this checkout."""
+    """Make one of this checkout; where one such was made in this run, that is copied."""
+    shutil.copytree(_made(arch, python, extras), folder)
+    return folder
+
+
+@cache
+def _made(arch: str, python: str, extras: str) -> Path:
+    folder = Path(mkdtemp(prefix="outstation-bundle-"))
+    atexit.register(shutil.rmtree, folder)
+    bundle = folder / "bundle"
     more = ["--with", extras] if extras else []
     done = subprocess.run(
-        [ROOT / "install.sh", "bundle", "--arch", arch, "--python", python, *more, folder],
+        [ROOT / "install.sh", "bundle", "--arch", arch, "--python", python, *more, bundle],
         check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    return bundle
 
 
 def another_release(bundle: Path, folder: Path, changes: dict[str, str] | None = None) -> Path:

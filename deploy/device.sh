@@ -32,7 +32,7 @@ RESTARTS_MAX=2
 
 # --- Steps -------------------------------------------------------------------
 
-install_steps='preflight release user configuration rules units current start'
+install_steps='preflight release user configuration rules units current start doctor'
 upgrade_steps='preflight release self_test pending current rules units restart settle tidy'
 
 describe_step() {
@@ -45,6 +45,7 @@ describe_step() {
     units) echo 'telling systemd about the service' ;;
     current) echo "making $release the current release" ;;
     start) echo 'starting the service, and at every boot from now on' ;;
+    doctor) echo 'looking at everything that the agent needs' ;;
     self_test) echo 'letting the new release try itself on a copy of the buffer' ;;
     pending) echo "noting that $release is to be settled" ;;
     restart) echo 'restarting the service with it' ;;
@@ -346,6 +347,11 @@ step_start() {
     fi
     systemctl start outstation.service ||
         die 'the service does not start.' 'See: journalctl -u outstation'
+}
+
+# What it finds is told; none of it undoes an installation.
+step_doctor() {
+    "$current/venv/bin/outstation" doctor --config "$configuration" || true
 }
 
 # --- Upgrading ---------------------------------------------------------------

@@ -32,7 +32,7 @@ signals = [{ name = "temperature", kind = "sine", mean = 21, amplitude = 3 }]
 [buffer]
 path = "/var/lib/outstation/buffer"
 """
-INSTALL = ("preflight", "release", "user", "configuration", "rules", "units", "current", "start")
+INSTALL = ("preflight", "release", "user", "configuration", "rules", "units", "current", "start", "doctor")
 UPGRADE = (
     *("preflight", "release", "self_test", "pending", "current"),
     *("rules", "units", "restart", "settle", "tidy"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SHOWN_MAX: Final = 8
 """So many readings of one frame or message are shown a step; the others are counted."""
 _RAW_MAX: Final = 72
+_SAME: Final = "as it came"
 _COUNTS: Final = ("given", "made", "changed", "left_out", "held", "dropped", "failed")
 """What is counted of a step: readings, and frames that failed."""
 
@@ -88,11 +89,10 @@ def _step_lines(step: StepRun) -> list[str]:
         return [f"FAILED: {step.error}"]
     if isinstance(step.given, CollectedData):
         return _all(step.made) or ["nothing"]
-    changes = list(step.changes())
-    if changes and all(before is after for before, after in changes):
-        return ["as it came" if len(changes) == 1 else f"as they came ({len(changes)})"]
     refused = {id(reading): why for reading, why in step.refused}
-    lines = [_change(before, after, refused, holds=step.holds) for before, after in changes]
+    lines = [_change(before, after, refused, holds=step.holds) for before, after in step.changes()]
+    if len(lines) > 1 and set(lines) == {_SAME}:
+        return [f"as they came ({len(lines)})"]
     return list(_bounded(lines, len(lines))) or ["nothing"]
 
 
@@ -105,7 +105,7 @@ def _change(before: Reading | None, after: Reading | None, refused: dict[int, st
         return "held" if holds else "left out"
     if before is None:
         return f"gives {reading_text(after)}"
-    return "as it came" if before is after else ", ".join(_differences(before, after)) or "as it came"
+    return _SAME if before is after else ", ".join(_differences(before, after)) or _SAME
 
 
 def _differences(before: Reading, after: Reading) -> Iterator[str]:
@@ -207,7 +207,8 @@ class Summary:
         counts["given"] += len(step.given)
         counts["dropped"] += len(step.refused)
         for before, after in step.changes():
-            counts["changed"] += before is not None and after is not None and before is not after
+            if before is not None and after is not None and before is not after:
+                counts["changed"] += any(True for _ in _differences(before, after))
             counts["held" if step.holds else "left_out"] += after is None
         counts["held" if step.holds else "left_out"] -= len(step.refused)
 

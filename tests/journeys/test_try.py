@@ -124,6 +124,23 @@ def test_windows_end_when_their_time_has_passed_and_when_the_data_ends(
     assert told.count("= stored") == 2
 
 
+def test_alarms_tags_and_what_did_not_change_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = configured(
+        tmp_path,
+        step("alarm", metric="t", above=60.0),
+        step("select", drop=["noise"]),
+        '[[pipeline.step]]\nprocessor = "tag"\ntags = { a = "b" }\n',
+    )
+    capture = captured(tmp_path, (0.1, b'[{"t": 70, "noise": 1}, {"u": 1}]\n'))
+    assert main(["try", str(capture), "-c", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "1 alarm:t  + tag alarm=raised, alarm lane\n             as it came\n" in told
+    assert "2 select   - noise\n             as it came\n" in told
+    assert "t 70  [a=b, alarm=raised]  alarm lane" in told
+    assert "2 select   2 in, 2 out, 1 changed" in told
+    assert "3 tag:a    2 in, 2 out, 2 changed" in told
+
+
 def test_one_step_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     config = configured(
         tmp_path, step("scale", metric="t", factor=2), step("stuck", metric="t", longer_than="1 h")

@@ -36,7 +36,7 @@ What a fault does:
 | a damaged byte | costs the frame it is in, at most; the file is written anew without it, the damaged one set aside, the loss entered in the ledger |
 | disk full, EIO, read-only | `fault` says so; records wait in bounded memory, `append` raises `BufferFull` after that; it goes on by itself |
 | its directory, or a file in it, removed while it runs | noticed at the next commit, or within 10 s: made anew, what was in it and not delivered entered in the ledger; no record is reported durable in a file that has no name any more |
-| its directory moved, or its disk unmounted or covered | commits go on into the file that is open; no other is made until it is back, or the process starts again |
+| its directory moved, or its disk unmounted or covered | noticed within 10 s, until when commits go on into the file that is open; then records wait in memory, and no file is made in its place |
 | a file whose name or content is not the buffer's | set aside in the quarantine; a higher revision that is no such thing supersedes nothing |
 | quota or reserve reached | delivered segments go first; then the policy of the lane decides, and the ledger says what went |
 | a disk without a free byte | as with the quota where there is a limit; what somebody else takes at once is not made free again |

@@ -379,7 +379,7 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused.
         """
-        waiting, sound, tombstones = [], True, False
+        waiting, sound, tombstones = [], self._state_fault is None, False
         for log in self._logs.all():
             tombstones = tombstones or log.deleted_unwritten
             if log.waits:

@@ -324,7 +324,7 @@ class SystemFileSystem:
         memory = self._aligned[handle] = memoryview(mmap(-1, _ALIGNED_BYTES))
         device = os.fstat(handle).st_dev
         # Others are not right on a disk: over a network, or in a program, which need not do as it is asked.
-        if os.major(device):
+        if os.major(device) and hasattr(os, "RWF_DSYNC"):
             self._at_once[handle] = memory
         if device not in self._block_bytes:
             self._block_bytes[device] = _block_bytes(device)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -149,3 +150,24 @@ def test_what_was_moved_or_unmounted_is_neither_lost_nor_begun_anew(tmp_path):
     db.close()
     with opened(tmp_path / "b") as again:
         assert len(again) == 142
+
+
+def test_a_place_that_was_moved_stays_a_fault_until_it_is_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("buffer.committer._MAINTENANCE_S", 0.02)
+    db = BufferDB(tmp_path / "b", window_s=0.01)
+    db.insert_json([b"{}"])
+    db.flush()
+    (tmp_path / "b").rename(tmp_path / "elsewhere")
+    while db.fault is None:
+        time.sleep(0.01)
+    (waiting,) = db.insert_json([b"{}"])
+    for _ in range(3):
+        with pytest.raises(DiskFault, match="moved, or its disk unmounted"):
+            db.flush()
+        assert db.fault is not None
+    assert db.durable_id() < waiting
+    (tmp_path / "elsewhere").rename(tmp_path / "b")
+    db.wait_durable(waiting)
+    while db.fault is not None:
+        time.sleep(0.01)
+    db.close()

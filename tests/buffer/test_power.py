@@ -49,7 +49,9 @@ def test_whatever_sectors_and_names_a_cut_leaves(place, seed):
     assert cut_files(place, seed) > 100
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "seed", [1, 5]
+)  # small files, which commits make longer; larger ones, which they fill
 def test_whatever_blocks_of_an_ext4_a_cut_leaves(place, seed):
     cut_blocks(place, seed)
 

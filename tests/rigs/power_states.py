@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DISK_BYTES = 16 << 20
 MOUNT_OPTIONS = "noatime,lazytime,commit=30"
 _PATIENCE_S = 20.0
+_UNMOUNTING_S = 2.0
 
 
 def _run(*command: str | Path) -> str:
@@ -58,21 +59,33 @@ def _mounted(target: Path, *arguments: str | Path) -> Iterator[Path]:
 @contextmanager
 def _recording(kind: str, place: Path, *image: Path) -> Iterator[Path]:
     """Mount a recording disk; its log is complete when this ends."""
-    mount, log = place / kind, place / f"{kind}.log"
+    mount, log, said = place / kind, place / f"{kind}.log", place / f"{kind}.txt"
     mount.mkdir()
     command = [sys.executable, "-m", "tests.rigs.recording_disk", kind, mount, log, *image]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
+    with said.open("w") as errors, subprocess.Popen(command, cwd=ROOT, stderr=errors) as server:
         deadline = time.monotonic() + _PATIENCE_S
         while not mount.is_mount():
-            assert server.poll() is None, server.stderr.read()
-            assert time.monotonic() < deadline, "nothing was mounted"
+            assert server.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, f"nothing was mounted: {said.read_text()}"
             time.sleep(0.01)
         try:
             yield mount
         finally:
             _run("umount", mount)
-            server.wait(_PATIENCE_S)
+            _wait_for(server)
+    assert log.exists(), said.read_text()
+
+
+def _wait_for(server: subprocess.Popen[bytes]) -> None:
+    """Let a disk end that was unmounted.
+
+    It does not by itself while a namespace that somebody made meanwhile still has it mounted.
+    """
+    try:
+        server.wait(_UNMOUNTING_S)
+    except subprocess.TimeoutExpired:
+        server.terminate()
+        server.wait(_PATIENCE_S)
 
 
 def _workload(store: Path, events: Path, seed: int, steps: int, *how: str) -> None:
@@ -246,17 +259,18 @@ def try_blocks(image: bytes, log: list[Entry], place: Path, seed: int, *, states
     begun = next(at for at, entry in enumerate(log) if entry[0] == "event")
     moments = sorted(rng.choices(range(begun, len(log)), k=states))
     disk, promises, at = _Disk(image), Promises(), 0
-    left = place / "left.img"
-    for moment in moments:
+    for number, moment in enumerate(moments):
         for entry in log[at : moment + 1]:
             if entry[0] == "event":
                 promises.tell(json.loads(entry[1]))
             else:
                 disk.play(entry)
         at = moment + 1
+        left = place / f"left.{number}.img"  # another one each time: the last may still be mounted elsewhere
         left.write_bytes(disk.left(rng))
         try:
             with _mounted(place / "left", "-t", "ext4", "-o", f"loop,{MOUNT_OPTIONS}", left) as found:
                 _hold(promises, found / "store", seed)
         except Exception as error:
             raise BrokenPromise(f"seed {seed}, after entry {moment}: {error!r}") from error
+        left.unlink()

@@ -36,8 +36,11 @@ class Unsynced(SystemFileSystem):
 
 def options_of(seed: int) -> dict[str, Any]:
     """How the buffer of a seed is opened."""
-    options = {"segment_bytes": 4096, "keep_delivered_s": 1e12, "device_id": "d", "machine_id": "m"}
-    return {**options, **random.Random(seed).choice(OPTIONS)}
+    rng = random.Random(seed)
+    chosen = rng.choice(OPTIONS)
+    # In small files most commits make their file longer; in large ones they write into what is there.
+    size = rng.choice([4096, 65536]) if "quota_bytes" not in chosen else 4096
+    return {"segment_bytes": size, "keep_delivered_s": 1e12, "device_id": "d", "machine_id": "m", **chosen}
 
 
 def live(store: str, events: str, seed: int, steps: int, fs: FileSystem) -> None:

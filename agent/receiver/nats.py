@@ -20,9 +20,9 @@ import contextlib
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import nats
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
@@ -36,9 +36,8 @@ from agent.sync.subjects import BATCH_FILTER, LEDGER_FILTER, STREAM, ack_subject
 if TYPE_CHECKING:
     import random
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
@@ -65,6 +64,8 @@ _PAUSE_S = 0.2
 """Between requests while the consumer's leader changes."""
 _GROUP_MAX = 64
 """Packs that are acknowledged together."""
+T = TypeVar("T")
+
 _DURABLE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -138,22 +139,25 @@ class NatsReceiver:
     async def _session(self, ready: Callable[[], None]) -> None:
         """One connection to one server; never returns, but raises what ended it."""
         ended = asyncio.Event()
-        connection = await self._connected(ended)
+        connection = Client()
         try:
+            await _undisturbed(self._connect(connection, ended), _ANSWER_TIMEOUT_S)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive(connection, ready), name="receive-nats")
                 await ended.wait()
                 raise NatsLost("the connection was lost")
         finally:
             try:
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                    await connection.close()
+                await _undisturbed(connection.close(), _CLOSE_TIMEOUT_S)
             except (NatsError, OSError) as error:  # on a dead link there is nobody to say goodbye to
                 _log.debug("receive: closing: %s", describe(error))
+            transport = connection._transport  # noqa: SLF001 (what close leaves open when it fails or is not connected)
+            if transport is not None:
+                transport.close()  # type: ignore[no-untyped-call] # nats-py's
 
     async def _receive(self, connection: Client, ready: Callable[[], None]) -> None:
         consumer = _Consumer(connection, self._options, self._committer)
-        await consumer.open()
+        await _undisturbed(consumer.open(), 5 * _ANSWER_TIMEOUT_S)
         self._backoff.established(self._clock.monotonic_s())
         _log.info("receive: connected to %s", self._options.address)
         self._failing = False
@@ -163,7 +167,7 @@ class NatsReceiver:
             group.create_task(consumer.acknowledge(), name="receive-acknowledge")
             group.create_task(consumer.keep(), name="receive-keep")
 
-    async def _connected(self, ended: asyncio.Event) -> Client:
+    async def _connect(self, connection: Client, ended: asyncio.Event) -> None:
         async def closed() -> None:
             ended.set()
 
@@ -180,19 +184,18 @@ class NatsReceiver:
             given |= {"user": options.username, "password": options.password or ""}
         if options.tls is not None:
             given["tls"] = options.tls
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            return await nats.connect(
-                options.servers[self._turn],
-                name="outstation-receive",
-                # Each connection begins anew: what was under way on the old one is not to be trusted.
-                allow_reconnect=False,
-                connect_timeout=int(_ANSWER_TIMEOUT_S),
-                ping_interval=_PING_S,
-                closed_cb=closed,
-                disconnected_cb=closed,
-                error_cb=error_told,
-                **given,
-            )
+        await connection.connect(
+            options.servers[self._turn],
+            name="outstation-receive",
+            # Each connection begins anew: what was under way on the old one is not to be trusted.
+            allow_reconnect=False,
+            connect_timeout=int(_ANSWER_TIMEOUT_S),
+            ping_interval=_PING_S,
+            closed_cb=closed,
+            disconnected_cb=closed,
+            error_cb=error_told,
+            **given,
+        )
 
 
 class _Consumer:
@@ -331,6 +334,34 @@ class _Consumer:
             for item in group:
                 del self._in_hand[item.message.reply]
                 await item.message.ack()
+
+
+async def _undisturbed(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    """What some work of nats-py returns; a cancellation is never lost.
+
+    nats-py waits by `asyncio.wait_for`, which before Python 3.12 may swallow a cancellation that comes as it ends: a receiver
+    that was told to stop would go on. So the work has a task of its own.
+
+    Raises:
+        TimeoutError: It is not done in time.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_forget)
+            await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT_S)
+    if not task.done() or task.cancelled():
+        raise TimeoutError(f"not within {timeout_s:g} s")
+    return task.result()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """Look at what became of it, so that nobody complains that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _publish(connection: Client, group: Sequence[Underway[Msg]]) -> None:

@@ -223,6 +223,18 @@ async def test_one_alone_and_others_together_do_not_mix(
         other.cancel()
 
 
+async def test_who_is_told_to_stop_stops_whatever_it_is_doing(tmp_path: Path, server: NatsServers) -> None:
+    """Also in the middle of connecting and of failing: nats-py may swallow a cancellation."""
+    rng = random.Random(3)
+    async with receiver(server.url, tmp_path / "1.db", share="fleet"):
+        for _ in range(40):
+            other = asyncio.create_task(serve([server.url], f"sqlite:///{tmp_path / '2.db'}"))
+            await asyncio.sleep(rng.uniform(0, 0.1))
+            other.cancel()
+            done, _ = await asyncio.wait({other}, timeout=10)
+            assert done
+
+
 async def test_a_stream_that_is_there_is_taken_as_it_is(tmp_path: Path, server: NatsServers) -> None:
     async with connected(server.url) as device:
         jetstream = device.jetstream()

@@ -24,7 +24,7 @@ from agent.spine.errors import COLLECTION, STORAGE, LogErrorHandler
 from agent.spine.spine import open_spine
 from agent.supervisor import supervise
 from agent.terminal import Terminal
-from buffer import BufferLocked, StoreError, UnknownFormat
+from buffer import BufferLocked, StoreError, UnknownFormat, clear_abandoned_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -106,11 +106,21 @@ async def run_agent(
             spare_what_is_loaded()
             if manager.listens:
                 _tell(manager, agent, spine)
+            clearing = asyncio.to_thread(_clear_abandoned_copies, config.buffer.path)
+            spine.start("clear", clearing, layer=STORAGE, subject="copies of the buffer, abandoned")
             _log.info("%s collects from %d sources", agent.device_id, len(config.source))
             await stop.wait()
         finally:
             manager.stopping()
             last_resort.buffer_closed = await _shut_down(agent)
+
+
+def _clear_abandoned_copies(path: Path) -> None:
+    try:
+        clear_abandoned_copies(path)
+    except OSError as error:
+        # Of a disk that cannot be read; the buffer says what there is to say of that.
+        _log.debug("abandoned copies of the buffer in %s were not looked for: %s", path.parent, error)
 
 
 def _tell(manager: ServiceManager, agent: Agent, spine: Spine) -> None:

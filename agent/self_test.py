@@ -5,12 +5,10 @@ An upgrade runs this with the new release while the old one collects.
 
 from __future__ import annotations
 
-import shutil
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from agent.composition import open_buffer
-from buffer.copying import copy_store
+from buffer.copying import clear_abandoned_copies, copy_store, folder_for_copy
 from buffer.inspection import Inspection
 
 if TYPE_CHECKING:
@@ -41,15 +39,13 @@ async def try_buffer(config: AgentConfig) -> int:
         OSError: It cannot be copied.
     """
     path = config.buffer.path
-    folder = path.parent / mkdtemp(prefix=".self-test-", dir=path.parent)
-    try:
+    clear_abandoned_copies(path)
+    with folder_for_copy(path) as folder:
         copy = folder / "buffer"
         copy_store(path, copy)
         held = Inspection(copy).readings.durable_total()
         await _use(config, copy, held)
         return held
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _use(config: AgentConfig, copy: Path, held: int) -> None:

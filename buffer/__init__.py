@@ -52,13 +52,14 @@ Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `ver
 `ages`, `retention` (what changes and goes); `capacity`, `wear` (how long it lasts); `committer` (the thread);
 `summaries`, `selection` (queries); `place`, `logs` (the directory and its tables); `table`, `database`
 (TinyDB's face); `waiting`, `aio`, `backend` (the asyncio face); `overlay`, `inspection`, `verification`,
-`repair`, `export` (tools for a buffer that somebody else has open).
+`repair`, `export`, `copying` (tools for a buffer that somebody else has open).
 """
 
 from buffer.aio import AsyncConsumer, StateTable
 from buffer.backend import TinyDBBuffer
 from buffer.capacity import Capacity
 from buffer.consumer import Batch, Consumer, Record
+from buffer.copying import clear_abandoned_copies
 from buffer.database import BufferDB
 from buffer.errors import (
     BufferClosed,
@@ -102,5 +103,6 @@ __all__ = [
     "UnknownFormat",
     "UnknownRecord",
     "Wear",
+    "clear_abandoned_copies",
     "wear_of",
 ]

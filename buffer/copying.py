@@ -3,10 +3,17 @@
 Sealed segments never change, so the copy links to them: it takes no room, however large the backlog. Everything else is
 copied, what says who has acknowledged before what there is to acknowledge, since the other order could make a copy
 whose marks are ahead of its records.
+
+A copy that a power cut leaves behind would keep the room of its segments taken after the buffer has let go of them. So each
+lies in a folder that is locked while it is in use; one that is not is abandoned.
+
+The agent loads this for the sake of the abandoned ones, which are rare: what copying takes is imported there.
 """
 
+import fcntl
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +21,7 @@ from buffer.errors import NoBuffer
 from buffer.naming import is_segment, is_temporary, parse_sealed
 
 _LOOKS: Final = 20
+_PREFIX: Final = ".self-test-"
 _LEFT_OUT: Final = frozenset({".lock", ".quarantine"})
 
 
@@ -29,6 +37,8 @@ def copy_store(path: Path, copy: Path) -> None:
         FileExistsError: There is something at `copy`.
         OSError: It cannot be read or written.
     """
+    import shutil
+
     if not path.is_dir():
         raise NoBuffer(f"there is no buffer in {path}")
     copy.mkdir(mode=0o700)
@@ -42,7 +52,68 @@ def copy_store(path: Path, copy: Path) -> None:
             shutil.copyfile(entry, copy / entry.name)
 
 
+@contextmanager
+def folder_for_copy(path: Path) -> Iterator[Path]:
+    """Make a folder beside a buffer, on the same file system; removed at the end.
+
+    Args:
+        path: The buffer.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    from tempfile import mkdtemp
+
+    folder = Path(mkdtemp(prefix=_PREFIX, dir=path.parent))
+    handle = _lock(folder)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(handle)
+
+
+def clear_abandoned_copies(path: Path) -> None:
+    """Remove copies that nobody uses, as power cuts leave them; what cannot be removed stays.
+
+    Args:
+        path: The buffer that they are of.
+    """
+    for folder in path.parent.glob(f"{_PREFIX}*"):
+        try:
+            handle = _lock(folder)
+        except OSError:
+            continue
+        try:
+            _remove(folder)
+        finally:
+            os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(folder: Path) -> int:
+    """Lock it until what is returned is closed.
+
+    Raises:
+        BlockingIOError: Somebody has it locked.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
 def _copy_table(folder: Path, copy: Path) -> None:
+    import shutil
+
     for look in range(_LOOKS):
         try:
             _copy_once(folder, copy)
@@ -56,6 +127,8 @@ def _copy_table(folder: Path, copy: Path) -> None:
 
 
 def _copy_once(folder: Path, copy: Path) -> None:
+    import shutil
+
     copy.mkdir(mode=0o700)
     names = [name for name in sorted(os.listdir(folder)) if not is_temporary(name)]  # noqa: PTH208 (names are parsed)
     for name in names:

@@ -22,6 +22,7 @@ The dead letters have a bound of their own.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Final
 
 from buffer.ages import Ages
@@ -106,14 +107,16 @@ class Retention:
 
         As long as what became free is there: what somebody else takes is not to be made free for him again.
         """
+        if self._undecided:
+            self._journal.settle()
+            self._undecided = False
         while True:
             try:
-                if self._undecided:
-                    self._journal.settle()
-                    self._undecided = False
                 more = log.commit_once()
             except DiskFault as fault:
-                if not fault.full or (self._freed_bytes and self.limits.free_bytes() < self._freed_bytes):
+                if not _is_full(fault) or (
+                    self._freed_bytes and self.limits.free_bytes() < self._freed_bytes
+                ):
                     raise
                 before = log.disk_bytes
                 if not self._free_one():
@@ -222,7 +225,7 @@ class Retention:
                 if self._give_up(segment, (lane,), _OLDEST, unlink_only=no_room):
                     return True
             except DiskFault as fault:
-                if no_room or not fault.full:
+                if no_room or not _is_full(fault):
                     raise
                 no_room = True
         return False
@@ -314,7 +317,7 @@ class Retention:
         try:
             log.mend(segment, error)
         except DiskFault as fault:
-            if not fault.full:
+            if not _is_full(fault):
                 raise
             try:
                 records = salvaged_records(log, segment)
@@ -378,3 +381,9 @@ def _may_have(segment: Segment, lane: str) -> bool:
     if segment.alarms is None:
         return True
     return segment.alarms.count > 0 if lane == ALARM else segment.alarms.count < segment.count
+
+
+def _is_full(fault: DiskFault) -> bool:
+    """Whether the disk refused because it has no room."""
+    cause = fault.__cause__
+    return isinstance(cause, OSError) and cause.errno in {ENOSPC, EDQUOT}

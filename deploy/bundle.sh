@@ -4,6 +4,7 @@
 #
 #   FOLDER/install.sh, deploy/, requirements/ ...   what the device runs
 #   FOLDER/wheels/                                  packages for one architecture and one Python, and outstation's own
+#   FOLDER/extras                                   those that it was made with
 #   FOLDER/SHA256SUMS                               of all of it; checked before anything of it is used
 
 parse_bundle_options() {
@@ -54,6 +55,7 @@ command_bundle() {
     made=$work/bundle
     mkdir -p "$made/wheels"
     cp -R "$root/deploy" "$root/requirements" "$root/install.sh" "$root/README.md" "$root/pyproject.toml" "$made/"
+    echo "$with" >"$made/extras"
     "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input install --require-hashes \
         --only-binary :all: --target "$work/tools" -r "$root/requirements/build.lock" >/dev/null ||
         install_failed

@@ -119,7 +119,19 @@ check_flash_options() {
     [ -z "$buffer_mb" ] || [ "$buffer_mb" -ge "$BUFFER_MB_MIN" ] ||
         die "--buffer-mb $buffer_mb: at least $BUFFER_MB_MIN."
     [ -z "$output" ] || [ ! -e "$output" ] || die "$output is there already." 'Remedy: move it away, or name another file.'
+    case $wifi_country in
+    '' | [A-Z][A-Z]) ;;
+    *) die "--wifi-country $wifi_country: two capital letters, such as DE." ;;
+    esac
+    if [ -n "$ssh_key" ]; then
+        case $(head -n 1 "$ssh_key") in
+        ssh-* | ecdsa-* | sk-*) ;;
+        *) die "--ssh-key $ssh_key: this is no public key." 'Remedy: the file beside it whose name ends in .pub.' ;;
+        esac
+    fi
     check_tools
+    "$python" -I -c 'import sys, tomllib; tomllib.load(open(sys.argv[1], "rb"))' "$config" 2>/dev/null ||
+        die "--config $config is no TOML." "Remedy: outstation check --config $config says where."
 }
 
 check_tools() {
@@ -147,11 +159,13 @@ checksum_is() {
 # Nothing but a whole disk that can be taken out, and that nobody uses.
 check_device() {
     [ -b "$device" ] || die "$device is no disk." "Remedy: lsblk shows what there is."
+    # By the kernel's name, which says what it is.
+    device=$(readlink -f "$device")
     kind=$(lsblk -dno TYPE "$device")
     [ "$kind" = disk ] || die "$device is a $kind: the whole disk is written, such as /dev/sdX or /dev/mmcblk0."
     # A card in a reader is removable; one in a slot is a disk of its own kind.
     case $(lsblk -dno RM,HOTPLUG "$device" | tr -d ' ')$(basename "$device") in
-    *1*sd* | 1* | 01* | *mmcblk*) ;;
+    1* | 01* | 00mmcblk*) ;;
     *) die "$device cannot be taken out, so it is no card: it is not touched." ;;
     esac
     mounted=$(lsblk -nro MOUNTPOINT "$device" | grep . | tr '\n' ' ') || mounted=
@@ -171,13 +185,15 @@ ask_for_wifi_password() {
     wifi_password=
     [ -n "$wifi" ] || return 0
     if [ -n "$wifi_password_file" ]; then
-        wifi_password=$(head -n 1 "$wifi_password_file")
+        wifi_password=$(head -n 1 "$wifi_password_file" | tr -d '\r')
     else
         [ -t 0 ] || die 'the password of the network cannot be asked for without a terminal.' 'Remedy: --wifi-password-file FILE'
         printf 'Password of %s: ' "$wifi" >&2
         stty -echo
-        read -r wifi_password
+        trap 'stty echo; exit 130' INT HUP
+        IFS= read -r wifi_password
         stty echo
+        trap 'exit 130' INT HUP
         echo >&2
     fi
     [ ${#wifi_password} -ge 8 ] || die 'the password of a network has at least 8 characters.'
@@ -224,7 +240,8 @@ clean_up_flash() {
     for loop in $loops; do
         losetup -d "$loop" 2>/dev/null || true
     done
-    rm -rf "$work"
+    # Not what is on the card, should it still be mounted there.
+    rm -rf --one-file-system "$work" || true
     [ -z "$output" ] || rm -f "$output.part"
 }
 
@@ -303,6 +320,7 @@ close_partitions() {
 
 prepare_files() {
     files=$work/root
+    check_bundle_fits
     mkdir -p "$files$card"
     (cd "$bundle" && tar -cf - .) | tar -xf - -C "$files$card"
     chown -R 0:0 "$files$card"
@@ -311,21 +329,32 @@ prepare_files() {
     install -d -m 700 "$files/etc/outstation/secrets"
     if [ -n "$secret_files" ]; then
         for file in "$secret_files"/*; do
+            [ -f "$file" ] || continue
             install -m 600 "$file" "$files/etc/outstation/secrets/"
         done
     fi
     enable_at_boot outstation-first-boot.service "$root/deploy/outstation-first-boot.service"
     mkdir -p "$files/var/lib/outstation"
-    echo "LABEL=outstation /var/lib/outstation ext4 $OPTIONS_OF_BUFFER,nofail 0 2" >>"$files/etc/fstab"
+    printf '\nLABEL=outstation /var/lib/outstation ext4 %s,nofail 0 2\n' "$OPTIONS_OF_BUFFER" >>"$files/etc/fstab"
     keep_partitions
     prepare_watchdog
     [ -z "$uart" ] || prepare_uart
     [ -z "$less_wear" ] || spare_the_card
+    [ -z "$wifi" ] || switch_wifi_on
     if [ -f "$work/boot/user-data" ] || [ -d "$files/etc/cloud" ]; then
         prepare_cloud_init
     else
         prepare_directly
     fi
+}
+
+# A bundle for another Python than the image's would show it at the first boot only, where nobody is.
+check_bundle_fits() {
+    version=$(readlink "$files/usr/bin/python3" | sed -n 's/^python//p')
+    [ -n "$version" ] || return 0
+    tag=cp$(echo "$version" | tr -d .)
+    [ -n "$(find "$bundle/wheels" -name "*-$tag-$tag-*.whl")" ] ||
+        die "$bundle is not for Python $version, which $image has." "Remedy: ./install.sh bundle --arch ARCH --python $version"
 }
 
 enable_at_boot() {
@@ -340,6 +369,16 @@ keep_partitions() {
     sed -i 's# init=/usr/lib/raspberrypi-sys-mods/firstboot##; s# init=/usr/lib/raspi-config/init_resize.sh##; s# resize\b##' \
         "$work/boot/cmdline.txt"
     rm -f "$files/etc/systemd/system/multi-user.target.wants/rpi-resize.service"
+}
+
+# Raspberry Pi OS keeps the radio off until somebody says in which country it is.
+switch_wifi_on() {
+    if [ -f "$files/var/lib/NetworkManager/NetworkManager.state" ]; then
+        sed -i 's/^WirelessEnabled=false/WirelessEnabled=true/' "$files/var/lib/NetworkManager/NetworkManager.state"
+    fi
+    for file in "$files"/var/lib/systemd/rfkill/*:wlan; do
+        [ ! -f "$file" ] || echo 0 >"$file"
+    done
 }
 
 add_to_config_txt() {
@@ -384,7 +423,7 @@ prepare_cloud_init() {
         if [ -n "$user" ]; then
             printf 'ssh_pwauth: false\nenable_ssh: true\nusers:\n'
             printf '  - name: %s\n    groups: [adm, sudo, dialout]\n    shell: /bin/bash\n    lock_passwd: true\n' "$user"
-            printf '    sudo: "ALL=(ALL) NOPASSWD:ALL"\n    ssh_authorized_keys:\n      - "%s"\n' "$(head -n 1 "$ssh_key")"
+            printf '    sudo: "ALL=(ALL) NOPASSWD:ALL"\n    ssh_authorized_keys:\n      - "%s"\n' "$(yaml "$(head -n 1 "$ssh_key")")"
         fi
     } >"$work/boot/user-data"
     [ -f "$work/boot/meta-data" ] || echo 'instance-id: outstation' >"$work/boot/meta-data"
@@ -400,6 +439,11 @@ prepare_cloud_init() {
 # Inside of double quotes.
 yaml() {
     printf '%s' "$1" | sed 's/[\\"]/\\&/g'
+}
+
+# As a value of a key file of NetworkManager, which takes backslashes for escapes and drops spaces at either end.
+keyfile() {
+    printf '%s' "$1" | sed 's/\\/&&/g; s/ /\\s/g'
 }
 
 # Without cloud-init (Bookworm and before) the same is put where it belongs.
@@ -424,8 +468,8 @@ prepare_directly() {
         mkdir -p "$files/etc/NetworkManager/system-connections"
         (
             umask 077
-            printf '[connection]\nid=wifi\ntype=wifi\n\n[wifi]\nmode=infrastructure\nssid=%s\n\n' "$wifi"
-            printf '[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n\n[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n' "$wifi_password"
+            printf '[connection]\nid=wifi\ntype=wifi\n\n[wifi]\nmode=infrastructure\nssid=%s\n\n' "$(keyfile "$wifi")"
+            printf '[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n\n[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n' "$(keyfile "$wifi_password")"
         ) >"$files/etc/NetworkManager/system-connections/wifi.nmconnection"
         chmod 600 "$files/etc/NetworkManager/system-connections/wifi.nmconnection"
         if [ -n "$wifi_country" ]; then

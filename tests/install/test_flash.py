@@ -80,6 +80,9 @@ def words(files: dict[str, Path]) -> list[str | Path]:
         (["--output", "card.img", "--buffer-mb", "some"], "a number of megabytes"),
         (["--output", "card.img", "--buffer-mb", "1"], "at least 64"),
         (["--output", "card.img", "--secrets", "nowhere"], "there is no such folder"),
+        (["--output", "card.img", "--wifi-country", "Germany"], "two capital letters"),
+        (["--output", "card.img", "--user", "ada", "--ssh-key", "PRIVATE"], "this is no public key"),
+        (["--output", "card.img", "--config", "KEY"], "is no TOML"),
         (["--output", "KEY"], "is there already"),
         (["--output"], "takes an argument"),
         (["--format"], "does not know --format"),
@@ -90,7 +93,10 @@ def test_what_is_not_meant_is_refused(
 ) -> None:
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA ada")
-    done = flash(*words(files), *[str(key) if word == "KEY" else word for word in more])
+    private = tmp_path / "key"
+    private.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    known = {"KEY": str(key), "PRIVATE": str(private)}
+    done = flash(*words(files), *[known.get(word, word) for word in more])
     assert done.returncode in (1, 2)
     assert says in done.stdout
 

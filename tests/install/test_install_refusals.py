@@ -191,7 +191,14 @@ def test_packages_that_cannot_be_installed_are_explained_and_tried_again(checkou
 
 
 def test_all_shell_scripts_are_clean():
-    scripts = ["install.sh", ".ci/run", "requirements/lock.sh", "deploy/device.sh", "deploy/bundle.sh"]
+    scripts = [
+        "install.sh",
+        ".ci/run",
+        "requirements/lock.sh",
+        "deploy/device.sh",
+        "deploy/bundle.sh",
+        "deploy/flash.sh",
+    ]
     result = subprocess.run(
         ["shellcheck", *scripts], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )

@@ -29,6 +29,8 @@ FREE_MB_MIN=300
 READY_S=90
 STEADY_S=${OUTSTATION_TEST_STEADY_S:-10}
 RESTARTS_MAX=2
+# So long settling waits for an install.sh that is still ending.
+SETTLE_WAITS_S=30
 
 # --- Steps -------------------------------------------------------------------
 
@@ -73,8 +75,8 @@ run_steps() {
 parse_device_options() {
     dry_run=
     offline=
-    # What was installed with extras is upgraded with them.
-    with=$(cat "$current/extras" 2>/dev/null) || with=
+    # What was installed with extras is upgraded with them; a bundle is first installed with its own.
+    with=$(cat "$current/extras" 2>/dev/null || cat "$root/extras" 2>/dev/null) || with=
     first_configuration=
     list_steps=
     while [ $# -gt 0 ]; do
@@ -114,11 +116,11 @@ require_root() {
         'Without root: ./install.sh demo, or ./install.sh test.'
 }
 
-# One of us at a time; the kernel lets go of the lock however we end.
+# take_lock SECONDS: one of us at a time, for which it waits so long; the kernel lets go of the lock however we end.
 take_lock() {
     mkdir -p "$(dirname "$lock")"
     exec 9>"$lock"
-    flock -n 9 || die "another install.sh is at work (it holds $lock)." 'Remedy: wait until it has ended.'
+    flock -w "$1" 9 || die "another install.sh is at work (it holds $lock)." 'Remedy: wait until it has ended.'
 }
 
 # --- Preflight ---------------------------------------------------------------
@@ -193,7 +195,8 @@ step_release() {
         say "release $release is there already"
         return
     fi
-    rm -rf "$folder_of_release"
+    # What a power cut left of another attempt.
+    rm -rf "$folder_of_release" "$prefix"/.building.*
     building=$folder_of_release
     mkdir -p "$folder_of_release"
     chmod 755 "$prefix" "$releases" "$folder_of_release"
@@ -272,6 +275,10 @@ sync_disk() {
 clean_up() {
     [ -z "${work-}" ] || rm -rf "$work"
     [ -z "${building-}" ] || is_complete "$building" || rm -rf "$building"
+    # An upgrade whose terminal went away is settled without one.
+    if [ "$command" = upgrade ] && [ -f "$pending" ]; then
+        systemctl --no-block start outstation-settle.service || true
+    fi
 }
 
 # --- The rest of an installation ------------------------------------------------
@@ -380,6 +387,10 @@ step_pending() {
 }
 
 step_restart() {
+    if ! is_switched_on && ! systemctl --quiet is-active outstation.service; then
+        say 'the service is switched off, and stays so'
+        return
+    fi
     # A release that does not become ready is settled below; it is no error of this script.
     systemctl restart outstation.service || true
 }
@@ -388,11 +399,20 @@ step_settle() {
     settle
 }
 
+is_switched_on() {
+    systemctl --quiet is-enabled outstation.service 2>/dev/null
+}
+
+# Seconds since the boot: a clock that is set meanwhile, as after every boot of a Pi, does not hurry a release.
+uptime_s() {
+    cut -d . -f 1 /proc/uptime
+}
+
 # Whether the service does its work: active, of this release, and without a restart for a while.
 does_its_work() {
-    until_s=$(($(now) + READY_S))
+    until_s=$(($(uptime_s) + READY_S))
     expected=$(basename "$(readlink "$current")")
-    while [ "$(now)" -lt "$until_s" ] && [ "$(restarts)" -le "$RESTARTS_MAX" ]; do
+    while [ "$(uptime_s)" -lt "$until_s" ] && [ "$(restarts)" -le "$RESTARTS_MAX" ]; do
         if systemctl --quiet is-active outstation.service && answers "$expected"; then
             restarts_before=$(restarts)
             sleep "$STEADY_S"
@@ -429,7 +449,7 @@ settle() {
         rm -f "$pending"
         return 0
     fi
-    if ! systemctl --quiet is-enabled outstation.service; then
+    if ! is_switched_on; then
         say 'the service is switched off, so nothing shows whether the new release does its work; it is kept'
         rm -f "$pending"
         return 0
@@ -479,7 +499,7 @@ begin_device_command() {
     work=
     building=
     if [ -z "$dry_run" ]; then
-        take_lock
+        take_lock 0
         trap 'clean_up' EXIT
         trap 'exit 130' INT HUP
         trap 'exit 143' TERM
@@ -526,8 +546,10 @@ command_first_boot() {
     say 'this card has installed itself'
 }
 
+# Builds nothing, so it asks for nothing that building takes: a device that was installed from a bundle may lack it.
 command_settle() {
-    begin_device_command "$@"
+    require_root
+    take_lock "$SETTLE_WAITS_S"
     settle
 }
 
@@ -539,10 +561,12 @@ command_uninstall() {
     *) refuse_usage "uninstall takes --purge or nothing, not: $*" ;;
     esac
     require_root
-    take_lock
+    take_lock 0
     systemctl --quiet disable --now outstation.service outstation-settle.service 2>/dev/null || true
-    rm -f "$units/outstation.service" "$units/outstation-settle.service" "$rules"
-    rm -rf "$units/outstation.service.d"
+    for unit in outstation.service outstation-settle.service; do
+        rm -f "$units/$unit" "$units/multi-user.target.wants/$unit"
+    done
+    rm -f "$rules"
     [ ! -L "$command_link" ] || rm -f "$command_link"
     systemctl daemon-reload
     rm -rf "$prefix"
@@ -550,7 +574,12 @@ command_uninstall() {
         say "removed. The buffer ($state) and the configuration (/etc/outstation) are still there; --purge removes them too."
         return
     fi
-    rm -rf "$state" /etc/outstation
+    # The buffer may be a file system of its own, whose folder stays.
+    if [ -d "$state" ]; then
+        find "$state" -mindepth 1 -delete
+        rmdir "$state" 2>/dev/null || true
+    fi
+    rm -rf /etc/outstation "$units/outstation.service.d"
     if getent passwd outstation >/dev/null; then
         userdel outstation
     fi

@@ -13,7 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import MutableMapping
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +33,17 @@ class ServiceManager:
         self.watchdog_s = watchdog_s
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> ServiceManager:
-        """The one that this process was started by."""
-        address = environment.get("NOTIFY_SOCKET")
+    def of(cls, environment: MutableMapping[str, str]) -> ServiceManager:
+        """The one that this process was started by.
+
+        What says so is taken out of the environment: programs that we start are not to talk to it in our name, as
+        timedatectl does when it fails.
+        """
+        address = environment.pop("NOTIFY_SOCKET", None)
         if not address or address[0] not in "/@":
             return cls()
-        microseconds = environment.get("WATCHDOG_USEC", "")
-        meant = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        microseconds = environment.pop("WATCHDOG_USEC", "")
+        meant = environment.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         watched = meant and microseconds.isascii() and microseconds.isdecimal() and int(microseconds) > 0
         return cls(address, int(microseconds) / 1e6 if watched else None)
 

@@ -149,8 +149,11 @@ class Edit:
         except OSError as error:
             self._forget()
             raise DiskFault(f"{self._log.table}: the disk refuses a change: {error}") from error
-        except BaseException:
+        except BaseException as error:
             self._forget()
+            if isinstance(error, DiskFault) and error.full and self._log.undecided:
+                with suppress(DiskFault):  # before anything else is changed, then
+                    self._give_up_undecided()
             raise
 
     def _rewrite(
@@ -238,9 +241,7 @@ class Edit:
         """
         log = self._log
         if log.undecided:
-            self._journal.settle()
-            self._remove(log.undecided)
-            log.undecided = set()
+            self._give_up_undecided()
         for name in finish(log.directory, log.table, self._journal, self._fs):
             new = Segment(name.base, name.last, name.count, -1, name.rev, name)
             log.replace([each for each in log.segments if name.base <= each.base <= name.last], new)
@@ -249,6 +250,18 @@ class Edit:
             if not name.count:
                 with suppress(OSError):  # an empty file does no harm
                     log.drop(new)
+
+    def _give_up_undecided(self) -> None:
+        log = self._log
+        try:
+            self._journal.settle()
+        except DiskFault as fault:
+            if not fault.full:
+                raise
+            self._remove(log.undecided)  # there is no room for making sure: this is some
+            self._journal.settle()
+        self._remove(log.undecided)
+        log.undecided = set()
 
 
 def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list[SealedName]:

@@ -1,5 +1,7 @@
 """What can go wrong with a buffer, split by who has to act."""
 
+from errno import EDQUOT, ENOSPC
+
 
 class StoreError(Exception):
     """The root of everything that the buffer raises on its own account."""
@@ -31,6 +33,11 @@ class IdsExhausted(StoreError, RuntimeError):
 
 class DiskFault(StoreError, RuntimeError):
     """The disk refused; what was to be written is not durable."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it refused because it has no room."""
+        return isinstance(self.__cause__, OSError) and self.__cause__.errno in {ENOSPC, EDQUOT}
 
 
 class InvalidDocument(StoreError, ValueError):

@@ -22,7 +22,6 @@ The dead letters have a bound of their own.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Final
 
 from buffer.ages import Ages
@@ -107,16 +106,14 @@ class Retention:
 
         As long as what became free is there: what somebody else takes is not to be made free for him again.
         """
-        if self._undecided:
-            self._journal.settle()
-            self._undecided = False
         while True:
             try:
+                if self._undecided:
+                    self._journal.settle()
+                    self._undecided = False
                 more = log.commit_once()
             except DiskFault as fault:
-                if not _is_full(fault) or (
-                    self._freed_bytes and self.limits.free_bytes() < self._freed_bytes
-                ):
+                if not fault.full or (self._freed_bytes and self.limits.free_bytes() < self._freed_bytes):
                     raise
                 before = log.disk_bytes
                 if not self._free_one():
@@ -225,7 +222,7 @@ class Retention:
                 if self._give_up(segment, (lane,), _OLDEST, unlink_only=no_room):
                     return True
             except DiskFault as fault:
-                if no_room or not _is_full(fault):
+                if no_room or not fault.full:
                     raise
                 no_room = True
         return False
@@ -317,7 +314,7 @@ class Retention:
         try:
             log.mend(segment, error)
         except DiskFault as fault:
-            if not _is_full(fault):
+            if not fault.full:
                 raise
             try:
                 records = salvaged_records(log, segment)
@@ -381,9 +378,3 @@ def _may_have(segment: Segment, lane: str) -> bool:
     if segment.alarms is None:
         return True
     return segment.alarms.count > 0 if lane == ALARM else segment.alarms.count < segment.count
-
-
-def _is_full(fault: DiskFault) -> bool:
-    """Whether the disk refused because it has no room."""
-    cause = fault.__cause__
-    return isinstance(cause, OSError) and cause.errno in {ENOSPC, EDQUOT}

@@ -28,17 +28,18 @@ from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING, Generic
 
-from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import SYNC, describe
 from agent.sync.batches import B, Consumer
 from agent.sync.dead_letters import DeadLetterBox, undelivered
 from agent.sync.feeder import Feeder, SendOptions, Timing
 from agent.sync.outbox import Item, Outbox
 from agent.sync.schedule import Schedule, SchedulePolicy
+from agent.sync.standing import Standing
 from agent.sync.status import SenderStatus
 from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge, Upstream, UpstreamError
 
 if TYPE_CHECKING:
+    from agent.spine.backoff import BackoffPolicy
     from agent.spine.spine import Spine
     from agent.sync.frozen import FrozenBounds
     from agent.sync.losses import LossTeller
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 REJECTED_IN_A_ROW_MAX = 3
-RETRY_AFTER_MAX_S = 3600.0
-"""A server that asks for more is asked again after this time: readings may have waited long enough."""
 _LIMIT_LOOK_S = 60.0
 """What waits for room under a limit looks again after this time."""
 _STATE_LOOK_S = 0.25
@@ -100,7 +99,7 @@ class Sender(Generic[B]):
         self._consumer = consumer
         self._upstream = upstream
         self._spine = spine
-        self._backoff = Backoff(retry, spine.rng)
+        self._standing = Standing(name, upstream, retry, spine.clock, spine.rng)
         self._dead_letters = dead_letters
         self._outbox: Outbox[B] = Outbox()
         self._wake = asyncio.Event()
@@ -112,13 +111,7 @@ class Sender(Generic[B]):
         self._frozen = frozen
         self._restored = frozen is None
         self._window = 1
-        self._hold_until_s = 0.0
         self._rejected_in_a_row = 0
-        self._linked = False
-        self._state = "stopped"
-        self._since = spine.clock.now()
-        self._error: UpstreamError | None = None
-        self._last_error: str | None = None
         self._delivered = 0
         self._set_aside = 0
         self._last_delivery: datetime | None = None
@@ -131,16 +124,16 @@ class Sender(Generic[B]):
         measured = None if first is None else first.parcel.t
         return SenderStatus(
             name=self.name,
-            state=self._state,
-            since=self._since,
+            state=self._standing.state,
+            since=self._standing.since,
             backlog=backlog,
             in_flight=self._outbox.readings,
             delivered=self._delivered,
             dead_letters=self._set_aside,
             last_delivery=self._last_delivery,
-            last_error=self._last_error,
+            last_error=self._standing.last_error,
             oldest=None if measured is None else datetime.fromtimestamp(measured, UTC),
-            holding_back=self._holding_back(),
+            holding_back=self._standing.holding_back,
         )
 
     async def run(self) -> None:
@@ -149,8 +142,10 @@ class Sender(Generic[B]):
             while True:
                 try:
                     await self._keep_bounds()
-                    await self._feeder.skip_unwanted(self._hold_left_s())
-                    self._enter("connecting" if self._error is None else self._state)
+                    await self._feeder.skip_unwanted(self._standing.hold_left_s)
+                    self._standing.enter(
+                        "connecting" if self._standing.error is None else self._standing.state
+                    )
                     await self._session()
                 except UpstreamError as error:
                     await self._hold(error)
@@ -162,7 +157,7 @@ class Sender(Generic[B]):
         finally:
             for batch in self._outbox.empty():
                 self._consumer.release(batch)
-            self._enter("stopped")
+            self._standing.enter("stopped")
 
     async def _keep_bounds(self) -> None:
         """At first, take what was sent before the restart as it was; then note what is sent and not acknowledged."""
@@ -184,7 +179,7 @@ class Sender(Generic[B]):
         try:
             async with asyncio.timeout(deadline_s):
                 while self._consumer.backlog:
-                    if self._state not in {"connected", "connecting"}:
+                    if self._standing.state not in {"connected", "connecting"}:
                         return False
                     self._settled.clear()
                     try:
@@ -212,12 +207,12 @@ class Sender(Generic[B]):
             await asyncio.sleep(max(0.0, self._connect_interval_s - since_s))
             self._connected_s = self._spine.clock.monotonic_s()
             await self._upstream.connect()
-            self._linked = True
+            self._standing.linked = True
             self._feeder.linked()
             if self._upstream.lasting:
-                self._backoff.established(self._spine.clock.monotonic_s())
-            if self._error is None or not self._consumer.backlog:
-                self._recovered()
+                self._standing.established()
+            if self._standing.error is None or not self._consumer.backlog:
+                self._standing.recovered()
             async with asyncio.TaskGroup() as group:
                 lost = group.create_task(self._watch(), name=f"sync-watch:{self.name}")
                 feed = self._feeder.run(lambda: self._upstream.max_in_flight + 1)
@@ -232,7 +227,7 @@ class Sender(Generic[B]):
                     for task in (*beside, *sends):
                         task.cancel()
         finally:
-            self._linked = False
+            self._standing.linked = False
             try:
                 await self._upstream.disconnect()
             finally:
@@ -258,7 +253,7 @@ class Sender(Generic[B]):
             if ended is not None:
                 return ended
             self._await_letters(group, sends)
-            left_s = self._hold_left_s()
+            left_s = self._standing.hold_left_s
             if left_s <= 0:
                 left_s = self._launch(group, sends)
             try:
@@ -377,15 +372,15 @@ class Sender(Generic[B]):
 
     def _accepted(self, item: Item[B]) -> None:
         now = self._spine.clock
-        if not self._upstream.lasting and (self._error is not None or self._delivered == 0):
-            self._backoff.established(now.monotonic_s())
+        if not self._upstream.lasting and (self._standing.error is not None or self._delivered == 0):
+            self._standing.established()
         self._window = self._upstream.max_in_flight
         self._rejected_in_a_row = 0
         self._feeder.grow()
         self._delivered += item.parcel.count
         self._last_delivery = now.now()
         self._settle(item)
-        self._recovered()
+        self._standing.recovered()
 
     def _settle(self, item: Item[B]) -> None:
         batch = self._outbox.settle(item)
@@ -418,60 +413,16 @@ class Sender(Generic[B]):
         """A parcel's dead letter is durable: the parcel has found its end."""
         first, last, count = item.parcel.first, item.parcel.last, item.parcel.count
         self._set_aside += count
-        self._last_error = f"readings {first} to {last} ({count}) were set aside: {item.letter_reason}"
+        self._standing.last_error = (
+            f"readings {first} to {last} ({count}) were set aside: {item.letter_reason}"
+        )
         self._settle(item)
         await self._spine.errors.report(
-            Rejected(self._last_error), layer=SYNC, operation="deliver", upstream=self.name
+            Rejected(self._standing.last_error), layer=SYNC, operation="deliver", upstream=self.name
         )
 
     async def _hold(self, error: UpstreamError, *, quietly: bool = False) -> None:
         """Send nothing for a while, and say why when that is news."""
-        paused = isinstance(error, Paused)
-        news = self._error is None or isinstance(self._error, Paused) is not paused
         self._window = 1
-        if not news and self._hold_left_s() > 0:
-            return  # the rest of a window that failed as one
-        self._hold_until_s = asyncio.get_running_loop().time() + self._delay_s(error)
-        self._error, self._last_error = error, describe(error)
-        self._enter("paused" if paused else "retrying")
-        if news and not quietly:
+        if self._standing.failed(error) and not quietly:
             await self._spine.errors.report(error, layer=SYNC, operation="deliver", upstream=self.name)
-
-    def _delay_s(self, error: UpstreamError) -> float:
-        policy, chance = self._backoff.policy, self._spine.rng
-        if isinstance(error, RetryLater) and error.retry_after_s is not None:
-            # The server knows best; a quarter more, at chance, so that not all come back at once.
-            asked_s = min(error.retry_after_s, RETRY_AFTER_MAX_S)
-            return asked_s + chance.uniform(0, policy.base_s + asked_s / 4)
-        now_s = self._spine.clock.monotonic_s()
-        delay_s = self._backoff.delay_s(now_s)
-        if self._upstream.lasting and self._linked and not isinstance(error, LinkLost):
-            self._backoff.established(now_s)  # the connection itself still stands
-        if isinstance(error, Paused):
-            return max(delay_s, chance.uniform(policy.cap_s / 2, policy.cap_s))
-        return delay_s
-
-    def _recovered(self) -> None:
-        if self._error is not None:
-            _log.info("sync: %s delivers again", self.name)
-        self._error = None
-        self._enter("connected")
-
-    # State
-
-    def _hold_left_s(self) -> float:
-        return self._hold_until_s - asyncio.get_running_loop().time()
-
-    def _enter(self, state: str) -> None:
-        if state != self._state:
-            self._state = state
-            self._since = self._spine.clock.now()
-
-    def _holding_back(self) -> str | None:
-        if self._state == "stopped":
-            return "delivery is stopped"
-        if self._error is None:
-            return None if self._state == "connected" else f"connecting to {self._upstream.name}"
-        left_s = self._hold_left_s()
-        when = f"next try in {left_s:.0f} s" if left_s > 0.5 else "trying now"  # noqa: PLR2004 (rounds to 0)
-        return f"{describe(self._error)}; {when}"

@@ -177,3 +177,14 @@ async def test_while_the_buffer_opens_time_is_asked_for(listener: Listener, mana
             await asyncio.sleep(0.001)
         telling.cancel()
     assert heard == ["EXTEND_TIMEOUT_USEC=60000000", "WATCHDOG=1"]
+
+
+def test_programs_that_the_agent_starts_do_not_talk_to_its_manager() -> None:
+    environment = {
+        "NOTIFY_SOCKET": "/run/notify",
+        "WATCHDOG_USEC": "1000",
+        "WATCHDOG_PID": str(os.getpid()),
+        "PATH": "/bin",
+    }
+    assert ServiceManager.of(environment).watchdog_s == 0.001
+    assert environment == {"PATH": "/bin"}

@@ -161,3 +161,40 @@ def test_a_file_written_anew_before_a_change_was_carried_out_has_the_change(disk
     db = opened(disk)
     assert [document["e"] for document in db] == [1] * 20
     assert present(db) == ids
+
+
+@pytest.mark.parametrize("end", ["another change", "a delivered file goes"])
+def test_a_full_disk_gets_back_the_room_of_a_change_in_doubt(disk, end):
+    db = opened(disk, keep_delivered_s=0)
+    consumer = db.consumer("cloud")
+    ids = fill(db, 10)
+    db.log("readings").roll()
+    ids += fill(db, 10)
+    write, create = disk.write, disk.create
+
+    def require_room(path):
+        if "/.state/" in path and any("/readings/t." in name for name in disk.files):
+            raise OSError(errno.ENOSPC, "injected")
+
+    def writing(handle, data, offset):
+        require_room(disk._paths[handle])
+        write(handle, data, offset)
+
+    def creating(path):
+        require_room(path)
+        return create(path)
+
+    disk.write, disk.create = writing, creating
+    for _ in range(2):
+        with pytest.raises(DiskFault):
+            db.table("readings").update({"e": 1})
+    if end == "another change":
+        db.delete(ids[0])
+    else:
+        consumer.ack(consumer.take(10))
+        db.maintain()
+        assert db.log("readings").lowest_id == ids[10]
+    assert not any("/readings/t." in name for name in disk.files)
+    disk.kill()
+    db = opened(disk)
+    assert not any("e" in document for document in db)

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import signal
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
 
 import pytest
 
@@ -50,26 +50,10 @@ async def test_what_is_there_is_found_and_the_file_is_right(tmp_path):
     assert checked.returncode == 0, checked.stderr
 
 
-@asynccontextmanager
-async def mute():
-    """A port of loopback that takes connections and says nothing."""
-    over = asyncio.Event()
-
-    async def hold(_reader, writer):
-        await over.wait()
-        writer.close()
-
-    server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        over.set()
-
-
 async def test_ctrl_c_ends_the_look_and_what_was_heard_is_proposed(tmp_path):
     settings = BrokerSettings(lines=["log_type all"])
-    async with mute() as port, AsyncExitStack() as stack:
-        broker = stack.enter_context(Mosquitto(settings))
-        url = f"mqtt://127.0.0.1:{port}"
+    with Mosquitto(settings) as broker, socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"mqtt://127.0.0.1:{mute.getsockname()[1]}"  # which takes connections and says nothing
         arguments = ["--time", "10 min", "--no-ble", "--no-serial", "--mqtt", broker.url, "--mqtt", url]
         with Program("discover", *arguments, log=tmp_path / "log") as looking:
             async with speaking([MqttSensor("s1", broker.port, 20)]):

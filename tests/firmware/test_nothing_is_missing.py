@@ -85,14 +85,16 @@ def check(rows, *, least: int) -> None:
     numbers = sorted(number for _, number in arrived)
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= least
-    late = sum(number < max(arrived[:place])[1] for place, (_, number) in enumerate(arrived) if place)
-    # A reading that came late has the time of its measuring: all lie on one line.
-    readings = [row.document for row in rows if "ms" in row.document["values"]]
-    offsets = [reading["t"] - reading["values"]["ms"] / 1000 for reading in readings]
-    spread_s = max(offsets) - min(offsets)
-    print(f"{len(numbers)} readings, {late} of them sent again, times within {spread_s:.3f} s")  # noqa: T201 (figures, shown by -s)
-    assert spread_s < 1.0
-    assert late >= 5, "something was missing at first"
+    late = {key for place, key in enumerate(arrived) if place and key < max(arrived[:place])}
+    # A reading that came late has the time of its measuring, as one that came at once has, within what a busy machine takes.
+    offsets: dict[bool, list[float]] = {True: [], False: []}
+    for reading in (row.document for row in rows if "ms" in row.document["values"]):
+        said = reading["values"]
+        offsets[(said["boot"], said["seq"]) in late].append(reading["t"] - said["ms"] / 1000)
+    earliest, latest = min(offsets[False]), max(offsets[False])
+    print(f"{len(numbers)} readings, {len(late)} of them sent again, times within {latest - earliest:.3f} s")  # noqa: T201 (figures, shown by -s)
+    assert all(earliest - 0.1 < offset < latest + 0.1 for offset in offsets[True])
+    assert len(late) >= 5, "something was missing at first"
 
 
 async def test_a_cable_is_pulled_and_the_agent_killed(tmp_path, simulator, firmware_folder):

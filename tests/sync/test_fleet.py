@@ -57,9 +57,8 @@ def come_back(outage_s: float, seed: int) -> Fleet:
 
 
 @pytest.mark.parametrize("outage_s", [3600.0, 5.0], ids=["an hour", "a blip"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_fleet_comes_back_without_a_stampede(outage_s: float, seed: int) -> None:
-    fleet = come_back(outage_s, seed)
+def test_a_fleet_comes_back_without_a_stampede(outage_s: float) -> None:
+    fleet = come_back(outage_s, 1)
     print(f"after {outage_s:g} s: peak {fleet.peak} connects/s, all back within {fleet.back_s:.0f} s")  # noqa: T201 (shown by pytest -s)
     assert fleet.peak <= 3 * ACCEPTS_PER_S
     assert fleet.back_s <= 600

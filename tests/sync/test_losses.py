@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic_core import to_json
 
-from agent.composition.deliveries import _LossFeed
+from agent.composition.deliveries import LossFeed
 from agent.receiver.packs import unpack_losses
 from agent.receiver.service import serve
 from agent.receiver.sqlite_store import SqliteStore
@@ -61,7 +61,7 @@ async def receiver(path: Path, url: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def telling(options: Any, buffer: TinyDBBuffer) -> AsyncIterator[Any]:
     async with open_spine(rng=random.Random(1)) as spine:
-        feed = _LossFeed(buffer.database.ledger, "cloud")
+        feed = LossFeed(buffer.database.ledger, "cloud")
         await feed.begin()
         own = buffer.epochs[-1]
         teller = LossTeller(

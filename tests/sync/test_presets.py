@@ -143,7 +143,7 @@ def test_what_is_written_wins_over_the_preset():
         ("mqtt", {"url": "mqtt://localhost", "tls": True}, "needs a url with TLS"),
         ("nats", {"url": "nats://me:secret@localhost"}, "out of the URL"),
         ("nats", {"url": "localhost:4222"}, "should be like"),
-        ("nats", {"url": "nats://localhost", "token": {"file": "t"}, "username": "me"}, "one of"),
+        ("nats", {"url": "nats://localhost", "token": {"file": "t"}, "username": "me"}, "not both"),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_would(driver, written, said):

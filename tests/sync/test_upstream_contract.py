@@ -214,13 +214,16 @@ async def test_a_link_that_breaks_fails_what_is_under_way_and_it_can_be_sent_aga
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-async def test_wrong_credentials_pause_and_are_shown_nowhere(driver: str, tmp_path: Path) -> None:
+async def test_wrong_credentials_pause_and_are_shown_nowhere(
+    driver: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     async with ENDS[driver](tmp_path) as end:
         upstream = end.upstream(WRONG)
         with pytest.raises(Paused) as refused:
             async with connected(upstream):
                 await upstream.send(pack())
-        assert WRONG not in f"{refused.value!r} {refused.value} {upstream.name} {upstream!r}"
+        assert WRONG not in f"{refused.value!r} {refused.value} {upstream.name} {upstream!r} {caplog.text}"
         assert not end.got
         (tmp_path / "secret").unlink()
         with pytest.raises(Paused, match="credentials cannot be read"):

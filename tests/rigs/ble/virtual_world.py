@@ -25,6 +25,8 @@ from tests.rigs.ble.virtual_image import image
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bumble.transport.common import Transport
+
     from tests.rigs.ble.world import Characteristic
 
 ADAPTER_PATH = "/org/bluez/hci0"
@@ -56,10 +58,8 @@ class VirtualWorld:
     async def _start(self) -> None:
         await asyncio.to_thread(self._start_machine)
         async with asyncio.timeout(_BOOT_S):
-            while not (self._folder / "hci").exists():
-                await asyncio.sleep(0.05)
             self._air = Air()
-            self._transport = await open_transport(f"unix:{self._folder / 'hci'}")
+            self._transport = await self._open_console()
             self._controller = MachineController(
                 "machine",
                 host_source=self._transport.source,
@@ -69,6 +69,19 @@ class VirtualWorld:
             )
             self._bus = await MessageBus(bus_address=self.bus_address).connect()
             await self.powered()
+
+    async def _open_console(self) -> Transport:
+        """The other end of the machine's controller, once QEMU listens: the socket is there a moment earlier."""
+        while True:
+            try:
+                return await open_transport(f"unix:{self._folder / 'hci'}")
+            except (FileNotFoundError, ConnectionRefusedError):
+                self._assert_alive()
+                await asyncio.sleep(0.05)
+
+    def _assert_alive(self) -> None:
+        assert self._machine is not None
+        assert self._machine.poll() is None, f"the virtual machine has ended:\n{self.console}"
 
     def _start_machine(self) -> None:
         self._machine = subprocess.Popen(
@@ -153,8 +166,7 @@ class VirtualWorld:
         """Wait until bluetoothd is there and its adapter is on."""
         async with asyncio.timeout(_BOOT_S):
             while not await self._is_powered():
-                assert self._machine is not None
-                assert self._machine.poll() is None, f"the virtual machine has ended:\n{self.console}"
+                self._assert_alive()
                 await asyncio.sleep(0.1)
 
     async def _is_powered(self) -> bool:

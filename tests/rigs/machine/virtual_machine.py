@@ -111,6 +111,9 @@ class VirtualMachine(Device):
         root: Where the root file system is, as the machine names it.
     """
 
+    patience_s = 240.0
+    """Emulated, the agent alone takes ten seconds to start."""
+
     def __init__(self, folder: Path, disk: Path, more: Sequence[Path] = (), root: str = "/dev/vda") -> None:
         self._folder = folder
         self._disk = disk

@@ -40,6 +40,14 @@ UPGRADE = (
 DIES = "import sys\n\n\ndef main(arguments):\n    sys.exit(7)\n"
 """An `outstation run` that does not run."""
 
+HANGS_UP = """
+sh /mnt/bundles/bad/install.sh upgrade >/tmp/log 2>&1 &
+until grep -q 'seeing whether' /tmp/log; do sleep 0.1; done
+kill -HUP $!
+wait $! || [ $? -eq 130 ]
+[ -f /opt/outstation/pending ]
+"""
+
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,6 +131,16 @@ def test_power_goes_while_a_release_that_does_not_run_is_not_settled(device: Con
     device.collects(stored, within_s=150)
     assert device.release == first
     assert not device.exists(PENDING)
+
+
+def test_the_terminal_goes_away_while_a_release_that_does_not_run_is_not_settled(device: Container) -> None:
+    install(device)
+    stored = device.collects()
+    first = device.release
+    device.run("sh", "-c", HANGS_UP)
+    device.run("sh", "-c", f"while [ -f {PENDING} ]; do sleep 0.1; done", timeout_s=150)
+    assert device.release == first
+    device.collects(stored)
 
 
 def test_every_step_of_an_installation_is_killed(device: Container) -> None:

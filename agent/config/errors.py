@@ -96,7 +96,7 @@ def unknown_key(key: str, known: Iterable[str], what: str = "key") -> str:
 
 def unknown_choice(what: str, known: Iterable[str], given: str) -> str:
     """Says that a name is not among the choices, and which one was probably meant."""
-    names = sorted(known)
+    names = sorted(set(known))
     meant = nearest(given, names)
     hint = f"; did you mean `{meant}`?" if meant is not None else ""
     return f"there is no such {what}; there are {', '.join(names)}{hint}"

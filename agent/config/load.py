@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent.config.errors import (
     ConfigurationError,
+    Problem,
     shown,
     unknown_choice,
     unknown_key,
@@ -166,8 +167,27 @@ class _Loader:
         try:
             return model.model_validate(table, context=self._context)
         except ValidationError as error:
-            self._problems += problems_of(error, model, where, self._merged.problem, also)
+            self._problems += self._all_problems(error, model, table, where, also)
             return None
+
+    def _all_problems(
+        self,
+        error: ValidationError,
+        model: type[BaseModel],
+        table: Mapping[str, Any],
+        where: Sequence[str | int],
+        also: Iterable[str],
+    ) -> list[Problem]:
+        """Also what a file that is not there would hide: keys are held against each other only where each is right."""
+        problems = problems_of(error, model, where, self._merged.problem, also)
+        if self._context["check_files"]:
+            without_files = {**self._context, "check_files": False, "secret_files": []}
+            try:
+                model.model_validate(table, context=without_files)
+            except ValidationError as other:
+                more = problems_of(other, model, where, self._merged.problem, also)
+                problems += [problem for problem in more if problem not in problems]
+        return problems
 
     def _part(
         self,

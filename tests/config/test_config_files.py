@@ -116,3 +116,14 @@ def test_relative_names_start_from_the_folder_of_the_first_file(tmp_path):
     config = load_config(written(tmp_path, a=upstream), catalogue(), check_files=True)
     assert config.upstream[0].options.read_token() == "sesame"
     assert config.secret_files == (tmp_path / "word",)
+
+
+def test_a_missing_secret_hides_nothing_else(tmp_path):
+    upstream = '[[upstream]]\ndriver = "mqtt"\nurl = "mqtts://x"\npassword = { file = "word" }\n'
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(written(tmp_path, a=upstream), catalogue(), check_files=True)
+    assert [(problem.where, problem.message) for problem in caught.value.problems] == [
+        ("upstream[0].password", f"there is no file {tmp_path / 'word'}"),
+        ("upstream[0]", "`password` needs a `username`"),
+    ]
+    assert caught.value.secret_files == (tmp_path / "word",)

@@ -258,6 +258,14 @@ def test_files_are_looked_for_in_the_folder_of_the_configuration(tmp_path, monke
         load(tmp_path, too_long, check_files=True)
 
 
+def test_a_source_that_is_there_twice_is_offered_once(tmp_path):
+    twice = GOOD.replace('id = "hall"', 'id = "soil"').replace('sources = ["soil"]', 'sources = ["roof"]')
+    assert (
+        "there is no such source; there are soil (found"
+        in problems(tmp_path, twice)["pipeline[0].sources[0]"]
+    )
+
+
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(ConfigurationError, match="give one with --config FILE"):
         load_config(tmp_path / "nowhere.toml", CATALOGUE)

@@ -92,7 +92,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     if str(path) == "-":
         yield sys.stdin.buffer
         return
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise TrialInputError(f"cannot be read: {error.strerror or error}") from error
+    with file:
         yield file
 
 

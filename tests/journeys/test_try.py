@@ -157,7 +157,7 @@ def test_one_step_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "said", "status"),
     [
-        (["absent.jsonl"], "No such file", 1),
+        (["absent.jsonl"], "absent.jsonl: cannot be read: No such file", 1),
         (["try.toml"], "none of a capture", 1),
         (["capture.jsonl", "--source", "hall"], "hall is no serial source", 1),
         (["capture.jsonl", "--source", "sol"], "there are soil, boiler, hall", 2),

@@ -284,6 +284,7 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
             # be read all the same does not make it one.
             journal.put([(EDITS, table, None)])
             return []
+        journal.make_durable()  # else a cut could leave a part of what is done now, and no decision
         for temporary, new in {temporary: new for temporary, _, new in steps}.items():
             if temporary in names:
                 fs.rename(f"{directory}/{temporary}", f"{directory}/{new}")

@@ -284,6 +284,15 @@ class Journal:
         if self._in_doubt:
             self.renew()
 
+    def make_durable(self) -> None:
+        """Make sure that all rows are on the disk: what was read at opening may be in memory of the kernel only.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        if self._handle is None:
+            self.renew()
+
     def check_place(self) -> None:
         """Write everything anew when somebody removed the file.
 

@@ -6,11 +6,12 @@ disk before it is carried out.
 
 import errno
 import random
+from contextlib import suppress
 
 import pytest
 
 from buffer import BufferDB, DiskFault
-from tests.rigs.faulty_disk import FaultyDisk
+from tests.rigs.faulty_disk import FaultyDisk, PowerCut
 
 RECORD = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
 ALARM = b'{"n":%d,"pad":"' + b"x" * 100 + b'","lane":"alarm"}'
@@ -198,3 +199,33 @@ def test_a_full_disk_gets_back_the_room_of_a_change_in_doubt(disk, end):
     disk.kill()
     db = opened(disk)
     assert not any("e" in document for document in db)
+
+
+@pytest.mark.parametrize("step", range(1, 16))
+def test_a_decision_that_is_not_on_the_disk_is_written_before_it_is_carried_out(disk, step):
+    """It is read after a kill: the kernel still has what its disk had refused."""
+    db = opened(disk)
+    db.consumer("cloud")
+    ids = fill(db, 20)
+    sync = disk.sync
+
+    def refusing(handle):
+        file = disk._handles[handle]
+        if disk._paths[handle].startswith(f"{db.path}/.state/"):
+            file.failed |= file.dirty
+            file.dirty.clear()
+            file.size_dirty = False
+            raise OSError(errno.EIO, "injected")
+        sync(handle)
+
+    disk.sync = refusing
+    with pytest.raises(DiskFault):
+        db.table("readings").remove(doc_ids=ids[5:10])
+    disk.sync = sync
+    disk.kill()
+    disk.cut_at = disk.operations + step
+    with suppress(PowerCut):
+        opened(disk)
+    disk.power_cut("least")
+    db = opened(disk)
+    assert (present(db), told(db)) in [(ids, {}), (ids[:5] + ids[10:], {"removed": 5})]

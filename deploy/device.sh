@@ -19,7 +19,10 @@ pending=$prefix/pending
 configuration=/etc/outstation/outstation.toml
 secrets=/etc/outstation/secrets
 state=/var/lib/outstation
-units=/etc/systemd/system
+# Links of ours lie where systemctl disable leaves them alone; what is started at boot is the administrator's.
+units=/usr/local/lib/systemd/system
+administrators_units=/etc/systemd/system
+wanted=$administrators_units/multi-user.target.wants
 rules=/etc/udev/rules.d/60-outstation.rules
 command_link=/usr/local/bin/outstation
 lock=/run/lock/outstation-install.lock
@@ -35,7 +38,7 @@ SETTLE_WAITS_S=30
 # --- Steps -------------------------------------------------------------------
 
 install_steps='preflight release user configuration rules units current start doctor'
-upgrade_steps='preflight release self_test pending current rules units restart settle tidy'
+upgrade_steps='preflight release user self_test pending current rules units restart settle tidy'
 
 describe_step() {
     case $1 in
@@ -317,6 +320,7 @@ step_rules() {
 
 # The units are links into the current release, so that they change with it.
 step_units() {
+    mkdir -p "$units"
     for unit in outstation.service outstation-settle.service; do
         ln -sfn "$current/deploy/$unit" "$units/$unit"
     done
@@ -325,9 +329,9 @@ step_units() {
 
 # As `systemctl enable` does, which would link into the release itself, and so to nothing once that is gone.
 enable_units() {
-    mkdir -p "$units/multi-user.target.wants"
+    mkdir -p "$wanted"
     for unit in outstation.service outstation-settle.service; do
-        ln -sfn "../$unit" "$units/multi-user.target.wants/$unit"
+        ln -sfn "$units/$unit" "$wanted/$unit"
     done
     systemctl daemon-reload
 }
@@ -541,7 +545,7 @@ command_upgrade() {
 # Of a card that `flash` has written: installs from it, and then it has done its part.
 command_first_boot() {
     "$root/install.sh" install --config "$root/first.toml"
-    rm -f "$units/multi-user.target.wants/outstation-first-boot.service" "$units/outstation-first-boot.service"
+    rm -f "$wanted/outstation-first-boot.service" "$administrators_units/outstation-first-boot.service"
     rm -rf "$root"
     say 'this card has installed itself'
 }
@@ -564,7 +568,7 @@ command_uninstall() {
     take_lock 0
     systemctl --quiet disable --now outstation.service outstation-settle.service 2>/dev/null || true
     for unit in outstation.service outstation-settle.service; do
-        rm -f "$units/$unit" "$units/multi-user.target.wants/$unit"
+        rm -f "$units/$unit" "$wanted/$unit"
     done
     rm -f "$rules"
     [ ! -L "$command_link" ] || rm -f "$command_link"
@@ -579,7 +583,7 @@ command_uninstall() {
         find "$state" -mindepth 1 -delete
         rmdir "$state" 2>/dev/null || true
     fi
-    rm -rf /etc/outstation "$units/outstation.service.d"
+    rm -rf /etc/outstation "$administrators_units/outstation.service.d"
     if getent passwd outstation >/dev/null; then
         userdel outstation
     fi

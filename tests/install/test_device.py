@@ -34,7 +34,7 @@ path = "/var/lib/outstation/buffer"
 """
 INSTALL = ("preflight", "release", "user", "configuration", "rules", "units", "current", "start", "doctor")
 UPGRADE = (
-    *("preflight", "release", "self_test", "pending", "current"),
+    *("preflight", "release", "user", "self_test", "pending", "current"),
     *("rules", "units", "restart", "settle", "tidy"),
 )
 DIES = "import sys\n\n\ndef main(arguments):\n    sys.exit(7)\n"
@@ -91,9 +91,11 @@ def test_a_device_is_installed_upgraded_and_cleared(device: Container) -> None:
     assert not device.exists(PENDING)
     stored = device.collects(stored)
 
+    for order in ("disable", "enable"):
+        device.run("systemctl", order, "outstation")
     device.cut()
     device.boot()
-    device.collects(stored)
+    stored = device.collects(stored)
     assert device.install_from("/mnt/bundles/second", "upgrade").stdout.count("installed already") == 1
 
     device.run("/opt/outstation/current/install.sh", "uninstall")

@@ -51,8 +51,8 @@ class Batch(Protocol):
         ...
 
     @property
-    def encoded(self) -> bytes:
-        """All as one compact JSON object, `{"<seq>":<document>,...}`, as stored."""
+    def encoded(self) -> bytes | None:
+        """All as one compact JSON object, `{"<seq>":<document>,...}`, as stored; None where they do not lie so."""
         ...
 
     def __len__(self) -> int:

@@ -181,7 +181,8 @@ class Feeder(Generic[B]):
         if self._packer.encode_text is None or self._route is not None:
             return None
         try:
-            if self._timing.concerns(batch.encoded):
+            text = batch.encoded
+            if text is None or self._timing.concerns(text):
                 return None
             if len(batch) < _THREAD_READINGS_MIN:
                 return self._packer.pack_text(batch)

@@ -64,14 +64,15 @@ class Packer:
 
     def pack_text(self, batch: Batch) -> Parcel | None:
         """A whole batch as one parcel, without parsing it; None where it has to be parsed, or cut."""
-        if self.encode_text is None:
+        text = batch.encoded
+        if self.encode_text is None or text is None:
             return None
-        made = self.encode_text(batch.device_id, batch.store_id, batch.encoded)
+        made = self.encode_text(batch.device_id, batch.store_id, text)
         if made is None:
             return None
         identity = (batch.device_id, batch.store_id, batch.first, batch.last, len(batch))
         pack = self._pack(identity, *made)
-        return Parcel.of_batch(batch, pack) if self.fits(pack) else None
+        return Parcel.of_batch(batch, text, pack) if self.fits(pack) else None
 
     def _pack(self, identity: tuple[str, str, int, int, int], payload: bytes, points: int) -> Pack:
         encoding = None
@@ -125,13 +126,13 @@ class Parcel:
         self._packed = zlib.compress(plain, zlib.Z_BEST_SPEED)
 
     @classmethod
-    def of_batch(cls, batch: Batch, pack: Pack) -> Self:
+    def of_batch(cls, batch: Batch, text: bytes, pack: Pack) -> Self:
         """A whole batch, with the times that it is stored with: it holds the bytes itself."""
         made = cls.__new__(cls)
         made._packed, made._batch = b"", batch  # noqa: SLF001 (its own)
         made.pack, made.fault = pack, ""
         made.first, made.last, made.count = batch.first, batch.last, len(batch)
-        found = _FIRST_T.search(batch.encoded)
+        found = _FIRST_T.search(text)
         made.t = None if found is None else float(found[1])
         return made
 

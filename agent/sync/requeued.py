@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from agent.dead_letters import Letter
+    from agent.sync.batches import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,17 @@ class LetterBatch:
     first: int = 0
     """It covers no ids of the buffer: acknowledging it moves no mark there."""
     last: int = 0
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def encoded(self) -> None:
+        """It does not lie in the buffer as batches do."""
+        return
+
+    def forget_parsed(self) -> None:
+        """It is nowhere else, and so it is kept."""
 
 
 def batch_of(letter: Letter) -> LetterBatch | str:
@@ -139,13 +151,14 @@ class RequeueingConsumer:
         """The highest durable id of the buffer."""
         return int(self._consumer.newest_id)
 
-    async def take(self, n: int, max_bytes: int | None = None, **part: Any) -> Any:
+    async def take(self, n: int, max_bytes: int | None = None, **part: Any) -> Batch | None:
         """The next batch; a dead letter comes whole, however large. Cancelling takes none."""
         if self._requeued.ready and _is_backlog(part):
             batch = await self._requeued.take()
             if batch is not None:
                 return batch
-        return await self._consumer.take(n, max_bytes, **part)
+        taken: Batch | None = await self._consumer.take(n, max_bytes, **part)
+        return taken
 
     def ack(self, batch: Any) -> None:
         """Everything in exactly this batch is delivered or set aside."""

@@ -72,7 +72,7 @@ async def test_a_wrong_codec_costs_no_reading_once_it_is_put_right(tmp_path: Pat
         await until(lambda: "is in use" in agent.log, "the fix")
         requeue = ["dead-letters", "requeue", "--all", "--config", agent.config_file]
         told = await outstation(*requeue, status=1)
-        assert told.startswith("30 dead letters taken again\n1 dead letter left as they are:\n  31: ")
+        assert told.startswith("30 dead letters taken again\n1 dead letter left alone:\n  31: ")
         assert (await outstation(*requeue, status=1)).startswith("0 dead letters taken again")
         assert "1 dead letter dropped" in await outstation(
             "dead-letters", "drop", "31", "--config", agent.config_file

@@ -95,7 +95,7 @@ def _tell(action: str, done: _Sum, *, running: bool) -> None:
         print(f"{counted(done.sending, 'dead letter')} on the way to their upstream{when}")
     if not done.left:
         return
-    print(f"{counted(done.left, 'dead letter')} left as they are:")
+    print(f"{counted(done.left, 'dead letter')} left alone:")
     for reason, ids in done.reasons.items():
         more = f" and {len(ids) - _IDS_SHOWN:,} more" if len(ids) > _IDS_SHOWN else ""
         print(f"  {', '.join(map(str, ids[:_IDS_SHOWN]))}{more}: {reason}")

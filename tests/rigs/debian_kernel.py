@@ -40,7 +40,12 @@ class Image:
 
 
 def image(
-    name: str, packages: Sequence[str], recipe: Sequence[str | Path], file_system: Callable[[Path], bytes]
+    name: str,
+    packages: Sequence[str],
+    recipe: Sequence[str | Path],
+    file_system: Callable[[Path], bytes],
+    *,
+    places: Sequence[str | Path] = (),
 ) -> Image:
     """An image, made if it is not there yet.
 
@@ -49,10 +54,12 @@ def image(
         packages: Debian's, beside the kernel and busybox.
         recipe: The files that say how it is made.
         file_system: Makes the archive of files, given where the packages are unpacked.
+        places: Of this machine, that are named in it.
     """
     versions = _candidates(*packages, "busybox-static", _kernel_package())
     files = [Path(file).read_bytes() for file in (__file__, *recipe)]
-    digest = hashlib.sha256(b"".join(files)).hexdigest()[:8]
+    named = "\0".join(map(str, places)).encode()
+    digest = hashlib.sha256(b"".join([*files, named])).hexdigest()[:8]
     key = "-".join([*versions.values(), digest]).replace(":", "_")
     folder = kept(name, key, lambda folder: _make(folder, list(versions), file_system))
     return Image(folder / "vmlinux", folder / "initrd.img")

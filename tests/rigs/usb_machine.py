@@ -46,7 +46,7 @@ exec chroot /host sh -c READER >/dev/hvc0 2>&1
 
 def image() -> Image:
     """The image, made if it is not there yet."""
-    return debian_kernel.image("usb-machine", [], [__file__], _file_system)
+    return debian_kernel.image("usb-machine", [], [__file__], _file_system, places=[sys.executable, ROOT])
 
 
 def _file_system(root: Path) -> bytes:

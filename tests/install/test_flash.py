@@ -184,7 +184,7 @@ async def test_a_card_boots_installs_itself_and_its_readings_arrive(card: Path, 
     settings = BrokerSettings(users={"station": "sesame", "cloud": "sesame"})
     with Mosquitto(settings) as broker:
         config = tmp_path / "my.toml"
-        options = {"username": "station", "password": {"credential": "broker"}}
+        options = {"username": "station", "password": {"credential": "broker"}, "tls": False}
         config.write_text(SENSORS + upstream(f"mqtt://{HOST}:{broker.port}", **options))
         flashed = flash(
             *("--image", card, "--output", tmp_path / "card.img", "--config", config),

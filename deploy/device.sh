@@ -70,6 +70,8 @@ run_steps() {
         # A seam for the tests, which kill this script before each step.
         [ "${OUTSTATION_TEST_KILL-}" != "$name" ] || kill -9 $$
         "step_$name"
+        # What the next step builds on must not be undone by a power cut.
+        sync_disk
     done
 }
 

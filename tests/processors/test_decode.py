@@ -152,7 +152,7 @@ async def test_frame_may_hold_several_readings_or_none():
     [
         (sample(b"{"), "JSON"),
         (sample(b'{"a": NaN}'), "NaN"),
-        (sample(data_format="morse"), "there is no codec 'morse'"),
+        (sample(data_format="semaphore"), "there is no codec 'semaphore'"),
         (sample(frame_error="no terminator within 4096 bytes"), "not a frame: no terminator"),
     ],
 )

@@ -226,7 +226,9 @@ async def test_a_card_boots_installs_itself_and_its_readings_arrive(card: Path, 
                 for option in ("noatime", "lazytime", "commit=30"):
                     assert option in mounted
                 assert machine.run("cat", "/etc/hostname").stdout == "greenhouse-3\n"
-                assert not machine.exists("/opt/outstation-card")
+                await until(
+                    lambda: not machine.exists("/opt/outstation-card"), "the end of it", timeout_s=120
+                )
                 assert machine.run("cat", "/etc/ssh/authorized/ada").stdout.startswith("ssh-ed25519")
                 machine.run("outstation", "buffer", "verify", "/var/lib/outstation/buffer")
             finally:

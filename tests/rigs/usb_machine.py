@@ -39,7 +39,8 @@ mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=1048576 host /
 mount -t devtmpfs dev /host/dev
 mount -t proc proc /host/proc
 mount -t sysfs sys /host/sys
-mount -t tmpfs tmp /host/tmp
+mount -t tmpfs tmp /host/mnt
+export TMPDIR=/mnt
 exec chroot /host sh -c READER >/dev/hvc0 2>&1
 """
 

@@ -76,6 +76,8 @@ class TopicTemplate:
             mine = ours[place] if place < len(ours) else ""
             its = theirs[place] if place < len(theirs) else ""
             if "#" in {mine, its}:
+                if place == min(len(ours), len(theirs)) == 1 and "" in {ours[0], theirs[0]}:
+                    return False  # `+` and `/#` share the topic without a character, and that is none
                 # `$SYS` and its like are the only first levels that a wildcard does not take.
                 return place > 0 or not (mine.startswith("$") or its.startswith("$"))
             if place >= len(ours) or place >= len(theirs):

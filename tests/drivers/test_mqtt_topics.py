@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
@@ -67,6 +67,7 @@ ALL_TOPICS = [
 
 
 @given(templates(), templates())
+@example("+", "/#")
 def test_two_overlap_when_some_topic_belongs_to_both(one, other):
     first, second = parse_template(one), parse_template(other)
     # A topic that is deeper than both is told by what is not; "a" and "b" stand for all other texts.

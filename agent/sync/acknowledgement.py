@@ -63,12 +63,12 @@ LEDGER_FILTER = "outstation/+/ledger"
 
 
 def device_of(topic: str) -> str:
-    """The device that a topic belongs to.
+    """The device that a topic belongs to; of an empty level, which anybody may publish to, nobody's: the empty text.
 
     Raises:
         ValueError: It is not one of ours.
     """
     match topic.split("/"):
-        case ["outstation", level, _] if level:
+        case ["outstation", level, _]:
             return unquote(level)
     raise ValueError(f"not a topic of an Outstation: {topic!r}")

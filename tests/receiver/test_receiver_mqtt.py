@@ -223,6 +223,7 @@ async def test_garbage_is_kept_told_and_blocks_nobody(tmp_path: Path) -> None:
                 b"\xff" * 9,
             ):
                 await device.publish(readings_topic("a"), garbage)
+            await device.publish("outstation//readings", payload(device="b"))
             async with sending(broker.url, consumer):
                 consumer.add_readings(100)
                 await until(lambda: consumer.backlog == 0)
@@ -234,8 +235,8 @@ async def test_garbage_is_kept_told_and_blocks_nobody(tmp_path: Path) -> None:
             )
     assert rows(path) == soil(100)
     found = rows(path, "SELECT origin, reason FROM rejected ORDER BY id")
-    assert {origin for origin, _ in found} == {"outstation/a/readings"}
-    assert len(found) == 7
+    assert {origin for origin, _ in found} == {"outstation/a/readings", "outstation//readings"}
+    assert len(found) == 8
     assert "it is of device 'b', not of the topic's" in [reason for _, reason in found]
 
 

@@ -243,10 +243,14 @@ def test_any_device_id_makes_a_topic_of_its_own(device: str) -> None:
         assert device_of(topic) == device
 
 
-@pytest.mark.parametrize("topic", ["", "outstation", "outstation//ack", "outstation/a/b/c", "x/a/ack"])
+@pytest.mark.parametrize("topic", ["", "outstation", "outstation/a/b/c", "x/a/ack"])
 def test_other_topics_are_of_no_device(topic: str) -> None:
     with pytest.raises(ValueError, match="not a topic"):
         device_of(topic)
+
+
+def test_an_empty_level_is_nobodys() -> None:
+    assert device_of("outstation//readings") == ""
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ class BufferDB(TinyDB):
         return table
 
     def tables(self) -> set[str]:
-        """The names of all tables that have or had records."""
+        """As `table_names`."""
         return self.table_names()
 
     def table_names(self) -> set[str]:
@@ -197,20 +197,28 @@ class BufferDB(TinyDB):
 
         Raises:
             BufferClosed: The buffer is closed.
-            DiskFault: The directory cannot be listed.
+            DiskFault: The directory, or a table's in it, cannot be listed.
         """
         self.require_open()
         return self._logs.names()
 
     def drop_table(self, name: str) -> None:
-        """Remove all records of a table. Ids are never reused, so the next record goes on counting."""
+        """Remove all records of a table. Ids are never reused, so the next record goes on counting.
+
+        Raises:
+            DiskFault: The disk refused; it may be there still.
+        """
         if name in self.table_names():
             self.clear(table=name)
             self._logs.note_dropped(name)
         self._tables.pop(name, None)
 
     def drop_tables(self) -> None:
-        """Remove all records of all tables."""
+        """Remove all records of all tables.
+
+        Raises:
+            DiskFault: The disk refused; some may be there still.
+        """
         for name in self.table_names():
             self.drop_table(name)
         self._tables.clear()
@@ -256,7 +264,11 @@ class BufferDB(TinyDB):
         return self._logs.of(table)
 
     def has_log(self, table: str) -> bool:
-        """Whether a table has files: something was written to it, perhaps by an earlier process."""
+        """Whether a table has files: something was written to it, perhaps by an earlier process.
+
+        Raises:
+            DiskFault: Its directory cannot be listed.
+        """
         return self._logs.has(table)
 
     def renew_state(self) -> None:

@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from errno import EINVAL, EOPNOTSUPP
+from errno import EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
 from mmap import mmap
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ BLOCK_BYTES: Final = 4096
 _SECTOR_BYTES: Final = 512
 _ALIGNED_BYTES: Final = 64 * BLOCK_BYTES
 _READ_TRIES: Final = 4
+_NOTHING_TO_LOOK_INTO: Final = frozenset({ENOENT, ENOTDIR, EACCES, EPERM, ENAMETOOLONG, ELOOP})
 
 # The standard library's fstat asks for a file's times as well. A kernel that told them (from 6.13 on)
 # gives the file new ones with its next write, and so a commit that is followed by an fstat writes the
@@ -160,6 +161,20 @@ def read_file(fs: FileSystem, path: str) -> bytes:
         finally:
             fs.close(handle)
     raise AssertionError("the last try returns or raises")
+
+
+def names_in(fs: FileSystem, path: str) -> list[str]:
+    """The names in a directory; none where there is nothing to look into: no such name, a file, somebody else's folder.
+
+    Raises:
+        OSError: The disk refuses, so that nobody knows what is there.
+    """
+    try:
+        return fs.list_directory(path)
+    except OSError as error:
+        if error.errno in _NOTHING_TO_LOOK_INTO:
+            return []
+        raise
 
 
 def _read_sectors(fs: FileSystem, handle: int, size: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from buffer.consumers import CONSUMERS, raise_marks
 from buffer.edit import DELETED
 from buffer.errors import NoBuffer
-from buffer.filesystem import FileSystem, SystemFileSystem
+from buffer.filesystem import FileSystem, SystemFileSystem, names_in
 from buffer.identity import Identity, identities_of
 from buffer.journal import Journal, SmallTable
 from buffer.lane_queries import count_lane
@@ -171,7 +171,7 @@ class Inspection:
         """The tables that have files, the readings first.
 
         Raises:
-            OSError: The directory cannot be read.
+            OSError: The directory, or a table's in it, cannot be read.
         """
         found = {table_of(name) for name in self.fs.list_directory(self.path) if self._is_table(name)}
         return sorted(found, key=lambda table: (table != READINGS, table))
@@ -179,10 +179,7 @@ class Inspection:
     def _is_table(self, directory: str) -> bool:
         if directory.startswith("."):
             return False
-        try:
-            return any(map(is_segment, self.fs.list_directory(f"{self.path}/{directory}")))
-        except OSError:  # a socket, somebody's folder
-            return False
+        return any(map(is_segment, names_in(self.fs, f"{self.path}/{directory}")))
 
     def table(self, name: str) -> "SeenTable":
         """The records of a table, as of now.

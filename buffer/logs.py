@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from buffer.edit import DELETED, EDITS, Edit, finish
 from buffer.errors import DiskFault
+from buffer.filesystem import names_in
 from buffer.journal import SmallTable
 from buffer.log import Log
 from buffer.naming import READINGS, directory_name, is_segment, table_of
@@ -96,14 +97,18 @@ class Logs:
     # -- which tables there are
 
     def has(self, table: str) -> bool:
-        """Whether a table has files: something was written to it, perhaps by an earlier process."""
+        """Whether a table has files: something was written to it, perhaps by an earlier process.
+
+        Raises:
+            DiskFault: Its directory cannot be listed.
+        """
         return table in self.opened or self._is_table(directory_name(table))
 
     def names(self) -> set[str]:
         """The names of all tables that have or had records, or were made without, and were not dropped since.
 
         Raises:
-            DiskFault: The directory cannot be listed.
+            DiskFault: The directory, or a table's in it, cannot be listed.
         """
         try:
             directories = self._options.fs.list_directory(self._place.path)
@@ -134,13 +139,17 @@ class Logs:
         self._tables.put(table, {"dropped_at": self.of(table).next_id})
 
     def _is_table(self, directory: str) -> bool:
-        """Whether it is one: others put things into the buffer's directory, a socket or `lost+found`."""
+        """Whether it is one: others put things into the buffer's directory, a socket or `lost+found`.
+
+        Raises:
+            DiskFault: It cannot be listed. Taken for none, it would look empty, and dropping it would do nothing.
+        """
         if directory.startswith("."):
             return False
         try:
-            names = self._options.fs.list_directory(f"{self._place.path}/{directory}")
-        except OSError:
-            return False
+            names = names_in(self._options.fs, f"{self._place.path}/{directory}")
+        except OSError as error:
+            raise DiskFault(f"{directory} cannot be listed: {error}") from error
         return any(map(is_segment, names))
 
     # -- opening

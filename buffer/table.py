@@ -122,6 +122,7 @@ class BufferStorage(Storage):
 
         Raises:
             BufferClosed: The database is closed.
+            DiskFault: Its directory cannot be listed.
         """
         self._db.require_open()
         return self._db.log(table) if self._db.has_log(table) else None

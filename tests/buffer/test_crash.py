@@ -9,14 +9,22 @@ crash points, in as many processes as there are cores:
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 
 import pytest
 
-from tests.rigs.crash_points import try_points
+from tests.rigs.crash_points import CrashPoints, random_plan, try_points
 
 _SHARE = 2_000
 """How many crash points a process tries at a time."""
 _SEEDS_APART = 1_000
+_ONCE_BROKE_A_PROMISE = ((51_003_027, False),)
+"""Seeds, and whether directories were ordered."""
+
+
+@pytest.mark.parametrize(("seed", "ordered"), _ONCE_BROKE_A_PROMISE)
+def test_what_once_broke_a_promise(seed, ordered):
+    assert CrashPoints(replace(random_plan(seed), ordered=ordered)).run() > 0
 
 
 @pytest.mark.parametrize("block", range(10))

@@ -6,19 +6,29 @@ import pytest
 
 from buffer import BufferDB, DiskFault
 from buffer.filesystem import SystemFileSystem
+from buffer.inspection import Inspection
 
 SEGMENT_BYTES = 4096
 
 
 class Deaf(SystemFileSystem):
-    """Takes everything; while `deaf`, reading fails for these files (by the beginning of their names)."""
+    """Takes everything; while `deaf`, reading fails for these files (by the beginning of their names).
+
+    The directory `unlisted` cannot be listed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.deaf: tuple[str, ...] = ()
         self.deaf_from = 0
         self.created = 0
+        self.unlisted = "nothing"
         self._names: dict[int, str] = {}
+
+    def list_directory(self, path):
+        if path.endswith(f"/{self.unlisted}"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return super().list_directory(path)
 
     def create(self, path):
         self.created += 1
@@ -84,3 +94,25 @@ def test_a_file_that_stays_unreadable_however_often_it_is_written_anew_is_not_wr
     with pytest.raises(DiskFault, match=r"though written anew: .*Input/output error"):
         consumer.take(10)
     assert disk.created - before <= 3
+
+
+@pytest.mark.timeout(20)
+def test_a_table_that_cannot_be_looked_for_is_not_taken_for_one_that_is_not_there(buffer, disk, tmp_path):
+    buffer.table("notes").insert({"text": "kept"})
+    buffer.close()
+    with BufferDB(tmp_path, fs=disk, threaded=False) as again:
+        disk.unlisted = "notes"
+        for look in (
+            lambda: again.drop_table("notes"),
+            again.drop_tables,
+            again.tables,
+            lambda: again.table("notes").all(),
+            lambda: again.table("notes").remove(doc_ids=[1]),
+            lambda: list(Inspection(tmp_path, fs=disk).tables()),
+        ):
+            with pytest.raises((DiskFault, OSError), match="Input/output error"):
+                look()
+        disk.unlisted = "nothing"
+        assert [each["text"] for each in again.table("notes")] == ["kept"]
+        again.drop_table("notes")
+        assert again.tables() == {"readings"}

@@ -1,6 +1,7 @@
 """A copy of a buffer that may be in use, as a power cut at this moment would leave it.
 
-Sealed segments never change, so the copy links to them: it takes no room, however large the backlog. Everything else is
+Sealed segments never change, so the copy links to them: it takes no room, however large the backlog. Where the file system
+knows no hard links (FAT, exFAT), or the buffer is one by itself, they are copied as long as there is room. Everything else is
 copied, what says who has acknowledged before what there is to acknowledge, since the other order could make a copy
 whose marks are ahead of its records.
 
@@ -10,6 +11,7 @@ lies in a folder that is locked while it is in use; one that is not is abandoned
 The agent loads this for the sake of the abandoned ones, which are rare: what copying takes is imported there.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -21,12 +23,15 @@ from buffer.errors import NoBuffer
 from buffer.naming import is_segment, is_temporary, parse_sealed
 
 _LOOKS: Final = 20
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_SPARED: Final = 0.05
+"""Of a disk: a copy leaves so much of it free, since the agent writes there meanwhile."""
 _PREFIX: Final = ".self-test-"
 _LEFT_OUT: Final = frozenset({".lock", ".quarantine"})
 
 
 def copy_store(path: Path, copy: Path) -> None:
-    """Copy a buffer into a new folder on the same file system.
+    """Copy a buffer into a new folder, on the same file system where that is possible.
 
     Args:
         path: The buffer.
@@ -35,7 +40,7 @@ def copy_store(path: Path, copy: Path) -> None:
     Raises:
         NoBuffer: There is no buffer at `path`.
         FileExistsError: There is something at `copy`.
-        OSError: It cannot be read or written.
+        OSError: It cannot be read or written, or there is no room for a copy.
     """
     import shutil
 
@@ -90,6 +95,30 @@ def clear_abandoned_copies(path: Path) -> None:
             os.close(handle)
 
 
+def _link_or_copy(segment: Path, copy: Path) -> None:
+    """A second name for a segment that never changes; a copy where there can be no such."""
+    try:
+        os.link(segment, copy)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy_if_there_is_room(segment, copy)
+
+
+def _copy_if_there_is_room(segment: Path, copy: Path) -> None:
+    import shutil
+
+    state = os.statvfs(copy.parent)
+    free_bytes = state.f_bavail * state.f_frsize - _SPARED * state.f_blocks * state.f_frsize
+    if segment.stat().st_size > free_bytes:
+        missing_bytes = sum(file.stat().st_size for file in segment.parent.iterdir())
+        raise OSError(
+            f"{segment.parent} cannot be linked to from {copy.parent} (another file system, or one without hard links),"
+            f" and there is no room to copy its {missing_bytes / 1e6:.0f} MB: free some, or have more of it delivered first",
+        )
+    shutil.copyfile(segment, copy)
+
+
 def _remove(folder: Path) -> None:
     import shutil
 
@@ -133,7 +162,7 @@ def _copy_once(folder: Path, copy: Path) -> None:
     names = [name for name in sorted(os.listdir(folder)) if not is_temporary(name)]  # noqa: PTH208 (names are parsed)
     for name in names:
         if parse_sealed(name):
-            os.link(folder / name, copy / name)
+            _link_or_copy(folder / name, copy / name)
         else:
             shutil.copyfile(folder / name, copy / name)
     # A file that was written meanwhile has other records than the copy, and no fewer; one with another name has moved.

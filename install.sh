@@ -394,6 +394,12 @@ project_version() {
     sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml" | head -n 1
 }
 
+# The same extras are the same release, in whatever order they are named.
+sort_extras() {
+    with=$(echo "$with" | tr ', ' '\n\n' | sed '/^$/d' | LC_ALL=C sort -u | tr '\n' ',')
+    with=${with%,}
+}
+
 # Dies unless each of the extras in $with has a lock file.
 check_extras() {
     for extra in $(echo "$with" | tr ',' ' '); do

@@ -42,6 +42,7 @@ parse_bundle_options() {
     3.11 | 3.12 | 3.13) ;;
     *) die "--python $bundle_python: 3.11 (Debian 12), 3.12 and 3.13 (Debian 13) are supported." ;;
     esac
+    sort_extras
     check_extras
     [ -n "$bundle" ] || bundle=outstation-$(project_version)-$arch-python$bundle_python
     [ ! -e "$bundle" ] || die "$bundle is there already." 'Remedy: move it away, or name another folder.'

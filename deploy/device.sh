@@ -110,6 +110,7 @@ parse_device_options() {
             'Remedy: ./install.sh bundle --arch ARCH makes one, on a machine with internet.'
         offline=$(cd "$offline" && pwd -P)
     fi
+    sort_extras
     check_extras
     [ -z "$first_configuration" ] || [ -f "$first_configuration" ] ||
         die "--config $first_configuration: there is no such file"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 NETWORKS = ("Garden", r"back\slash", ' two  "words" ', r"$(reboot)`;%s\n", "Grün")
 PRELUDE = """
 set -eu
-die() { echo "$1" >&2; exit 1; }
+# install.sh without its last line, which runs it.
+eval "$(sed '$d' "$ROOT/install.sh")"
 . "$ROOT/deploy/device.sh"
 . "$ROOT/deploy/flash.sh"
 """
@@ -100,7 +101,9 @@ def test_a_bundle_for_another_python_is_refused(card: Path) -> None:
         (None, "ble", [], "ble"),
         ("http", "ble", [], "http"),
         ("", "ble", [], ""),
-        ("http", "ble", ["--with", "http,ble"], "http,ble"),
+        ("http", "ble", ["--with", "http,ble"], "ble,http"),
+        ("http", "ble", ["--with", "ble,http"], "ble,http"),
+        ("http", "ble", ["--with", "http,,ble http"], "ble,http"),
     ],
 )
 def test_which_extras_are_installed(

@@ -168,13 +168,13 @@ async def _open_buffer(agent: Agent, stop: asyncio.Event, spine: Spine, manager:
 async def _opened(agent: Agent, stop: asyncio.Event, manager: ServiceManager) -> bool:
     while not stop.is_set():
         try:
-            await agent.buffer.connect()
+            await agent.open_buffer()
         except (BufferLocked, UnknownFormat) as error:
             raise StartError(str(error)) from error
         except (ConnectionError, OSError) as error:
             delay_s = await agent.buffer_failed(error)
             manager.ready()
-            manager.says(f"NOT COLLECTING: the buffer does not open: {error}")
+            manager.says((await agent.report()).summary())
             try:
                 async with asyncio.timeout(delay_s):
                     await stop.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.composition import open_buffer
+from agent.partition import require_mounted
 from buffer.copying import clear_abandoned_copies, copy_store, folder_for_copy
 from buffer.inspection import Inspection
 
@@ -36,9 +37,10 @@ async def try_buffer(config: AgentConfig) -> int:
     Raises:
         SelfTestError: Something went wrong; says what.
         NoBuffer: There is no buffer yet.
-        OSError: It cannot be copied.
+        OSError: It cannot be copied, or is on a partition that is not mounted.
     """
     path = config.buffer.path
+    require_mounted(path)
     clear_abandoned_copies(path)
     with folder_for_copy(path) as folder:
         copy = folder / "buffer"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from agent.cli.exit_status import FAILED, WRONG_CONFIGURATION
 from agent.cli.loading import find_socket
-from agent.status.socket import AgentNotRunningError, ask_status
+from agent.status.opening import ask_even_while_opening
+from agent.status.socket import AgentNotRunningError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,7 @@ def ask(path: Path) -> StatusReport | int:
     if socket is None:
         return WRONG_CONFIGURATION
     try:
-        return asyncio.run(ask_status(socket))
+        return asyncio.run(ask_even_while_opening(socket))
     except AgentNotRunningError as error:
         print(error, file=sys.stderr)
         return FAILED

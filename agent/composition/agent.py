@@ -15,11 +15,13 @@ from agent.composition.sources import Sources
 from agent.composition.timekeeping import Timekeeping
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.dead_letters import Order
+from agent.partition import require_mounted
 from agent.reload import NeedsRestart, Reload
 from agent.spine.backoff import LOCAL, Backoff
 from agent.spine.errors import STORAGE
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
 from agent.status.clock import clock_status
+from agent.status.opening import report_while_opening
 from agent.status.report import BufferStatus, ConfigurationStatus, StatusReport
 from agent.supervisor import supervise
 from agent.version import version
@@ -63,6 +65,7 @@ class Agent:
         self._buffer_backoff = Backoff(LOCAL, spine.rng)
         self._started_at = spine.clock.now()
         self._version = version()
+        self._does_not_open: str | None = None
         self.device_id = device_id_of(config)
         self.buffer = open_buffer(config, clock_trusted=self._knows_the_time)
         self._storage = StorageLayerFactory(spine).create_storage_manager()
@@ -99,8 +102,25 @@ class Agent:
 
     # Starting
 
+    async def open_buffer(self) -> None:
+        """Open the buffer, on the partition that it belongs on.
+
+        Beneath a partition that is not mounted there is another file system: a buffer made there would be hidden once
+        the right one is back, and what it holds would stay behind.
+
+        Raises:
+            BufferLocked: Another process has it.
+            UnknownFormat: A newer release wrote it.
+            ConnectionError: It cannot be opened now.
+            OSError: Likewise.
+        """
+        await asyncio.to_thread(require_mounted, self._config.buffer.path)
+        await self.buffer.connect()
+
     async def buffer_failed(self, error: Exception) -> float:
-        """Report that the buffer does not open; how long to wait before the next attempt, in seconds."""
+        """Tell everybody that the buffer does not open; how long to wait before the next attempt, in seconds."""
+        self._does_not_open = f"it does not open: {error}"
+        self._settings.serve_status_while_opening()
         await self._spine.errors.report(error, layer=STORAGE, operation="open", critical=True)
         return self._buffer_backoff.delay_s(self._spine.clock.monotonic_s())
 
@@ -118,6 +138,8 @@ class Agent:
         self._sources.expect(self._config)
         self._deliveries.expect(self._config.upstream)
         self._settings.serve_status()
+        self._does_not_open = None
+        await self._settings.end_status_while_opening()
         await self._deliveries.apply(self._config.upstream)
         self._sources.run()
         await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
@@ -186,6 +208,15 @@ class Agent:
 
     async def report(self) -> StatusReport:
         """How the agent does."""
+        if self._does_not_open is not None:
+            return report_while_opening(
+                self._config,
+                self.device_id,
+                self._version,
+                self._started_at,
+                self._configuration_status(),
+                self._does_not_open,
+            )
         return StatusReport(
             version=self._version,
             device_id=self.device_id,
@@ -195,12 +226,15 @@ class Agent:
             sources=self._sources.status(),
             buffer=await self._buffer_status(),
             upstreams=self._deliveries.status(),
-            configuration=ConfigurationStatus(
-                loaded_at=self.reload.loaded.at,
-                refused=self.reload.loaded.refused,
-                needs_restart=list(self.reload.loaded.needs_restart),
-            ),
+            configuration=self._configuration_status(),
             errors=self._spine.errors.reported,
+        )
+
+    def _configuration_status(self) -> ConfigurationStatus:
+        return ConfigurationStatus(
+            loaded_at=self.reload.loaded.at,
+            refused=self.reload.loaded.refused,
+            needs_restart=list(self.reload.loaded.needs_restart),
         )
 
     async def _buffer_status(self) -> BufferStatus:

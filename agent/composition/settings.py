@@ -10,6 +10,7 @@ from agent import logs
 from agent.buffer_watch import BufferWatch
 from agent.composition.parts import BACKEND_ID, buffer_limits, device_id_of, socket_path
 from agent.spine.errors import COLLECTION, CONFIGURATION, STORAGE
+from agent.status.opening import socket_while_opening
 from agent.status.socket import serve_status
 from agent.supervisor import supervise
 
@@ -69,6 +70,8 @@ class Settings:
         self._buffer_watch: BufferWatch | None = None
         self._socket: tuple[Path, str] | None = None
         """Where status is served, and the task that does."""
+        self._while_opening: str | None = None
+        """The task that serves status while the buffer does not open."""
         self._watching: str | None = None
         """The task that watches the files."""
 
@@ -89,6 +92,19 @@ class Settings:
         path = socket_path(self._config)
         run = partial(serve_status, path, self._report, self._orders)
         self._socket = path, supervise(self._spine, "status", "socket", run, layer=COLLECTION)
+
+    def serve_status_while_opening(self) -> None:
+        """Answer before the buffer is open, where there is a place for that."""
+        path = socket_while_opening(socket_path(self._config))
+        if path is not None and self._while_opening is None:
+            run = partial(serve_status, path, self._report)
+            self._while_opening = supervise(self._spine, "status", "opening", run, layer=COLLECTION)
+
+    async def end_status_while_opening(self) -> None:
+        """The buffer is open."""
+        if self._while_opening is not None:
+            await self._end(self._while_opening, "status while the buffer opens")
+            self._while_opening = None
 
     def take_changes(self) -> None:
         """Read the configuration again when that is asked for, or when its files change if they are to be watched."""

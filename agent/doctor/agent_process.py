@@ -7,7 +7,8 @@ import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.status.socket import AgentNotRunningError, ask_status
+from agent.status.opening import ask_even_while_opening
+from agent.status.socket import AgentNotRunningError
 from drivers.examination import Person, ok, problem, unknown, warning
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _QUIET = ("everything is delivered", "delivering", "no upstream is configured")
 async def ask(socket: Path) -> StatusReport | None:
     """What the agent says; None when none answers."""
     try:
-        return await ask_status(socket)
+        return await ask_even_while_opening(socket)
     except AgentNotRunningError:
         return None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from agent.partition import NotMountedError, require_mounted
 from agent.status.text import size
 from drivers.examination import ok, problem, warning
 
@@ -36,6 +37,14 @@ class Mount:
 
 def findings(buffer: BufferConfig, root: Path = Path("/")) -> Iterator[Finding]:
     """What is known about it. Asks the system: blocks."""
+    try:
+        require_mounted(buffer.path, root)
+    except NotMountedError as error:
+        remedy = (
+            "`dmesg` and `systemctl status` of its mount unit say why; the agent collects once it is mounted"
+        )
+        yield problem("file system", f"{error}: the agent does not write what would be hidden later", remedy)
+        return
     place = buffer.path
     while not place.exists():  # it is made at the first start
         place = place.parent

@@ -40,6 +40,15 @@ UPGRADE = (
 DIES = "import sys\n\n\ndef main(arguments):\n    sys.exit(7)\n"
 """An `outstation run` that does not run."""
 
+MOVES_TO_A_PARTITION = """
+mkdir /srv/dead
+: >/srv/card  # no folder, so that it cannot be mounted
+mv /var/lib/outstation/* /srv/dead/
+chown outstation:outstation /srv/dead
+echo '/srv/card /var/lib/outstation none bind,nofail 0 0' >>/etc/fstab
+"""
+"""The buffer lies on another file system from the next boot on; that is not there."""
+
 HANGS_UP = """
 sh /mnt/bundles/bad/install.sh upgrade >/tmp/log 2>&1 &
 until grep -q 'seeing whether' /tmp/log; do sleep 0.1; done
@@ -109,6 +118,34 @@ def test_a_device_is_installed_upgraded_and_cleared(device: Container) -> None:
     for gone in ("/var/lib/outstation", "/etc/outstation", "/opt/outstation"):
         assert not device.exists(gone)
     assert device.run("getent", "passwd", "outstation", check=False).returncode != 0
+
+
+def test_a_buffer_whose_partition_is_dead_is_said_and_taken_up_once_it_is_back(device: Container) -> None:
+    install(device)
+    device.run("outstation", "status")
+    stored = device.collects()
+    device.run("systemctl", "stop", "outstation")
+    device.run("sh", "-c", MOVES_TO_A_PARTITION)
+    device.cut()
+    device.boot()
+    assert device.property("ActiveState", "var-lib-outstation.mount") == "failed"
+    said = "/srv/card, which /etc/fstab has at /var/lib/outstation, is not mounted"
+    device.run("sh", "-c", "until systemctl is-active --quiet outstation; do sleep 0.1; done")
+    assert device.run("outstation", "status").stdout.startswith("buffer: NOT COLLECTING: it does not open: ")
+    for place in (("outstation", "status"), ("systemctl", "status", "outstation"), ("outstation", "doctor")):
+        assert said in device.run(*place, check=False).stdout
+    assert said in device.run("journalctl", "-u", "outstation", "-p", "err", "--no-pager").stdout
+    assert device.install_from("/mnt/bundles/second", "upgrade", check=False).stdout.count(said) == 1
+    assert device.run("ls", "-A", "/var/lib/outstation").stdout == "", (
+        "nothing is written below the partition"
+    )
+
+    device.run("sh", "-c", "rm /srv/card; mv /srv/dead /srv/card")
+    device.run("systemctl", "start", "var-lib-outstation.mount")
+    assert device.collects(stored) > stored
+    assert device.property("NRestarts") == "0"
+    device.run("outstation", "buffer", "verify", "/var/lib/outstation/buffer")
+    assert device.exists("/srv/card/buffer/readings")
 
 
 def test_a_release_that_does_not_run_is_left_again(device: Container) -> None:

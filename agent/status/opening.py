@@ -1,0 +1,86 @@
+"""Status while the buffer does not open.
+
+The agent's own socket lies in the buffer's folder, which is not there then. So it answers in the folder that systemd makes for it in
+/run, where only its user, its group and root get in; without systemd it says in its log alone why it does not collect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from agent.status.clock import ClockStatus
+from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
+from agent.status.socket import AgentNotRunningError, ask_status
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent.config import AgentConfig
+    from agent.status.report import ConfigurationStatus
+
+_FOLDER_VARIABLE: Final = "RUNTIME_DIRECTORY"
+_FOLDER: Final = "/run/outstation"
+
+
+def socket_while_opening(socket: Path) -> Path | None:
+    """Where an agent answers whose buffer does not open; None where it has no such folder.
+
+    Args:
+        socket: Where it answers otherwise, which tells one agent of this machine from another.
+    """
+    folder = os.environ.get(_FOLDER_VARIABLE, "").split(":")[0]
+    return _in(Path(folder), socket) if folder else None
+
+
+def _in(folder: Path, socket: Path) -> Path:
+    return folder / f"opening-{hashlib.sha256(os.fsencode(socket)).hexdigest()[:12]}.sock"
+
+
+async def ask_even_while_opening(socket: Path) -> StatusReport:
+    """The report of the agent that listens on a socket, or would, did its buffer open.
+
+    Raises:
+        AgentNotRunningError: Nobody answers.
+    """
+    try:
+        return await ask_status(socket)
+    except AgentNotRunningError:
+        try:
+            return await ask_status(socket_while_opening(socket) or _in(Path(_FOLDER), socket))
+        except AgentNotRunningError:
+            pass
+        raise
+
+
+def report_while_opening(
+    config: AgentConfig,
+    device_id: str,
+    version: str,
+    started_at: datetime,
+    configuration: ConfigurationStatus,
+    fault: str,
+) -> StatusReport:
+    """That nothing is collected, and why."""
+    return StatusReport(
+        version=version,
+        device_id=device_id,
+        pid=os.getpid(),
+        started_at=started_at,
+        clock=ClockStatus(
+            quality="estimated", by="not asked yet", error_s=None, boot=0, boots=[], boots_known=0, steps=[]
+        ),
+        sources=[
+            SourceStatus(source_id=source.id, driver=source.driver, state="stopped", condition="stopped")
+            for source in config.source
+        ],
+        buffer=BufferStatus(path=str(config.buffer.path), store_id="", fault=f"NOT COLLECTING: {fault}"),
+        upstreams=[
+            UpstreamStatus(name=upstream.name, driver=upstream.driver, state="stopped")
+            for upstream in config.upstream
+        ],
+        configuration=configuration,
+        errors=1,
+    )

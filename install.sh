@@ -396,7 +396,7 @@ project_version() {
 
 # The same extras are the same release, in whatever order they are named.
 sort_extras() {
-    with=$(echo "$with" | tr ', ' '\n\n' | sed '/^$/d' | LC_ALL=C sort -u | tr '\n' ',')
+    with=$(echo "$with" | tr -s ', ' '\n' | sed '/^$/d' | LC_ALL=C sort -u | tr '\n' ',')
     with=${with%,}
 }
 

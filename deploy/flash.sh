@@ -7,6 +7,7 @@
 # bundle, the configuration, and a service that runs install.sh from the card.
 
 card=/opt/outstation-card
+sys=/sys
 ROOT_GROWS_MB=768
 BUFFER_MB_MIN=64
 OPTIONS_OF_BUFFER=noatime,lazytime,commit=30
@@ -31,17 +32,19 @@ usage: sudo ./install.sh flash --image FILE (--device /dev/sdX | --output FILE) 
   --less-wear           the journal in memory only, no swap on the card
   --buffer-mb N         size of the buffer's partition (a card: what is left; an image: 512)
   --yes                 do not ask before erasing
+  --unchecked-config    do not ask this release whether it accepts the configuration
 END
 }
 
 parse_flash_options() {
     image='' sum='' device='' output='' config='' secret_files='' bundle='' hostname='' user='' ssh_key=''
-    wifi='' wifi_password_file='' wifi_country='' uart='' less_wear='' buffer_mb='' yes=''
+    wifi='' wifi_password_file='' wifi_country='' uart='' less_wear='' buffer_mb='' yes='' unchecked=''
     while [ $# -gt 0 ]; do
         case $1 in
         --uart) uart=yes ;;
         --less-wear) less_wear=yes ;;
         --yes) yes=yes ;;
+        --unchecked-config) unchecked=yes ;;
         --help)
             usage_flash
             exit 0
@@ -163,13 +166,46 @@ check_device() {
     device=$(readlink -f "$device")
     kind=$(lsblk -dno TYPE "$device")
     [ "$kind" = disk ] || die "$device is a $kind: the whole disk is written, such as /dev/sdX or /dev/mmcblk0."
+    name=$(basename "$device")
+    case $name in
+    mmcblk*boot[0-9] | mmcblk*rpmb) die "$device is no card, but a part of a soldered memory: it is not touched." ;;
+    esac
+    [ "$(cat "$sys/block/$name/device/type" 2>/dev/null)" != MMC ] ||
+        die "$device is soldered memory (eMMC), so it is no card: it is not touched."
     # A card in a reader is removable; one in a slot is a disk of its own kind.
-    case $(lsblk -dno RM,HOTPLUG "$device" | tr -d ' ')$(basename "$device") in
+    case $(lsblk -dno RM,HOTPLUG "$device" | tr -d ' ')$name in
     1* | 01* | 00mmcblk*) ;;
     *) die "$device cannot be taken out, so it is no card: it is not touched." ;;
     esac
     mounted=$(lsblk -nro MOUNTPOINT "$device" | grep . | tr '\n' ' ') || mounted=
+    case " $mounted" in
+    *' / '* | *' /boot '* | *' /boot/firmware '* | *' [SWAP] '*)
+        die "$device is in use by this system ($mounted): it is not touched."
+        ;;
+    esac
     [ -z "$mounted" ] || die "$device is in use: mounted at $mounted." "Remedy: unmount it first: sudo umount $mounted"
+    users=$(lsblk -nro TYPE "$device" | grep -vx 'disk\|part' | sort -u | tr '\n' ' ') || users=
+    [ -z "$users" ] || die "$device is in use: something is made of it (${users% })." \
+        'Remedy: end that first (vgchange -an, mdadm --stop, cryptsetup close), or take another card.'
+    confirmed=$(identity_of "$device")
+}
+
+# What tells one card from another, and from itself put in again.
+identity_of() {
+    lsblk -dnbo SIZE,MODEL,SERIAL,WWN "$1"
+    cat "$sys/block/$(basename "$1")/diskseq" "$sys/block/$(basename "$1")/device/cid" 2>/dev/null || true
+}
+
+# From here on nobody else writes to it or mounts it, and it is still the one that was shown.
+hold_device() {
+    "$python" "$root/deploy/hold_device.py" "$device" "$work/held" 2>"$work/not-held" &
+    holder=$!
+    while [ ! -f "$work/held" ]; do
+        kill -0 "$holder" 2>/dev/null || die "$(cat "$work/not-held")" "Remedy: see what uses it: lsblk $device"
+        sleep 0.1
+    done
+    [ "$(identity_of "$device")" = "$confirmed" ] ||
+        die "$device is not the card any more that was there before: nothing was written." 'Remedy: begin again.'
 }
 
 ask_before_erasing() {
@@ -199,6 +235,51 @@ ask_for_wifi_password() {
     [ ${#wifi_password} -ge 8 ] || die 'the password of a network has at least 8 characters.'
 }
 
+# --- The configuration ---------------------------------------------------------
+
+# Whether the release that is put on the card accepts the configuration, with its secrets, where the device will have them.
+check_config() {
+    checked=$work/checked
+    mkdir -p "$checked/etc/secrets" "$checked/code"
+    wheel=$(find "$bundle/wheels" -name 'outstation-*.whl' 2>/dev/null | head -n 1)
+    [ -n "$wheel" ] || die "$bundle has no outstation-*.whl: this is no bundle." 'Remedy: ./install.sh bundle --arch aarch64 makes one.'
+    "$python" -I -m zipfile -e "$wheel" "$checked/code"
+    find_packages_to_check_with
+    sed "s#/etc/outstation/#$checked/etc/#g" "$config" >"$checked/etc/outstation.toml"
+    [ -z "$secret_files" ] || cp "$secret_files"/* "$checked/etc/secrets/" 2>/dev/null || true
+    if (cd "$checked" && PYTHONPATH=$packages "$checker" -m agent check --config "$checked/etc/outstation.toml") >"$work/said" 2>&1; then
+        return
+    fi
+    sed "s#$checked/etc/outstation.toml#$config#g; s#$checked/etc/#/etc/outstation/#g" "$work/said" >&2
+    die "the device would not accept $config; the reason stands above. Nothing was written." \
+        'Remedy: mend it. A file that it names must be in --secrets DIR, and be named as /etc/outstation/secrets/NAME.' \
+        'Or --unchecked-config, where only the device itself has what is missing.'
+}
+
+# Sets checker and packages: a Python, and where it finds the release of the bundle and what that needs. The bundle's own
+# packages are for the device; they serve where this machine is of the same kind.
+find_packages_to_check_with() {
+    packages=$checked/code
+    checker=$venv/bin/python
+    if venv_fits && "$checker" -I -c 'import pydantic, aiomqtt' 2>/dev/null; then
+        return
+    fi
+    checker=$python
+    packages=$checked/code:$checked/packages
+    pip_wheel=$(find "$bundle/wheels" -name 'pip-*.whl' | head -n 1)
+    set -- "$python" "$pip_wheel/pip" --quiet --disable-pip-version-check --no-input --no-cache-dir install --target "$checked/packages" \
+        --require-hashes --only-binary :all: -r "$bundle/requirements/run.lock"
+    if "$@" --no-index --find-links "$bundle/wheels" >/dev/null 2>&1; then
+        return
+    fi
+    rm -rf "$checked/packages"
+    quietly 'fetching what checking the configuration takes' "$@" ||
+        die "whether the device accepts $config cannot be found out here: the packages of $bundle are for the device, and" \
+            'this machine has none of its own, nor internet to fetch them. Nothing was written.' \
+            'Remedy: once with internet, ./install.sh demo in the checkout, or flash from a checkout that ran it;' \
+            'or outstation check on another device, then flash --unchecked-config.'
+}
+
 # --- Writing -----------------------------------------------------------------
 
 command_flash() {
@@ -207,18 +288,22 @@ command_flash() {
     require_root
     (cd "$bundle" && sha256sum --quiet -c SHA256SUMS) >&2 ||
         die "$bundle was changed or damaged; what differs stands above."
+    target=$device
+    loops=''
+    holder=''
+    work=$(mktemp -d)
+    trap 'clean_up_flash' EXIT
+    trap 'exit 130' INT HUP
+    trap 'exit 143' TERM
     if [ -n "$device" ]; then
         check_device
     fi
+    [ -n "$unchecked" ] || check_config
     check_image
     ask_for_wifi_password
-    target=$device
-    loops=''
-    work=$(mktemp -d)
-    trap 'clean_up_flash' EXIT
-    trap 'exit 143' TERM
     if [ -n "$device" ]; then
         ask_before_erasing
+        hold_device
     else
         target=$output.part
     fi
@@ -240,6 +325,7 @@ clean_up_flash() {
     for loop in $loops; do
         losetup -d "$loop" 2>/dev/null || true
     done
+    [ -z "$holder" ] || kill "$holder" 2>/dev/null || true
     # Not what is on the card, should it still be mounted there.
     rm -rf --one-file-system "$work" || true
     [ -z "$output" ] || rm -f "$output.part"
@@ -296,7 +382,9 @@ open_partitions() {
     quietly 'making the root file system larger' resize2fs "$opened" || die 'the root file system cannot be made larger.'
     mount -t ext4 "$opened" "$work/root" || die 'the root file system cannot be mounted.'
     # The boot file system is FAT, which mtools writes without the help of a kernel.
-    boot=$target@@$(($(part 1 start) * 512))
+    # (Of its own, since they would wait for our lock of the whole card.)
+    loop 1
+    boot=$opened
     export MTOOLS_SKIP_CHECK=1
     mdir -b -i "$boot" :: >/dev/null || die "the first partition of $image is no boot file system."
     for file in cmdline.txt config.txt user-data meta-data network-config; do
@@ -335,7 +423,7 @@ prepare_files() {
     fi
     enable_at_boot outstation-first-boot.service "$root/deploy/outstation-first-boot.service"
     mkdir -p "$files/var/lib/outstation"
-    printf '\nLABEL=outstation /var/lib/outstation ext4 %s,nofail 0 2\n' "$OPTIONS_OF_BUFFER" >>"$files/etc/fstab"
+    printf '\nLABEL=outstation /var/lib/outstation ext4 %s,nofail,x-systemd.device-timeout=20s 0 2\n' "$OPTIONS_OF_BUFFER" >>"$files/etc/fstab"
     keep_partitions
     prepare_watchdog
     [ -z "$uart" ] || prepare_uart

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +79,134 @@ def test_the_radio_is_switched_on(card: Path) -> None:
     state.unlink()
     blocked.unlink()
     assert shell("files=$CARD/root; switch_wifi_on", CARD=card).returncode == 0
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """As far as its own package goes."""
+    wheels = tmp_path / "bundle/wheels"
+    wheels.mkdir(parents=True)
+    with zipfile.ZipFile(wheels / "outstation-0.1.0-py3-none-any.whl", "w") as wheel:
+        for package in ("agent", "buffer", "collectors", "drivers"):
+            for file in (REPOSITORY / package).rglob("*.py"):
+                wheel.write(file, file.relative_to(REPOSITORY))
+    return tmp_path / "bundle"
+
+
+CHECKS = """
+python=$(command -v "$PYTHON") venv=$VENV work=$WORK secret_files=$WORK/secrets
+venv_fits() { :; }
+check_config
+"""
+UPSTREAM = """
+[[source]]
+id = "house"
+driver = "simulated"
+signals = [{ name = "temperature", kind = "sine" }]
+
+[[upstream]]
+name = "cloud"
+driver = "mqtt"
+url = "mqtts://broker.example.com:8883"
+ca_file = "/etc/outstation/secrets/ca.pem"
+password = { credential = "broker" }
+username = "station"
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "change", "says"),
+    [
+        (None, ("", ""), ""),
+        ("broker", ("", ""), "broker"),
+        ("ca.pem", ("", ""), "there is no file /etc/outstation/secrets/ca.pem"),
+        (None, ("simulated", "simulatd"), "simulatd"),
+        (None, ("mqtts:", "gopher:"), "gopher:"),
+    ],
+)
+def test_a_configuration_is_checked_as_the_device_will(
+    tmp_path: Path, bundle: Path, missing: str | None, change: tuple[str, str], says: str
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    for name in {"ca.pem", "broker"} - {missing}:
+        (tmp_path / "secrets" / name).write_text("sesame\n")
+    config = tmp_path / "my.toml"
+    config.write_text(UPSTREAM.replace(*change) if change[0] else UPSTREAM)
+    done = shell(CHECKS, config=config, bundle=bundle, WORK=tmp_path, PYTHON=sys.executable, VENV=sys.prefix)
+    assert done.returncode == (1 if says else 0), done.stderr
+    assert says in done.stderr
+    assert not says or f"the device would not accept {config}" in done.stderr
+
+
+def test_a_configuration_that_nobody_here_can_check_is_not_taken(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "my.toml").write_text(UPSTREAM)
+    fake = tmp_path / "python"
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *install*) exit 1 ;; esac\nexec {sys.executable} "$@"\n')
+    fake.chmod(0o755)
+    done = shell(
+        "python=$FAKE work=$WORK secret_files= venv=/nowhere; check_config",
+        config=tmp_path / "my.toml",
+        bundle=bundle,
+        WORK=tmp_path,
+        FAKE=fake,
+    )
+    assert done.returncode == 1
+    assert "cannot be found out here" in done.stderr
+
+
+LSBLK = """
+sys=$SYS device=/dev/null
+readlink() { echo "$DISK"; }
+lsblk() {
+    case $* in
+    *'TYPE '*) case $1 in -dno) echo disk ;; *) echo "$TYPES" ;; esac ;;
+    *RM,HOTPLUG*) echo "${RM:- 1       1}" ;;
+    *MOUNTPOINT*) printf '%b' "$MOUNTED" ;;
+    *SIZE*) echo 31914983424 SU32G ;;
+    esac
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"RM": " 0       0"}, "cannot be taken out"),
+        ({"RM": " 0       0", "DISK": "/dev/mmcblk0", "KIND": "SD"}, ""),
+        ({"RM": " 0       0", "DISK": "/dev/mmcblk0", "KIND": "MMC"}, "soldered memory (eMMC)"),
+        ({"RM": " 0       0", "DISK": "/dev/mmcblk0boot1"}, "a part of a soldered memory"),
+        ({"MOUNTED": "\\n/boot/firmware\\n/\\n"}, "in use by this system (/boot/firmware / )"),
+        ({"MOUNTED": "[SWAP]\\n"}, "in use by this system ([SWAP] )"),
+        ({"MOUNTED": "/media/ada/rootfs\\n"}, "sudo umount /media/ada/rootfs"),
+        ({"TYPES": "disk\npart\nlvm\nraid1"}, "something is made of it (lvm raid1)"),
+    ],
+)
+def test_which_disks_are_written(tmp_path: Path, changes: dict[str, str], says: str) -> None:
+    variables = {"DISK": "/dev/sdx", "TYPES": "disk\npart", "MOUNTED": "", "RM": "", "KIND": "SD"} | changes
+    kind = tmp_path / "block" / variables["DISK"].removeprefix("/dev/") / "device/type"
+    kind.parent.mkdir(parents=True)
+    kind.write_text(variables.pop("KIND") + "\n")
+    # A block device that is there on any machine is none on some: `[ -b ]` is asked of what the test says.
+    script = (
+        LSBLK
+        + 'eval "$(sed -n "/^check_device/,/^}/p" "$ROOT/deploy/flash.sh" | sed "/-b /d")"; check_device'
+    )
+    done = shell(script, SYS=tmp_path, **variables)
+    assert done.returncode == (1 if says else 0), done.stderr
+    assert says in done.stderr
+
+
+def test_another_card_than_the_one_that_was_shown_is_not_written(tmp_path: Path) -> None:
+    script = """
+    device=/dev/sdx root=$WORK work=$WORK python=:; mkdir deploy; : >"$WORK/held"
+    identity_of() { echo "another"; }
+    confirmed=one
+    hold_device
+    """
+    done = shell(f"cd $WORK; {script}", WORK=tmp_path)
+    assert done.returncode == 1
+    assert "is not the card any more" in done.stderr
 
 
 def test_a_bundle_for_another_python_is_refused(card: Path) -> None:

@@ -135,7 +135,7 @@ class HttpReceiver:
         except StoreError as error:
             _log.error("receive: %s", error)
             return _answer(503, retry=True, error="the database did not commit")
-        return _answer(200, store=pack.store_id, acked=[pack.bounds])
+        return _answer(200, acked=[pack.digest])
 
     async def _health(self, _request: web.Request) -> web.Response:
         try:

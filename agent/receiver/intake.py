@@ -24,7 +24,7 @@ from agent.receiver.packs import (
     unpack_losses,
 )
 from agent.receiver.store import Unstorable
-from agent.sync.acknowledgement import Acknowledgement, digest
+from agent.sync.acknowledgement import Acknowledgement
 from agent.sync.senml import NotSenML
 
 if TYPE_CHECKING:
@@ -84,20 +84,15 @@ async def durable(item: Underway[M], committer: Committer) -> None:
         await item.committed
 
 
-def acknowledgements(items: Iterable[Underway[M]]) -> dict[str, list[Acknowledgement]]:
-    """What there is to say to each device: one acknowledgement a store, and one of what was refused."""
-    said: dict[tuple[str, str], Acknowledgement] = defaultdict(Acknowledgement)
+def acknowledgements(items: Iterable[Underway[M]]) -> dict[str, Acknowledgement]:
+    """What there is to say to each device."""
+    said: dict[str, Acknowledgement] = defaultdict(Acknowledgement)
     for item in items:
-        if isinstance(item.pack, Received | ReceivedLosses):
-            one = said[item.device_id, item.pack.store_id]
-            one.store = item.pack.store_id
-            one.acked.append(item.pack.bounds)
+        if isinstance(item.pack, Refused):
+            said[item.device_id].rejected.append((item.pack.digest, item.pack.reason))
         else:
-            said[item.device_id, ""].rejected.append((digest(item.payload), item.pack.reason))
-    by_device: dict[str, list[Acknowledgement]] = defaultdict(list)
-    for (device_id, _), one in said.items():
-        by_device[device_id].append(one)
-    return by_device
+            said[item.device_id].acked.append(item.pack.digest)
+    return said
 
 
 async def _decoded(

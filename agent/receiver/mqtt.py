@@ -145,12 +145,11 @@ class MqttReceiver:
 
 
 async def _publish(connection: MqttConnection, group: Sequence[Underway[InboundMessage]]) -> None:
-    """Name what was committed or refused, one message a device and store."""
+    """Name what was committed or refused, one message a device."""
     async with asyncio.TaskGroup() as tasks:
-        for device_id, every in acknowledgements(group).items():
+        for device_id, said in acknowledgements(group).items():
             topic = ack_topic(device_id)
-            for said in every:
-                tasks.create_task(_say(connection, topic, said), name=f"receive-say:{topic}")
+            tasks.create_task(_say(connection, topic, said), name=f"receive-say:{topic}")
 
 
 async def _say(connection: MqttConnection, topic: str, said: Acknowledgement) -> None:

@@ -20,7 +20,7 @@ import contextlib
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -31,12 +31,13 @@ from pydantic_core import to_json
 from agent.receiver.intake import Underway, acknowledgements, durable, taken_in
 from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import describe
+from agent.sync.nats_client import close, heeding, undisturbed
 from agent.sync.subjects import BATCH_FILTER, LEDGER_FILTER, STREAM, ack_subject, device_of_subject
 
 if TYPE_CHECKING:
     import random
     import ssl
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
@@ -64,8 +65,6 @@ _PAUSE_S = 0.2
 """Between requests while the consumer's leader changes."""
 _GROUP_MAX = 64
 """Packs that are acknowledged together."""
-T = TypeVar("T")
-
 _DURABLE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -141,23 +140,17 @@ class NatsReceiver:
         ended = asyncio.Event()
         connection = Client()
         try:
-            await _undisturbed(self._connect(connection, ended), _ANSWER_TIMEOUT_S)
+            await undisturbed(self._connect(connection, ended), _ANSWER_TIMEOUT_S)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive(connection, ready), name="receive-nats")
                 await ended.wait()
                 raise NatsLost("the connection was lost")
         finally:
-            try:
-                await _undisturbed(connection.close(), _CLOSE_TIMEOUT_S)
-            except (NatsError, OSError) as error:  # on a dead link there is nobody to say goodbye to
-                _log.debug("receive: closing: %s", describe(error))
-            transport = connection._transport  # noqa: SLF001 (what close leaves open when it fails or is not connected)
-            if transport is not None:
-                transport.close()  # type: ignore[no-untyped-call] # nats-py's
+            await close(connection, _CLOSE_TIMEOUT_S)
 
     async def _receive(self, connection: Client, ready: Callable[[], None]) -> None:
         consumer = _Consumer(connection, self._options, self._committer)
-        await _undisturbed(consumer.open(), 5 * _ANSWER_TIMEOUT_S)
+        await undisturbed(consumer.open(), 5 * _ANSWER_TIMEOUT_S)
         self._backoff.established(self._clock.monotonic_s())
         _log.info("receive: connected to %s", self._options.address)
         self._failing = False
@@ -273,7 +266,7 @@ class _Consumer:
             "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._options.consumer}"
-        await self._connection.publish(subject, to_json(request), reply=self._inbox)
+        await heeding(self._connection.publish(subject, to_json(request), reply=self._inbox))
 
     async def _next(self) -> Msg:
         try:
@@ -320,7 +313,7 @@ class _Consumer:
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
             for message in list(self._in_hand.values()):
-                await message.in_progress()
+                await heeding(message.in_progress())
 
     async def acknowledge(self) -> None:
         """In the order of arrival. A commit that failed ends the connection: then its messages come again."""
@@ -333,39 +326,10 @@ class _Consumer:
             await _publish(self._connection, group)
             for item in group:
                 del self._in_hand[item.message.reply]
-                await item.message.ack()
-
-
-async def _undisturbed(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
-    """What some work of nats-py returns; a cancellation is never lost.
-
-    nats-py waits by `asyncio.wait_for`, which before Python 3.12 may swallow a cancellation that comes as it ends: a receiver
-    that was told to stop would go on. So the work has a task of its own.
-
-    Raises:
-        TimeoutError: It is not done in time.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task}, timeout=timeout_s)
-    finally:
-        if not task.done():
-            task.cancel()
-            task.add_done_callback(_forget)
-            await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT_S)
-    if not task.done() or task.cancelled():
-        raise TimeoutError(f"not within {timeout_s:g} s")
-    return task.result()
-
-
-def _forget(task: asyncio.Future[Any]) -> None:
-    """Look at what became of it, so that nobody complains that nobody did."""
-    if not task.cancelled():
-        task.exception()
+                await heeding(item.message.ack())
 
 
 async def _publish(connection: Client, group: Sequence[Underway[Msg]]) -> None:
-    """Name what was committed or refused, one message a device and store."""
-    for device_id, every in acknowledgements(group).items():
-        for said in every:
-            await connection.publish(ack_subject(device_id), to_json(said))
+    """Name what was committed or refused, one message a device."""
+    for device_id, said in acknowledgements(group).items():
+        await heeding(connection.publish(ack_subject(device_id), to_json(said)))

@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 
 from agent.sync import senml
+from agent.sync.acknowledgement import digest
 from agent.sync.losses import ToldLosses
 from agent.sync.senml import NotSenML, ReceivedReading
 
@@ -29,11 +30,8 @@ class Received:
     device_id: str
     store_id: str
     readings: list[ReceivedReading]
-
-    @property
-    def bounds(self) -> tuple[int, int, int]:
-        """First and last sequence number and count: how the pack is acknowledged."""
-        return self.readings[0].seq, self.readings[-1].seq, len(self.readings)
+    digest: str
+    """Of the payload it came as: how it is acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +39,13 @@ class ReceivedLosses:
     """What a device tells of its losses."""
 
     told: ToldLosses
+    digest: str
+    """Of the payload it came as: how it is acknowledged."""
 
     @property
     def device_id(self) -> str:
         """Whose they are."""
         return self.told.device
-
-    @property
-    def store_id(self) -> str:
-        """Of which buffer."""
-        return self.told.store
-
-    @property
-    def bounds(self) -> tuple[int, int, int]:
-        """How the message is acknowledged."""
-        return self.told.version, self.told.version, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +57,11 @@ class Refused:
     payload: bytes
     reason: str
 
+    @property
+    def digest(self) -> str:
+        """How it is refused."""
+        return digest(self.payload)
+
 
 def unpack(payload: bytes, *, bytes_max: int = PACK_BYTES_MAX) -> Received:
     """The readings in a payload, gzip or plain (gzip is told by its magic bytes, as MQTT 3.1.1 has no header for it).
@@ -75,12 +70,13 @@ def unpack(payload: bytes, *, bytes_max: int = PACK_BYTES_MAX) -> Received:
         PackTooLarge: Its uncompressed size exceeds `bytes_max`.
         NotSenML: It is not a pack of readings.
     """
+    named = digest(payload)
     if payload.startswith(_GZIP_MAGIC):
         payload = _gunzip(payload, bytes_max)
     elif len(payload) > bytes_max:
         raise PackTooLarge(f"{len(payload)} bytes; the limit is {bytes_max}")
     readings = senml.decode(payload)
-    return Received(readings[0].device_id, readings[0].store_id, readings)
+    return Received(readings[0].device_id, readings[0].store_id, readings, named)
 
 
 def unpack_losses(payload: bytes) -> ReceivedLosses:
@@ -93,7 +89,7 @@ def unpack_losses(payload: bytes) -> ReceivedLosses:
     if len(payload) > PACK_BYTES_MAX:
         raise PackTooLarge(f"{len(payload)} bytes; the limit is {PACK_BYTES_MAX}")
     try:
-        return ReceivedLosses(ToldLosses.model_validate_json(payload))
+        return ReceivedLosses(ToldLosses.model_validate_json(payload), digest(payload))
     except ValueError as error:
         raise NotSenML(f"no message of a loss ledger: {error}") from error
 

@@ -1,22 +1,19 @@
 """What a receiver says once readings are in its database: exactly which packs, and which it will never take.
 
-    {"store": "9f..", "acked": [[17, 116, 100]], "rejected": [["<sha256 of the payload>", "why"]]}
+    {"acked": ["<sha256 of the payload>"], "rejected": [["<sha256 of the payload>", "why"]]}
 
-`acked` holds first and last sequence number and count of each pack: a pack is named exactly, so that one that
-lies between the readings of another is never taken for acknowledged. A pack that cannot be read has no such
-names, so it is told by the digest of its payload. A message of the loss ledger (`agent.sync.losses`) is named by its
-version, twice, and a count of 0. Published to `outstation/<device>/ack`; over HTTP it is the answer.
+A pack is named by the SHA-256 of its payload, as it was sent (compressed, if it was), in hexadecimal digits: whatever else
+a device sends, also another upstream of it, at the same time, over the same broker, from the same readings, is never taken
+for acknowledged. A pack that cannot be read has this name, too, and so has a message of the loss ledger
+(`agent.sync.losses`). Published to `outstation/<device>/ack`; over HTTP it is the answer.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field
-
-Seq = Annotated[int, Field(ge=0)]
 
 
 class Acknowledgement(BaseModel):
@@ -24,17 +21,12 @@ class Acknowledgement(BaseModel):
 
     model_config = ConfigDict(extra="ignore", defer_build=True)
 
-    store: str = ""
-    acked: list[tuple[Seq, Seq, Seq]] = Field(default_factory=list)
+    acked: list[str] = Field(default_factory=list)
     rejected: list[tuple[str, str]] = Field(default_factory=list)
-
-    def names(self, store_id: str, first: int, last: int, count: int) -> bool:
-        """Whether this pack is among those acknowledged."""
-        return self.store == store_id and (first, last, count) in self.acked
 
 
 def digest(payload: bytes) -> str:
-    """How a pack that cannot be read is told."""
+    """How a pack, or what should be one, is named."""
     return hashlib.sha256(payload).hexdigest()
 
 

@@ -1,15 +1,16 @@
-"""Packs that are on their way to a receiver, until it names them: exactly, or by the digest of what it refuses."""
+"""Packs that are on their way to a receiver, until it names them by the digest of what was sent."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
-from agent.sync.acknowledgement import Acknowledgement, digest
+from agent.sync.acknowledgement import Acknowledgement
 from agent.sync.upstream import LinkLost, Rejected
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from agent.sync.upstream import Pack
 
 _log = logging.getLogger(__name__)
-
-_Key = tuple[str, int, int, int]
 
 
 class AwaitedPacks:
@@ -31,18 +30,20 @@ class AwaitedPacks:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._waiting: dict[_Key, tuple[Pack, asyncio.Future[None]]] = {}
+        self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
+        """By digest: the same may be on its way twice, from the buffer and as a dead letter that is sent again."""
 
     @contextmanager
     def awaited(self, pack: Pack) -> Iterator[asyncio.Future[None]]:
         """A future that is done when the receiver has named the pack, or raises `UpstreamError`."""
-        key = (pack.store_id, pack.first, pack.last, pack.count)
         named: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = pack, named
+        self._waiting[pack.digest].append(named)
         try:
             yield named
         finally:
-            del self._waiting[key]
+            self._waiting[pack.digest].remove(named)
+            if not self._waiting[pack.digest]:
+                del self._waiting[pack.digest]
             if named.done() and not named.cancelled():
                 named.exception()  # seen, also when sending failed first
 
@@ -53,19 +54,18 @@ class AwaitedPacks:
         except ValueError as error:
             _log.warning("sync: %s: not an acknowledgement on our topic: %s", self._name, error)
             return
-        for first, last, count in said.acked:
-            found = self._waiting.get((said.store, first, last, count))
-            if found is not None and not found[1].done():
-                found[1].set_result(None)
-        if said.rejected:
-            by_digest = {digest(pack.payload): named for pack, named in self._waiting.values()}
-            for payload_digest, why in said.rejected:
-                named = by_digest.get(payload_digest)
-                if named is not None and not named.done():
-                    named.set_exception(Rejected(f"the receiver refused it: {why}"))
+        for payload_digest in said.acked:
+            for named in self._undecided(payload_digest):
+                named.set_result(None)
+        for payload_digest, why in said.rejected:
+            for named in self._undecided(payload_digest):
+                named.set_exception(Rejected(f"the receiver refused it: {why}"))
+
+    def _undecided(self, payload_digest: str) -> list[asyncio.Future[None]]:
+        return [named for named in self._waiting.get(payload_digest, ()) if not named.done()]
 
     def link_lost(self) -> None:
         """The connection has ended."""
-        for _, named in self._waiting.values():
-            if not named.done():
+        for payload_digest in self._waiting:
+            for named in self._undecided(payload_digest):
                 named.set_exception(LinkLost(f"{self._name}: disconnected"))

@@ -251,9 +251,7 @@ async def _some_of(answer: aiohttp.ClientResponse) -> bytes:
 def _names(body: bytes, pack: Pack) -> bool:
     """Whether the answer acknowledges exactly this pack."""
     try:
-        return Acknowledgement.model_validate(from_json(body)).names(
-            pack.store_id, pack.first, pack.last, pack.count
-        )
+        return pack.digest in Acknowledgement.model_validate(from_json(body)).acked
     except ValueError:
         return False
 

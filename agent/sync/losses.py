@@ -5,7 +5,7 @@
        "since": 1790000000.0, "until": 1790003600.0}]}
 
 Published to `outstation/<device>/ledger`, or posted to the readings' URL with a content type of its own;
-acknowledged as a pack is, after the receiver's commit, by store and version. Told at least once: a range that
+acknowledged as a pack is, after the receiver's commit. Told at least once: a range that
 contains an earlier one of the same lane and reason replaces it, so a repetition changes nothing. `count` is 0 for
 ids that no reading ever had, `first` is 0 for readings that were lost before they had one.
 """

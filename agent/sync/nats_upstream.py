@@ -1,9 +1,9 @@
 """Delivery over NATS JetStream: packs to `outstation.<device>.batch`, acknowledged by the stream or by a receiver.
 
 The stream `OUTSTATION` is made by whoever takes from it (`outstation receive`); without one nobody answers, and the pack
-waits. A pack carries its key as `Nats-Msg-Id`, so that a resend inside the stream's window is kept once.
-With `ack = "receiver"` the stream's acknowledgement only says that the pack is on its way; a resend then has an id of
-its own, since a receiver acknowledges what it is given, and is not given what the stream takes for a repetition.
+waits. With `ack = "broker"` a pack carries its key as `Nats-Msg-Id`, so that a resend inside the stream's window is kept once.
+With `ack = "receiver"` the stream's acknowledgement only says that the pack is on its way. It has no id then: a receiver acknowledges
+what it is given, and is not given what the stream takes for a repetition, of ours or of another upstream that sends the same.
 
 A connection is one of nats-py without its reconnection: when and where to come back is the sender's affair. Of several
 servers one is chosen at chance, at each connection, the others being tried after it.
@@ -12,7 +12,6 @@ servers one is chosen at chance, at each connection, the others being tried afte
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
@@ -26,8 +25,9 @@ from nats.js import errors as js_errors
 from agent.sync.awaiting import AwaitedPacks
 from agent.sync.certificates import certificate_error
 from agent.sync.losses import CONTENT_TYPE as LOSSES
+from agent.sync.nats_client import close, forget, undisturbed
 from agent.sync.subjects import STREAM, ack_subject, batch_subject, ledger_subject
-from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
+from agent.sync.upstream import LinkLost, Pack, Paused, RetryLater, TooLarge, UpstreamError
 
 if TYPE_CHECKING:
     from agent.sync.config import NatsUpstreamOptions
@@ -39,7 +39,6 @@ _CONNECT_TIMEOUT_S: Final = 10
 _PING_S: Final = 10
 _PINGS_MAX: Final = 2
 _CLOSE_TIMEOUT_S: Final = 1.0
-_TRIES_MAX: Final = 1000
 _MESSAGE_TOO_LARGE: Final = 10054
 """JetStream's error code for a message beyond the stream's `max_msg_size`."""
 
@@ -67,7 +66,6 @@ class NatsUpstream:
         self._client: Client | None = None
         self._closed = asyncio.Event()
         self._awaited = AwaitedPacks(self.name)
-        self._tries: dict[str, int] = {}
         self._complaint: str | None = None
 
     async def connect(self) -> None:
@@ -100,38 +98,50 @@ class NatsUpstream:
         raise failure
 
     async def _connect_to(self, server: str, credentials: dict[str, Any], tls: ssl.SSLContext | None) -> None:
-        self._closed, self._complaint = asyncio.Event(), None
+        self._complaint = None
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await _require_listener(server)
         except OSError as error:
             raise self._connect_error(server, error) from error
-        client = Client()
+        client, closed = Client(), asyncio.Event()
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await client.connect(
-                    server,
-                    name=f"outstation {self._device_id}",
-                    allow_reconnect=False,
-                    max_reconnect_attempts=0,
-                    connect_timeout=_CONNECT_TIMEOUT_S,
-                    ping_interval=_PING_S,
-                    max_outstanding_pings=_PINGS_MAX,
-                    error_cb=self._on_error,
-                    closed_cb=self._on_closed,
-                    tls=tls,
-                    tls_hostname=None if tls is None else urlsplit(server).hostname,
-                    **credentials,
-                )
-            if self._options.ack == "receiver":
-                await client.subscribe(ack_subject(self._device_id), cb=self._on_acknowledgement)
+            await undisturbed(self._open(client, server, closed, credentials, tls), _CONNECT_TIMEOUT_S)
         except (errors.Error, OSError) as error:
-            await _close(client)
+            await close(client, _CLOSE_TIMEOUT_S)
             raise self._connect_error(server, error) from error
         except BaseException:
-            await _close(client)
+            await close(client, _CLOSE_TIMEOUT_S)
             raise
-        self._client = client
+        self._client, self._closed = client, closed
+
+    async def _open(
+        self,
+        client: Client,
+        server: str,
+        closed: asyncio.Event,
+        credentials: dict[str, Any],
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        async def on_closed() -> None:
+            closed.set()
+
+        await client.connect(
+            server,
+            name=f"outstation {self._device_id}",
+            allow_reconnect=False,
+            max_reconnect_attempts=0,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            ping_interval=_PING_S,
+            max_outstanding_pings=_PINGS_MAX,
+            error_cb=self._on_error,
+            closed_cb=on_closed,
+            tls=tls,
+            tls_hostname=None if tls is None else urlsplit(server).hostname,
+            **credentials,
+        )
+        if self._options.ack == "receiver":
+            await client.subscribe(ack_subject(self._device_id), cb=self._on_acknowledgement)
 
     def _connect_error(self, server: str, error: Exception) -> UpstreamError:
         said = f"{server}: {self._complaint or _words(error)}"
@@ -159,7 +169,7 @@ class NatsUpstream:
         client, self._client = self._client, None
         self._awaited.link_lost()
         if client is not None:
-            await _close(client)
+            await close(client, _CLOSE_TIMEOUT_S)
 
     async def lost(self) -> None:
         """Return when the connection has ended."""
@@ -175,13 +185,10 @@ class NatsUpstream:
         if client is None or client.is_closed:
             raise LinkLost(f"{self.name}: not connected")
         if self._options.ack == "broker":
-            await self._publish(client, pack, pack.key)
+            await self._publish(client, pack, {"Nats-Msg-Id": pack.key})
             return
-        tries = self._tries[pack.key] = self._tries.pop(pack.key, 0) + 1
-        while len(self._tries) > _TRIES_MAX:
-            del self._tries[next(iter(self._tries))]
         with self._awaited.awaited(pack) as named:
-            await self._publish(client, pack, pack.key if tries == 1 else f"{pack.key}/{tries}")
+            await self._publish(client, pack, {})
             try:
                 async with asyncio.timeout(self._options.ack_timeout):
                     await named
@@ -190,11 +197,10 @@ class NatsUpstream:
                     f"{self.name}: the stream has it, but no receiver acknowledged within"
                     f' {self._options.ack_timeout:g} s: is `outstation receive` running? Without one, set ack = "broker"'
                 ) from error
-        self._tries.pop(pack.key, None)
 
-    async def _publish(self, client: Client, pack: Pack, message_id: str) -> None:
+    async def _publish(self, client: Client, pack: Pack, headers: dict[str, str]) -> None:
         subject = (ledger_subject if pack.content_type == LOSSES else batch_subject)(self._device_id)
-        headers = {"Nats-Msg-Id": message_id, "Content-Type": pack.content_type}
+        headers["Content-Type"] = pack.content_type
         if pack.content_encoding is not None:
             headers["Content-Encoding"] = pack.content_encoding
         answer = asyncio.ensure_future(
@@ -205,18 +211,18 @@ class NatsUpstream:
         closed = asyncio.ensure_future(self._closed.wait())
         try:
             await asyncio.wait((answer, closed), return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise LinkLost(f"{self.name}: the connection was lost")
-            await answer
-        except errors.Error as error:
-            raise self._publish_error(subject, error) from error
         finally:
             closed.cancel()
             answer.cancel()
-            if answer.done() and not answer.cancelled():
-                answer.exception()  # seen
+            answer.add_done_callback(forget)
+        if not answer.done() or answer.cancelled():
+            raise LinkLost(f"{self.name}: the connection was lost")
+        try:
+            answer.result()
+        except (errors.Error, OSError) as error:
+            raise self._publish_error(subject, error) from error
 
-    def _publish_error(self, subject: str, error: errors.Error) -> UpstreamError:
+    def _publish_error(self, subject: str, error: Exception) -> UpstreamError:
         said = f"{self.name}: {_words(error)}"
         if isinstance(error, errors.MaxPayloadError):
             return TooLarge(said)
@@ -240,9 +246,6 @@ class NatsUpstream:
         self._complaint = _words(error)
         _log.debug("sync: %s: %s", self.name, self._complaint)
 
-    async def _on_closed(self) -> None:
-        self._closed.set()
-
 
 async def _require_listener(server: str) -> None:
     """See that somebody listens, since nats-py knocks for ten seconds where nobody does. Raises OSError."""
@@ -251,24 +254,16 @@ async def _require_listener(server: str) -> None:
     writer.transport.abort()
 
 
-async def _close(client: Client) -> None:
-    """Close a connection within a second, whatever state it is in."""
-    with contextlib.suppress(errors.Error, OSError):
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            await client.close()
-    transport = client._transport  # noqa: SLF001 (what close leaves open when the other end takes nothing any more)
-    if transport is not None:
-        transport.close()  # type: ignore[no-untyped-call] # nats-py's
-
-
 def _api_error(said: str, error: js_errors.APIError) -> UpstreamError:
-    """What a stream's refusal means."""
+    """What a stream's refusal means.
+
+    Of all that JetStream says to a publish only one thing is about the message, that it is too large. The rest is about the stream,
+    the account and its limits, or a repetition that comes while the first is being written (409): nothing to set readings aside for.
+    """
     code = error.code or 500
     if error.err_code == _MESSAGE_TOO_LARGE:
         return TooLarge(said)
-    if code in (401, 403):
-        return Paused(said)
-    return Rejected(said) if 400 <= code < 500 and code not in (404, 408, 429) else RetryLater(said)  # noqa: PLR2004 (as HTTP's)
+    return Paused(said) if 400 <= code < 500 and code not in (404, 408, 409, 429) else RetryLater(said)  # noqa: PLR2004 (as HTTP's)
 
 
 def _words(error: BaseException) -> str:

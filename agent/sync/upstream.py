@@ -5,15 +5,20 @@ Errors are split by who must act. All are `UpstreamError`; anything else that es
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.sync.acknowledgement import digest
 from agent.sync.limits import Load
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Some readings as they go over the wire. A resend is the same pack, byte for byte."""
+    """Some readings as they go over the wire. A resend is the same pack, byte for byte.
+
+    Its bounds do not name it: two upstreams that want different readings have packs of the same bounds, and so has what is cut
+    or sent again with others. The digest of what is sent does.
+    """
 
     device_id: str
     store_id: str
@@ -27,6 +32,11 @@ class Pack:
     content_encoding: str | None
     points: int = 0
     """Values in it."""
+    digest: str = field(init=False)
+    """Of the payload: how a receiver names it (`agent.sync.acknowledgement`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", digest(self.payload))
 
     @property
     def load(self) -> Load:
@@ -35,8 +45,11 @@ class Pack:
 
     @property
     def key(self) -> str:
-        """Names exactly this pack, the same at every resend."""
-        return f"{self.device_id}/{self.store_id}/{self.first}-{self.last}-{self.count}"
+        """Names exactly this pack, the same at every resend, to servers that tell repetitions by a message's key.
+
+        With the bounds, too, since a format may leave out the numbers of the readings.
+        """
+        return f"{self.device_id}/{self.store_id}/{self.first}-{self.last}-{self.count}/{self.digest}"
 
 
 class UpstreamError(ConnectionError):

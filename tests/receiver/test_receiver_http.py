@@ -20,9 +20,10 @@ from pydantic_core import from_json
 from agent.receiver.http import BODY_BYTES_MAX
 from agent.receiver.service import ReceiverSecurity, serve
 from agent.spine.spine import open_spine
+from agent.sync.acknowledgement import digest
 from agent.sync.config import HttpUpstreamOptions
 from agent.sync.registry import create_sender
-from tests.receiver.packs import STORE, payload
+from tests.receiver.packs import payload
 from tests.rigs import cloud
 from tests.rigs.no_timing import AsMeasured
 from tests.rigs.proxy import ChaosProxy
@@ -75,14 +76,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_a_pack_is_stored_and_named(tmp_path: Path) -> None:
     async with receiver(tmp_path / "r.db") as url:
-        assert await post(url, payload()) == (200, {"store": STORE, "acked": [[1, 20, 20]]})
+        assert await post(url, payload()) == (200, {"acked": [digest(payload())]})
         assert await post(url, payload(21, 3), **{"Content-Encoding": "identity"}) == (
             200,
-            {"store": STORE, "acked": [[21, 23, 3]]},
+            {"acked": [digest(payload(21, 3))]},
         )
         assert await post(url, payload(), **{"Content-Encoding": "gzip"}) == (
             200,
-            {"store": STORE, "acked": [[1, 20, 20]]},
+            {"acked": [digest(payload())]},
         )
         async with (
             aiohttp.ClientSession() as session,

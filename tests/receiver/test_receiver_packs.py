@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.receiver.packs import PackTooLarge, unpack
+from agent.sync.acknowledgement import digest
 from agent.sync.senml import NotSenML
 from tests.receiver.packs import payload
 
@@ -14,7 +15,7 @@ def test_a_pack_is_bounded_before_it_takes_memory() -> None:
         unpack(payload(count=9), bytes_max=100)
     with pytest.raises(PackTooLarge):
         unpack(payload(count=2000), bytes_max=100_000)
-    assert unpack(payload(count=20)).bounds == (1, 20, 20)
+    assert unpack(payload(count=20)).digest == digest(payload(count=20))
 
 
 @pytest.mark.parametrize("broken", [payload()[:-5], payload() + b"x", b"\x1f\x8bhello", b"\x1f\x8b"])

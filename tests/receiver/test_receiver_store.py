@@ -28,6 +28,7 @@ from agent.receiver.store import (
     store_for,
 )
 from agent.sync import senml
+from agent.sync.acknowledgement import digest
 from agent.sync.losses import ToldLoss, ToldLosses
 from collectors.clock import SystemClock
 from tests.receiver.packs import STORE, received
@@ -219,7 +220,7 @@ async def test_whatever_a_pack_may_say_is_stored_as_it_is_or_refused_for_good(
     payload = senml.encode(
         device, store_id, [MemoryRecord(n, document) for n, document in enumerate(written, 1)]
     )
-    pack = Received(device, store_id, senml.decode(payload))
+    pack = Received(device, store_id, senml.decode(payload), digest(payload))
     try:
         await store.write([pack])
     except Unstorable:

@@ -96,7 +96,7 @@ async def test_what_a_request_looks_like() -> None:
     (headers, body), (small, plain) = s.requests
     assert headers["Content-Type"] == "application/senml+json"
     assert headers["Content-Encoding"] == "gzip"
-    assert headers["Idempotency-Key"] == f"greenhouse-3/{'5a' * 16}/1-20-20"
+    assert headers["Idempotency-Key"] == f"greenhouse-3/{'5a' * 16}/1-20-20/{pack().digest}"
     assert "Authorization" not in headers
     assert [r.seq for r in unpack(body).readings] == list(range(1, 21))
     assert "Content-Encoding" not in small
@@ -220,11 +220,11 @@ async def test_a_captive_portal_is_no_acknowledgement() -> None:
             b"<html>Please log in</html>",
             b"{}",
             b"[]",
-            to_json({"store": "5a" * 16, "acked": [[1, 19, 19]]}),
+            to_json({"acked": [pack(19).digest]}),
         ):
             s.answer = lambda body=body: web.Response(body=body)  # type: ignore[misc]
             assert type(await outcome(u)) is Paused
-        s.answer = lambda: web.Response(body=to_json({"store": "5a" * 16, "acked": [[1, 20, 20]]}))
+        s.answer = lambda: web.Response(body=to_json({"acked": [pack().digest]}))
         await u.send(pack())
 
 

@@ -94,14 +94,14 @@ async def test_the_receivers_word_counts_not_the_brokers(broker: Mosquitto) -> N
         for said in (
             b"garbage",
             b"{}",
-            to_json({"store": STORE, "acked": [[1, 19, 19], [2, 20, 19], [1, 20, 19]]}),
-            to_json({"store": "another", "acked": [[1, 20, 20]]}),
-            to_json({"store": STORE, "rejected": [[digest(b"another"), "no"]]}),
+            to_json({"acked": [pack(1, 19).digest, pack(2, 19).digest]}),
+            to_json({"store": STORE, "acked": [[1, 20, 20]]}),
+            to_json({"rejected": [[digest(b"another"), "no"]]}),
         ):
             await end.publish(ack_topic(DEVICE), said)
         await asyncio.sleep(0.05)
         assert not sending.done()
-        await end.publish(ack_topic(DEVICE), to_json({"store": STORE, "acked": [[21, 40, 20], [1, 20, 20]]}))
+        await end.publish(ack_topic(DEVICE), to_json({"acked": [pack(21).digest, pack().digest]}))
         await sending
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import nats
 import pytest
+from nats.js.errors import APIError
 from pydantic_core import to_json
 
 from agent.spine.spine import open_spine
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nats.aio.client import Client
+
+    from agent.sync.upstream import UpstreamError
 
 DEVICE, STORE = "greenhouse-3", "5a" * 16
 
@@ -74,7 +77,7 @@ async def test_what_a_message_looks_like_and_that_a_resend_is_kept_once() -> Non
     assert message.subject == batch_subject(DEVICE)
     assert message.data == pack().payload
     assert message.headers == {
-        "Nats-Msg-Id": f"{DEVICE}/{STORE}/1-20-20",
+        "Nats-Msg-Id": f"{DEVICE}/{STORE}/1-20-20/{pack().digest}",
         "Content-Type": "application/senml+json",
         "Content-Encoding": "gzip",
     }
@@ -88,18 +91,19 @@ async def test_the_receivers_word_counts_and_what_it_did_not_hear_of_comes_again
             with pytest.raises(RetryLater, match="no receiver acknowledged"):
                 await u.send(pack())
             sending = asyncio.create_task(u.send(pack()))
-            for said in (b"garbage", to_json({"store": STORE, "acked": [[1, 19, 19]]})):
+            for said in (b"garbage", to_json({"acked": [digest(b"another")]})):
                 await client.publish(ack_subject(DEVICE), said)
-            await client.publish(ack_subject(DEVICE), to_json({"store": STORE, "acked": [[1, 20, 20]]}))
+            await client.publish(ack_subject(DEVICE), to_json({"acked": [pack().digest]}))
             await sending
             refused = asyncio.create_task(u.send(pack(21)))
             await asyncio.sleep(0.05)
             rejected = [[digest(pack(21).payload), "no"]]
-            await client.publish(ack_subject(DEVICE), to_json({"store": STORE, "rejected": rejected}))
+            await client.publish(ack_subject(DEVICE), to_json({"rejected": rejected}))
             with pytest.raises(Rejected, match="no"):
                 await refused
-            ids = [message.headers["Nats-Msg-Id"] for message in await messages(client)]
-    assert ids == [f"{DEVICE}/{STORE}/1-20-20", f"{DEVICE}/{STORE}/1-20-20/2", f"{DEVICE}/{STORE}/21-40-20"]
+            kept = await messages(client)
+    assert [message.data for message in kept] == [pack().payload, pack().payload, pack(21).payload]
+    assert not any("Nats-Msg-Id" in message.headers for message in kept)
 
 
 async def test_without_a_stream_or_within_its_limits_only() -> None:
@@ -110,6 +114,28 @@ async def test_without_a_stream_or_within_its_limits_only() -> None:
             async with stream(server, max_msg_size=100):
                 with pytest.raises(TooLarge):
                     await u.send(pack())
+
+
+@pytest.mark.parametrize(
+    ("code", "err_code", "kind"),
+    [
+        (400, 10054, TooLarge),
+        (400, 10002, Paused),  # resource limits exceeded for account
+        (400, 10109, Paused),  # invalid operation on sealed stream
+        (
+            409,
+            10158,
+            RetryLater,
+        ),  # duplicate message id is in process: a resend that overtakes what a cluster still writes
+        (503, 10077, RetryLater),  # maximum bytes exceeded
+        (None, None, RetryLater),
+    ],
+)
+def test_no_reading_is_set_aside_for_what_is_the_streams_or_the_accounts_affair(
+    code: int | None, err_code: int | None, kind: type[UpstreamError]
+) -> None:
+    made = NatsUpstream(NatsUpstreamOptions(url="nats://localhost"), DEVICE)
+    assert type(made._publish_error("x", APIError(code=code, err_code=err_code))) is kind
 
 
 async def test_mutual_tls_and_certificates_that_do_not_pass(tmp_path: Path) -> None:
@@ -159,7 +185,7 @@ async def test_a_cluster_loses_its_leader_while_a_backlog_drains_and_nothing_els
                 await asyncio.to_thread(lambda: cluster.kill(cluster.leader(STREAM)))
                 while consumer.backlog:
                     await asyncio.sleep(0.05)
-            kept = [message.headers["Nats-Msg-Id"].rpartition("/")[2] for message in await messages(client)]
+            kept = [message.headers["Nats-Msg-Id"].split("/")[2] for message in await messages(client)]
     bounds = [tuple(map(int, each.split("-"))) for each in kept]
     assert sorted(bounds) == [(start, start + 99, 100) for start in range(1, 30_001, 100)], (
         "each once, none missing"

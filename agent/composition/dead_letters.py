@@ -3,7 +3,8 @@
 - A frame, message or reading that could not be processed goes through the pipeline again. What comes of it and that it is no
   dead letter any more become durable in one write (`agent.held`), so that it is taken exactly once, whenever the program is
   killed. What fails again stays what it is.
-- What an upstream would not take is sent to it again under its old keys (`agent.sync.requeued`).
+- What an upstream would not take is sent to it again under its old keys (`agent.sync.requeued`), if it wants all of it still: what
+  goes to an upstream is acknowledged as a whole, and what nobody sent would be gone.
 
 Removing letters from their table writes files anew, so it is done for many at a time, afterwards.
 """
@@ -11,6 +12,7 @@ Removing letters from their table writes files anew, so it is done for many at a
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.dead_letters import Order
     from agent.spine.spine import Spine
+    from agent.sync.routes import Route
     from buffer import TinyDBBuffer
+
+_log = logging.getLogger(__name__)
 
 REQUEUED: Final = "requeued"
 """The small table of the letters on their way to an upstream: by id, `{"upstream": ..., "count": ...}`."""
@@ -57,10 +62,12 @@ class DeadLetters:
         self._buffer = buffer
         self._processing = processing
         self._spine = spine
-        self._upstreams: frozenset[str] = frozenset()
+        self._routes: dict[str, Route | None] = {}
+        """Of the upstreams there are."""
         self._requeued: dict[str, Requeued] = {}
         self._rows: dict[int, dict[str, Any]] = {}
         self._arrived: set[int] = set()
+        self._staying: set[int] = set()
         self._arrival = asyncio.Event()
         self._turn = asyncio.Lock()
         self._is_undone = False
@@ -76,8 +83,8 @@ class DeadLetters:
 
     async def use(self, config: AgentConfig) -> None:
         """These upstreams there are: what is on its way to another is that no more, and a dead letter as before."""
-        self._upstreams = frozenset(upstream.name for upstream in config.upstream)
-        astray = [key for key, row in self._rows.items() if row["upstream"] not in self._upstreams]
+        self._routes = {upstream.name: upstream.options.route() for upstream in config.upstream}
+        astray = [key for key, row in self._rows.items() if row["upstream"] not in self._routes]
         if not astray:
             return
         async with self._turn:
@@ -89,7 +96,7 @@ class DeadLetters:
     def to(self, upstream: str) -> Requeued:
         """What is on its way to an upstream."""
         if upstream not in self._requeued:
-            self._requeued[upstream] = Requeued(self._load, self._note_arrival)
+            self._requeued[upstream] = Requeued(self._load, self._note_arrival, self._note_stay)
         return self._requeued[upstream]
 
     async def carry_out(self, order: Order) -> Handled:
@@ -172,12 +179,25 @@ class DeadLetters:
 
     def _row_of(self, letter: Letter) -> dict[str, Any] | str:
         """That a letter is on its way; or why it cannot be."""
-        if letter.upstream not in self._upstreams:
-            return f"there is no upstream {letter.upstream} in the configuration any more"
-        batch = batch_of(letter)
+        batch = self._batch_of(letter)
         if isinstance(batch, str):
             return batch
         return {"upstream": letter.upstream, "count": len(batch.records)}
+
+    def _batch_of(self, letter: Letter) -> LetterBatch | str:
+        """As it is sent; or why it cannot be, as things are now."""
+        if letter.upstream is None or letter.upstream not in self._routes:
+            return f"there is no upstream {letter.upstream} in the configuration any more"
+        batch, route = batch_of(letter), self._routes[letter.upstream]
+        if isinstance(batch, str) or route is None:
+            return batch
+        unwanted = sum(not route.wants(record.document) for record in batch.records)
+        if unwanted:
+            return (
+                f"the upstream {letter.upstream} does not want {unwanted} of its {len(batch.records)} readings any more:"
+                " see its `sources`, `lanes` and `tags`"
+            )
+        return batch
 
     def _send(self, letter_id: int, row: dict[str, Any]) -> None:
         self._rows[letter_id] = row
@@ -209,13 +229,17 @@ class DeadLetters:
 
     # What is on its way
 
-    async def _load(self, letter_id: int) -> LetterBatch | None:
+    async def _load(self, letter_id: int) -> LetterBatch | str | None:
         document = await asyncio.to_thread(self._buffer.database.log(TABLE).find, letter_id)
-        batch = None if document is None else batch_of(Letter(letter_id, document))
-        return batch if isinstance(batch, LetterBatch) else None
+        return None if document is None else self._batch_of(Letter(letter_id, document))
 
     def _note_arrival(self, letter_id: int) -> None:
         self._arrived.add(letter_id)
+        self._arrival.set()
+
+    def _note_stay(self, letter_id: int, why: str) -> None:
+        _log.warning("dead letter %d stays one and is not sent again: %s", letter_id, why)
+        self._staying.add(letter_id)
         self._arrival.set()
 
     async def run(self) -> None:
@@ -235,19 +259,21 @@ class DeadLetters:
             await asyncio.sleep(_REMOVE_LOOK_S)
 
     async def settle(self) -> None:
-        """Remove what has arrived.
+        """Remove what has arrived; what has to stay is on its way no more.
 
         Raises:
             StoreError: The disk refuses; it is tried again.
         """
         async with self._turn:
-            arrived = set(self._arrived)
+            arrived, staying = set(self._arrived), set(self._staying)
             try:
                 await self._remove(arrived)
+                await self._forget(staying & self._rows.keys())
             except BaseException:
                 self._arrival.set()
                 raise
             self._arrived -= arrived
+            self._staying -= staying
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypedDict
 from agent.sync.batches import B, Consumer
 from agent.sync.lanes import LANES, SendLane
 from agent.sync.packing import Packer, Parcel, parcels
+from agent.sync.requeued import LetterBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,20 +134,26 @@ class Feeder(Generic[B]):
 
     async def _put(self, batch: B, lane: SendLane) -> None:
         """Put a batch into the outbox; or acknowledge it, when nothing in it is wanted."""
+        try:
+            pieces = await self._pieces(batch)
+        except BaseException:
+            self._consumer.release(batch)
+            raise
+        if pieces:
+            self._outbox.add(batch, pieces, lane)
+        else:
+            self._consumer.ack(batch)
+        self._wake.set()
+
+    async def _pieces(self, batch: B) -> list[Parcel]:
         parcel = await self._pack_as_stored(batch)
         if parcel is not None:
-            self._outbox.add(batch, [parcel], lane)
-        elif not (wanted := self._wanted(batch)):
-            self._consumer.ack(batch)
-        else:
-            try:
-                records = await self._timing.apply(wanted)
-                pieces = await self.pack(batch.device_id, batch.store_id, records)
-            except BaseException:
-                self._consumer.release(batch)
-                raise
-            self._outbox.add(batch, pieces, lane)
-        self._wake.set()
+            return [parcel]
+        wanted = self._wanted(batch)
+        if not wanted:
+            return []
+        records = await self._timing.apply(wanted)
+        return await self.pack(batch.device_id, batch.store_id, records)
 
     async def restore(self, bounds: Sequence[Bounds]) -> None:
         """Take batches that were sent before a restart again, as they were."""
@@ -180,16 +187,12 @@ class Feeder(Generic[B]):
         """A batch of which nothing needs to be looked at: neither for its time, nor for whom it is."""
         if self._packer.encode_text is None or self._route is not None:
             return None
-        try:
-            text = batch.encoded
-            if text is None or self._timing.concerns(text):
-                return None
-            if len(batch) < _THREAD_READINGS_MIN:
-                return self._packer.pack_text(batch)
-            return await asyncio.to_thread(self._packer.pack_text, batch)
-        except BaseException:
-            self._consumer.release(batch)
-            raise
+        text = batch.encoded
+        if text is None or self._timing.concerns(text):
+            return None
+        if len(batch) < _THREAD_READINGS_MIN:
+            return self._packer.pack_text(batch)
+        return await asyncio.to_thread(self._packer.pack_text, batch)
 
     async def skip_unwanted(self, seconds: float) -> None:
         """For so long, acknowledge what the upstream does not want, without a connection: batches of nothing else."""
@@ -205,13 +208,18 @@ class Feeder(Generic[B]):
                         await asyncio.sleep(_LINGER_SLICE_S)
                         continue
                     self._skipped_to = batch.last
-                    (self._consumer.release if self._wanted(batch) else self._consumer.ack)(batch)
+                    try:
+                        wanted = self._wanted(batch)
+                    except BaseException:
+                        self._consumer.release(batch)
+                        raise
+                    (self._consumer.release if wanted else self._consumer.ack)(batch)
                 await asyncio.Event().wait()
         except TimeoutError:
             return
 
     def _wanted(self, batch: B) -> Sequence[Record]:
-        if self._route is None:
+        if self._route is None or isinstance(batch, LetterBatch):  # of that one it was asked before
             return batch.records
         wants = self._route.wants
         return [record for record in batch.records if wants(record.document)]

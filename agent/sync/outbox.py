@@ -149,7 +149,7 @@ class Outbox(Generic[B]):
         found = {
             id(item.taken): (item.lane, item.taken.batch.first, item.taken.batch.last)
             for item in self
-            if item.sent_s > 0
+            if item.sent_s > 0 and item.taken.batch.last  # a dead letter that is sent again has no bounds
         }
         return list(found.values())
 

@@ -2,7 +2,7 @@
 
 Their dead letters are batches of the upstream's consumer, beside those of the buffer: each is sent whole, as it was set aside.
 Acknowledged, or set aside anew, it is done. Until then its row in the small table `requeued` says that it is on its way, over
-restarts, too; what arrives twice because of a crash is recognised by its keys at the other end.
+restarts, too. One that cannot go, since its upstream does not want it any more, say, stays the dead letter that it is. What arrives twice because of a crash is recognised by its keys at the other end.
 """
 
 from __future__ import annotations
@@ -67,15 +67,20 @@ class Requeued:
     """The dead letters on their way to one upstream.
 
     Args:
-        load: Reads one; None when it is there no more.
+        load: Reads one; None when it is there no more, or why it cannot be sent.
         done: Is told of one that found its end.
+        stays: Is told of one that cannot be sent, and why.
     """
 
     def __init__(
-        self, load: Callable[[int], Awaitable[LetterBatch | None]], done: Callable[[int], None]
+        self,
+        load: Callable[[int], Awaitable[LetterBatch | str | None]],
+        done: Callable[[int], None],
+        stays: Callable[[int, str], None],
     ) -> None:
         self._load = load
         self._done = done
+        self._stays = stays
         self._waiting: OrderedDict[int, int] = OrderedDict()
         self._sending: dict[int, int] = {}
 
@@ -111,9 +116,13 @@ class Requeued:
             except BaseException:
                 self.release(letter_id)
                 raise
-            if batch is not None:
+            if isinstance(batch, LetterBatch):
                 return batch
-            self.ack(letter_id)  # it made room for newer ones
+            if batch is None:
+                self.ack(letter_id)  # it made room for newer ones
+            else:
+                self._sending.pop(letter_id, None)
+                self._stays(letter_id, batch)
         return None
 
     def release(self, letter_id: int) -> None:

@@ -22,11 +22,15 @@ class Route:
 
     def wants(self, document: Mapping[str, Any]) -> bool:
         """Whether a reading goes there. What is no reading goes everywhere, to be set aside."""
-        if self.sources is not None and document.get("source", None) not in {*self.sources, None}:
+        source, lane, tags = (
+            document.get("source"),
+            document.get("lane", Lane.NORMAL.value),
+            document.get("tags", {}),
+        )
+        if not (isinstance(source, str) and isinstance(lane, str) and isinstance(tags, dict)):
+            return True
+        if self.sources is not None and source not in self.sources:
             return False
-        if self.lanes is not None and document.get("lane", Lane.NORMAL.value) not in self.lanes:
+        if self.lanes is not None and lane not in self.lanes:
             return False
-        if self.tags is not None:
-            tags = document.get("tags", {})
-            return all(tags.get(name) == value for name, value in self.tags.items())
-        return True
+        return self.tags is None or all(tags.get(name) == value for name, value in self.tags.items())

@@ -8,9 +8,10 @@ import pytest
 
 from agent.sync.config import MqttUpstreamOptions
 from agent.sync.limits import Limit, parse_limit
+from agent.sync.requeued import LetterBatch, LetterRecord, Requeued, RequeueingConsumer
 from agent.sync.routes import Route
 from agent.sync.upstream import RetryLater
-from tests.sync.memory_buffer import reading
+from tests.sync.memory_buffer import MemoryConsumer, reading
 from tests.sync.scripted_upstream import ScriptedUpstream
 from tests.sync.test_sender import rig
 
@@ -53,6 +54,86 @@ async def test_the_unwanted_do_not_wait_for_a_connection():
         upstream.connect_answers.clear()
         await r.until_settled()
     assert [n for _, n in upstream.arrived] == [201]
+
+
+NO_READINGS = [
+    {"hello": "world"},
+    {"source": None},
+    {"source": ["soil"], "values": {}},
+    {"source": "soil", "lane": {}},
+    {"source": "soil", "tags": None},
+    {"source": "soil", "tags": ["site"]},
+]
+
+
+@pytest.mark.parametrize("document", NO_READINGS)
+def test_what_is_no_reading_goes_everywhere_to_be_set_aside(document):
+    assert Route(frozenset({"hall"}), frozenset({"alarm"}), {"site": "north"}).wants(document)
+
+
+class SickRoute(Route):
+    """A fault of ours, or of the disk beneath the records, that passes."""
+
+    def __init__(self):
+        super().__init__(frozenset({"soil"}))
+        object.__setattr__(self, "faults", [ValueError("sick")] * 3)
+
+    def wants(self, document):
+        if self.faults:
+            raise self.faults.pop()
+        return super().wants(document)
+
+
+@pytest.mark.parametrize("away", [0, 2])
+async def test_what_cannot_be_judged_is_given_back_and_comes_again(away):
+    upstream = ScriptedUpstream()
+    upstream.connect_answers += [RetryLater("away")] * away
+    async with rig(upstream, readings=20, route=SickRoute()) as r:
+        await r.until_settled()
+    assert [n for _, n in upstream.arrived] == list(range(1, 21))
+
+
+async def test_a_dead_letter_that_is_sent_again_is_sent_whole():
+    """Whether it should go there at all was decided when it was ordered."""
+    letter = LetterBatch(
+        7,
+        "greenhouse-3",
+        "5a" * 16,
+        [LetterRecord(n, reading(s, n)) for n, s in enumerate(("soil", "hall"), 1)],
+    )
+    done, upstream = [], ScriptedUpstream()
+
+    async def load(_):
+        return letter
+
+    requeued = Requeued(load, done.append, lambda *_: None)
+    requeued.add(7, 2)
+    upstream.gate.clear()
+    async with rig(
+        upstream,
+        route=Route(frozenset({"soil"})),
+        consumer=RequeueingConsumer(MemoryConsumer(), requeued),
+        frozen=(frozen := Bounds()),
+    ) as r:
+        await r.until(lambda: len(upstream.sent) == 1)
+        upstream.cut()
+        await r.until(lambda: len(upstream.sent) == 2)
+        assert not done
+        upstream.gate.set()
+        await r.until(lambda: done == [7])
+    assert [n for _, n in upstream.arrived] == [1, 2]
+    assert frozen.saved == [], "it has no bounds in the buffer"
+
+
+class Bounds:
+    def __init__(self):
+        self.saved = []
+
+    def load(self):
+        return []
+
+    async def save(self, bounds):
+        self.saved += bounds
 
 
 def test_routes_and_limits_as_configured():

@@ -108,7 +108,8 @@ async def rig(
     async with open_spine(rng=random.Random(1)) as spine:
         options = SendOptions(batch_readings, 48 * 1024, linger_s)
         made = Rig(spine, upstream or ScriptedUpstream(), retry, options, policy, route, frozen, consumer)
-        made.consumer.add_readings(readings)
+        if readings:
+            made.consumer.add_readings(readings)
         _, task = spine.start("sync", made.sender.run(), layer="sync", subject="cloud")
         yield made
         assert not task.done(), "the sender ended by itself"

@@ -8,7 +8,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pydantic_core import from_json
+from pydantic_core import ValidationError, from_json
 
 from agent.sync.acknowledgement import Acknowledgement
 from agent.sync.upstream import LinkLost, Rejected
@@ -52,7 +52,7 @@ class AwaitedPacks:
         try:
             said = Acknowledgement.model_validate(from_json(payload))
         except ValueError as error:
-            _log.warning("sync: %s: not an acknowledgement on our topic: %s", self._name, error)
+            _log.warning("sync: %s: not an acknowledgement on our topic: %s", self._name, _why(error))
             return
         for payload_digest in said.acked:
             for named in self._undecided(payload_digest):
@@ -69,3 +69,11 @@ class AwaitedPacks:
         for payload_digest in self._waiting:
             for named in self._undecided(payload_digest):
                 named.set_exception(LinkLost(f"{self._name}: disconnected"))
+
+
+def _why(error: ValueError) -> str:
+    """What is wrong, without what was said: anybody may write to our topic, and it may be anything."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

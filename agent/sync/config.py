@@ -236,10 +236,6 @@ class UpstreamOptions(_Section):
         """Whether the other end is told of losses: by default only one that understands it."""
         return getattr(self, "ack", "") == "receiver" if self.ledger is None else self.ledger
 
-    def read_password(self) -> str | None:
-        """The password, read now: blocks on the disk. Raises SecretError."""
-        return None if self.password is None else self.password.read()
-
     def certificates(self) -> TlsFiles:
         """Where certificates are."""
         return TlsFiles(self.ca_file, self.cert_file, self.key)
@@ -282,10 +278,6 @@ class MqttUpstreamOptions(UpstreamOptions):
         if topic is not None and ({"+", "#", "\0"} & set(topic) or "{" in topic.replace("{device}", "")):
             raise ValueError("is no topic to publish to; of placeholders there is {device}")
         return topic
-
-    def read_token(self) -> str | None:
-        """The token, read now: blocks on the disk. Raises SecretError."""
-        return None if self.token is None else self.token.read()
 
     @field_validator("url")
     @classmethod
@@ -346,10 +338,6 @@ class HttpUpstreamOptions(UpstreamOptions):
             raise ValueError("give `token`, or `username` and `password`, not both")
         return self
 
-    def read_token(self) -> str | None:
-        """The token, read now: blocks on the disk. Raises SecretError."""
-        return None if self.token is None else self.token.read()
-
 
 class NatsUpstreamOptions(UpstreamOptions):
     """`driver = "nats"`."""
@@ -393,7 +381,3 @@ class NatsUpstreamOptions(UpstreamOptions):
         """The url of each server of the cluster."""
         scheme, _, rest = self.url.partition("://")
         return [f"{scheme}://{server}" for server in rest.split(",")]
-
-    def read_token(self) -> str | None:
-        """The token, read now: blocks on the disk. Raises SecretError."""
-        return None if self.token is None else self.token.read()

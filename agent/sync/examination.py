@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions
 from agent.sync.upstream import Paused, UpstreamError
 from drivers.examination import ok, problem, unknown, warning
 from drivers.transport.apart import run_apart
+from drivers.transport.secrecy import Secrecy
 
 if TYPE_CHECKING:
     from agent.config import UpstreamConfig
@@ -17,7 +19,15 @@ _SECRET = "run this as the user the agent runs as, or as root; else correct the 
 
 
 async def examine(upstream: UpstreamConfig) -> list[Finding]:
-    """Look at one upstream."""
+    """Look at one upstream. Whatever the other end repeats, no finding shows a secret."""
+    secrecy = Secrecy()
+    return [
+        replace(found, what=secrecy.hide(found.what), remedy=found.remedy and secrecy.hide(found.remedy))
+        for found in await _examine(upstream, secrecy)
+    ]
+
+
+async def _examine(upstream: UpstreamConfig, secrecy: Secrecy) -> list[Finding]:
     found: list[Finding] = []
     options = upstream.options
     if options.plain_over_network:
@@ -26,20 +36,20 @@ async def examine(upstream: UpstreamConfig) -> list[Finding]:
             warning(upstream.name, "readings and credentials go unencrypted over the network", remedy)
         )
     if isinstance(options, MqttUpstreamOptions):
-        return found + await _mqtt(upstream.name, options)
+        return found + await _mqtt(upstream.name, options, secrecy)
     if isinstance(options, HttpUpstreamOptions):
-        return found + await _http(upstream.name, options)
+        return found + await _http(upstream.name, options, secrecy)
     if isinstance(options, NatsUpstreamOptions):
         return [*found, await _nats(upstream.name, options)]
     return found
 
 
-async def _mqtt(name: str, options: MqttUpstreamOptions) -> list[Finding]:
+async def _mqtt(name: str, options: MqttUpstreamOptions, secrecy: Secrecy) -> list[Finding]:
     from agent.sync.mqtt_upstream import broker_options
     from drivers.transport.log_in import log_in
 
     try:
-        broker = await run_apart("secret", lambda: broker_options(options, "doctor"))
+        broker = await run_apart("secret", lambda: broker_options(options, "doctor", secrecy))
     except (OSError, ValueError) as error:
         return [problem(name, f"the password cannot be read: {error}", _SECRET)]
     found = await log_in(name, broker, keeps_messages=options.ack == "broker")
@@ -49,14 +59,14 @@ async def _mqtt(name: str, options: MqttUpstreamOptions) -> list[Finding]:
     return found
 
 
-async def _http(name: str, options: HttpUpstreamOptions) -> list[Finding]:
+async def _http(name: str, options: HttpUpstreamOptions, secrecy: Secrecy) -> list[Finding]:
     import aiohttp
 
     from agent.sync.http_upstream import address_of, authorization_of
 
     try:
-        authorization = await run_apart("secret", lambda: authorization_of(options))
-        address = await run_apart("secret", lambda: address_of(options))
+        authorization = await run_apart("secret", lambda: authorization_of(options, secrecy))
+        address = await run_apart("secret", lambda: address_of(options, secrecy))
         tls = await run_apart("certificates", options.certificates().context) if options.secure else True
     except (OSError, ValueError) as error:
         return [problem(name, f"credentials cannot be read: {error}", _SECRET)]

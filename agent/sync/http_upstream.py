@@ -25,7 +25,9 @@ from pydantic_core import from_json
 
 from agent.sync.acknowledgement import Acknowledgement
 from agent.sync.certificates import certificate_error
+from agent.sync.discretion import discreetly
 from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
+from drivers.transport.secrecy import Secrecy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +39,10 @@ _RETRY = frozenset({408, 425, 429})
 _CREDENTIALS = frozenset({401, 403, 407})
 _ADDRESS = frozenset({404, 405, 410})
 _TOO_LARGE = 413
-_REASON_BYTES_MAX = 400
+_REASON_LENGTH_MAX = 400
 """How much of an answer is worth showing."""
+_LOOKED_AT_BYTES = 4096
+"""How much of it is looked at for that."""
 _ANSWER_BYTES_MAX = 64 * 1024
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -62,6 +66,7 @@ class HttpUpstream:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._authorization: str | None = None
+        self._secrecy = Secrecy()
         self._address = options.url
         """Where to post: with ThingsBoard, a secret."""
 
@@ -74,6 +79,10 @@ class HttpUpstream:
             UpstreamError: Nobody does, or the credentials cannot be read.
         """
         await self.disconnect()
+        with discreetly(self._secrecy):
+            await self._connect()
+
+    async def _connect(self) -> None:
         try:
             await asyncio.to_thread(self._read_credentials)
             tls = (
@@ -119,6 +128,10 @@ class HttpUpstream:
         Raises:
             UpstreamError: It has not; the class says what is to be done.
         """
+        with discreetly(self._secrecy):
+            await self._send(pack)
+
+    async def _send(self, pack: Pack) -> None:
         session = self._session
         if session is None:
             raise LinkLost(f"{self.name}: not connected")
@@ -159,27 +172,26 @@ class HttpUpstream:
             if self._options.ack == "server" or _names(body, pack):
                 return None
             return Paused(f"{what}, but the answer does not name the pack: is it `outstation receive`?")
-        said = self._shown(f"{what}{_excerpt(body)}")
+        said = f"{what}{self._excerpt(body)}"
         if status in _RETRY or status >= 500:  # noqa: PLR2004 (server error, section 15.6)
             return RetryLater(said, retry_after_s=retry_after_s(headers.get("Retry-After"), self._clock))
         if status in _CREDENTIALS:
             return Paused(f"{said}: check the credentials")
         if status in _ADDRESS or status < 400:  # noqa: PLR2004 (redirection, section 15.4)
-            place = self._shown(headers.get("Location", ""))
+            place = self._secrecy.hide(headers.get("Location", ""))[:_REASON_LENGTH_MAX]
             return Paused(f"{said}: check the url{f', the server points to {place}' if place else ''}")
         return TooLarge(said) if status == _TOO_LARGE else Rejected(said)
 
-    def _shown(self, text: str) -> str:
-        """What a server says, without the secret part of our address, which it may repeat."""
-        path = urlsplit(self._address).path
-        return (
-            text if path in {"", "/"} or self._address.startswith(self.name) else text.replace(path, "<path>")
-        )
+    def _excerpt(self, body: bytes) -> str:
+        """The beginning of what a server says; what is secret is hidden before the rest is cut off."""
+        said = " ".join(body[:_LOOKED_AT_BYTES].decode("utf-8", "replace").split())
+        text = self._secrecy.hide(said)[:_REASON_LENGTH_MAX]
+        return f" ({text})" if text.isprintable() and text else ""
 
     def _read_credentials(self) -> None:
         """In a thread: sets where to post and what to say, as credentials are now."""
-        self._address = address_of(self._options)
-        self._authorization = authorization_of(self._options)
+        self._address = address_of(self._options, self._secrecy)
+        self._authorization = authorization_of(self._options, self._secrecy)
 
     async def _read_credentials_again(self) -> None:
         """They may have been changed since: the next attempt shall use the new ones."""
@@ -189,21 +201,26 @@ class HttpUpstream:
             return  # the old ones are as good as any; the pause is already being told
 
 
-def authorization_of(options: HttpUpstreamOptions) -> str | None:
-    """The header that lets us in; None for none. Reads the secret: blocks.
+def authorization_of(options: HttpUpstreamOptions, secrecy: Secrecy) -> str | None:
+    """The header that lets us in, which is a secret from then on; None for none. Reads it: blocks.
 
     Raises:
         SecretError: It cannot be read.
+        ValueError: It is nothing that a header can hold.
     """
-    if options.preset != "thingsboard" and (token := options.read_token()) is not None:
+    if options.preset != "thingsboard" and (token := secrecy.read(options.token)) is not None:
+        if not token.isprintable():
+            raise ValueError("the token holds a line break or the like: is it the right one?")
         return f"{'Token' if options.preset == 'influxdb' else 'Bearer'} {token}"
     if options.username is None:
         return None
-    pair = f"{options.username}:{options.read_password() or ''}"
-    return f"Basic {b64encode(pair.encode()).decode('ascii')}"
+    pair = f"{options.username}:{secrecy.read(options.password) or ''}"
+    encoded = b64encode(pair.encode()).decode("ascii")
+    secrecy.know(encoded)
+    return f"Basic {encoded}"
 
 
-def address_of(options: HttpUpstreamOptions) -> str:
+def address_of(options: HttpUpstreamOptions, secrecy: Secrecy) -> str:
     """Where packs are posted: the url, completed where its preset knows how; with ThingsBoard, a secret. Blocks.
 
     Raises:
@@ -214,7 +231,7 @@ def address_of(options: HttpUpstreamOptions) -> str:
     if options.preset == "influxdb" and path in {"", "/"}:
         path = "/api/v2/write"
     if options.preset == "thingsboard" and path in {"", "/"}:
-        path = f"/api/v1/{quote(options.read_token() or '', safe='')}/telemetry"
+        path = f"/api/v1/{quote(secrecy.read(options.token) or '', safe='')}/telemetry"
     if options.format == "influx":
         named = {"org": options.org, "bucket": options.bucket, "precision": "ns"}
         given = urlencode({name: value for name, value in named.items() if value is not None})
@@ -254,11 +271,6 @@ def _names(body: bytes, pack: Pack) -> bool:
         return pack.digest in Acknowledgement.model_validate(from_json(body)).acked
     except ValueError:
         return False
-
-
-def _excerpt(body: bytes) -> str:
-    text = " ".join(body[:_REASON_BYTES_MAX].decode("utf-8", "replace").split())
-    return f" ({text})" if text.isprintable() and text else ""
 
 
 def _phrase(status: int) -> str:

@@ -19,6 +19,7 @@ from agent.config.sessions import upstream_client_id
 from agent.sync.acknowledgement import ack_topic, ledger_topic, readings_topic, topic_level
 from agent.sync.awaiting import AwaitedPacks
 from agent.sync.certificates import certificate_error
+from agent.sync.discretion import discreetly
 from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
 from drivers.transport.mqtt import (
@@ -31,6 +32,7 @@ from drivers.transport.mqtt import (
     MqttUnreachable,
     options_from_url,
 )
+from drivers.transport.secrecy import Secrecy
 
 if TYPE_CHECKING:
     from agent.sync.config import MqttUpstreamOptions
@@ -69,6 +71,7 @@ class MqttUpstream:
         self._clock = clock
         self._connection: MqttConnection | None = None
         self._told_unheard = False
+        self._secrecy = Secrecy()
         self._awaited = AwaitedPacks(self.name)
 
     @property
@@ -84,10 +87,13 @@ class MqttUpstream:
             UpstreamError: There is no connection.
         """
         await self.disconnect()
+        with discreetly(self._secrecy):
+            await self._connect()
+
+    async def _connect(self) -> None:
         try:
-            connection = MqttConnection(
-                await asyncio.to_thread(broker_options, self._options, self._device_id), clock=self._clock
-            )
+            options = await asyncio.to_thread(broker_options, self._options, self._device_id, self._secrecy)
+            connection = MqttConnection(options, clock=self._clock)
             await connection.__aenter__()
         except MqttError as error:
             raise self._connect_error(error) from error
@@ -131,6 +137,10 @@ class MqttUpstream:
         Raises:
             UpstreamError: It is not; the class says what is to be done.
         """
+        with discreetly(self._secrecy):
+            await self._send(pack)
+
+    async def _send(self, pack: Pack) -> None:
         connection = self._connection
         if connection is None:
             raise LinkLost(f"{self.name}: not connected")
@@ -192,19 +202,20 @@ class MqttUpstream:
         return RetryLater(said)
 
 
-def broker_options(options: MqttUpstreamOptions, device_id: str) -> MqttOptions:
+def broker_options(options: MqttUpstreamOptions, device_id: str, secrecy: Secrecy) -> MqttOptions:
     """How to reach the broker. Reads the password: blocks.
 
     Raises:
         SecretError: It cannot be read.
     """
-    token = options.read_token()
+    token = secrecy.read(options.token)
     return options_from_url(
         options.url,
         client_id=options.client_id or upstream_client_id(device_id),
         protocol=5 if options.protocol == "5" else 4,
         username=options.username if token is None else token,
-        password=options.read_password(),
+        password=secrecy.read(options.password),
+        secrecy=secrecy,
         keepalive_s=options.keepalive,
         tls=options.certificates() if options.tls_files else None,
     )

@@ -22,12 +22,16 @@ from nats import errors
 from nats.aio.client import Client
 from nats.js import errors as js_errors
 
+from agent.spine.errors import describe
 from agent.sync.awaiting import AwaitedPacks
 from agent.sync.certificates import certificate_error
+from agent.sync.discretion import discreetly
+from agent.sync.jetstream_errors import refusal
 from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.nats_client import close, forget, undisturbed
 from agent.sync.subjects import STREAM, ack_subject, batch_subject, ledger_subject
 from agent.sync.upstream import LinkLost, Pack, Paused, RetryLater, TooLarge, UpstreamError
+from drivers.transport.secrecy import Secrecy
 
 if TYPE_CHECKING:
     from agent.sync.config import NatsUpstreamOptions
@@ -39,8 +43,6 @@ _CONNECT_TIMEOUT_S: Final = 10
 _PING_S: Final = 10
 _PINGS_MAX: Final = 2
 _CLOSE_TIMEOUT_S: Final = 1.0
-_MESSAGE_TOO_LARGE: Final = 10054
-"""JetStream's error code for a message beyond the stream's `max_msg_size`."""
 
 
 class NatsUpstream:
@@ -67,6 +69,7 @@ class NatsUpstream:
         self._closed = asyncio.Event()
         self._awaited = AwaitedPacks(self.name)
         self._complaint: str | None = None
+        self._secrecy = Secrecy()
 
     async def connect(self) -> None:
         """Connect to one of the servers, and subscribe to the receiver's acknowledgements.
@@ -75,6 +78,10 @@ class NatsUpstream:
             UpstreamError: There is no connection.
         """
         await self.disconnect()
+        with discreetly(self._secrecy):
+            await self._connect()
+
+    async def _connect(self) -> None:
         try:
             credentials = await asyncio.to_thread(self._credentials)
             tls = (
@@ -107,11 +114,10 @@ class NatsUpstream:
         client, closed = Client(), asyncio.Event()
         try:
             await undisturbed(self._open(client, server, closed, credentials, tls), _CONNECT_TIMEOUT_S)
-        except (errors.Error, OSError) as error:
+        except BaseException as error:
             await close(client, _CLOSE_TIMEOUT_S)
-            raise self._connect_error(server, error) from error
-        except BaseException:
-            await close(client, _CLOSE_TIMEOUT_S)
+            if isinstance(error, (errors.Error, OSError)) and not isinstance(error, UpstreamError):
+                raise self._connect_error(server, error) from error
             raise
         self._client, self._closed = client, closed
 
@@ -142,6 +148,9 @@ class NatsUpstream:
         )
         if self._options.ack == "receiver":
             await client.subscribe(ack_subject(self._device_id), cb=self._on_acknowledgement)
+            await client.flush(_CONNECT_TIMEOUT_S)  # what forbids it comes before the answer to this
+            if self._forbidden:
+                raise Paused(f"{server}: {self._complaint}")
 
     def _connect_error(self, server: str, error: Exception) -> UpstreamError:
         said = f"{server}: {self._complaint or _words(error)}"
@@ -158,11 +167,11 @@ class NatsUpstream:
     def _credentials(self) -> dict[str, Any]:
         """In a thread: reads secrets."""
         options = self._options
-        if (token := options.read_token()) is not None:
+        if (token := self._secrecy.read(options.token)) is not None:
             return {"token": token}
         if options.username is None:
             return {}
-        return {"user": options.username, "password": options.read_password() or ""}
+        return {"user": options.username, "password": self._secrecy.read(options.password) or ""}
 
     async def disconnect(self) -> None:
         """Close the connection within a second; what waits for an acknowledgement gets LinkLost."""
@@ -181,6 +190,10 @@ class NatsUpstream:
         Raises:
             UpstreamError: It is not; the class says what is to be done.
         """
+        with discreetly(self._secrecy):
+            await self._send(pack)
+
+    async def _send(self, pack: Pack) -> None:
         client = self._client
         if client is None or client.is_closed:
             raise LinkLost(f"{self.name}: not connected")
@@ -221,6 +234,11 @@ class NatsUpstream:
             answer.result()
         except (errors.Error, OSError) as error:
             raise self._publish_error(subject, error) from error
+        except (ValueError, TypeError, KeyError) as error:  # what nats-py makes of an answer of another kind
+            raise RetryLater(
+                f"{self.name}: what answers on {subject} is not JetStream: {describe(error)}"
+            ) from error
+        self._complaint = None
 
     def _publish_error(self, subject: str, error: Exception) -> UpstreamError:
         said = f"{self.name}: {_words(error)}"
@@ -229,21 +247,25 @@ class NatsUpstream:
         if isinstance(error, (js_errors.NoStreamResponseError, errors.NoRespondersError)):
             return RetryLater(f"{self.name}: no stream takes {subject}; `outstation receive` makes {STREAM}")
         if isinstance(error, js_errors.APIError):
-            return _api_error(said, error)
+            return refusal(self.name, error.code, error.err_code, error.description)
         if isinstance(error, (errors.TimeoutError, TimeoutError)):
-            complaint = self._complaint
-            if complaint is not None and "permissions" in complaint.lower():
-                return Paused(f"{self.name}: {complaint}")
+            if self._forbidden:
+                return Paused(f"{self.name}: {self._complaint}")
             return RetryLater(
                 f"{self.name}: no answer from the stream within {self._options.ack_timeout:g} s"
             )
         return LinkLost(said)
 
+    @property
+    def _forbidden(self) -> bool:
+        """Whether this user may not do what we ask for: the server says so beside, and answers nothing."""
+        return "permissions" in (self._complaint or "").lower()
+
     async def _on_acknowledgement(self, message: Any) -> None:
         self._awaited.heard(message.data)
 
     async def _on_error(self, error: Exception) -> None:
-        self._complaint = _words(error)
+        self._complaint = self._secrecy.hide(_words(error))
         _log.debug("sync: %s: %s", self.name, self._complaint)
 
 
@@ -252,18 +274,6 @@ async def _require_listener(server: str) -> None:
     parts = urlsplit(server)
     _, writer = await asyncio.open_connection(parts.hostname, parts.port or _PORT)
     writer.transport.abort()
-
-
-def _api_error(said: str, error: js_errors.APIError) -> UpstreamError:
-    """What a stream's refusal means.
-
-    Of all that JetStream says to a publish only one thing is about the message, that it is too large. The rest is about the stream,
-    the account and its limits, or a repetition that comes while the first is being written (409): nothing to set readings aside for.
-    """
-    code = error.code or 500
-    if error.err_code == _MESSAGE_TOO_LARGE:
-        return TooLarge(said)
-    return Paused(said) if 400 <= code < 500 and code not in (404, 408, 409, 429) else RetryLater(said)  # noqa: PLR2004 (as HTTP's)
 
 
 def _words(error: BaseException) -> str:

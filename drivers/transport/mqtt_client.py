@@ -266,10 +266,10 @@ class PahoClient(aiomqtt.Client):
         try:
             block: bytes = sock.recv(READ_BYTES)
         except WebSocketError as error:
-            self._complaint = str(error)
+            self._complaint = self._options.secrecy.hide(str(error))
             raise
         if not block and isinstance(sock, WebSocketStream) and sock.closed is not None:
-            self._complaint = f"closed the WebSocket: {sock.closed}"
+            self._complaint = f"closed the WebSocket: {self._options.secrecy.hide(sock.closed)}"
         return block
 
     def _send(self, data: bytes | bytearray) -> int:
@@ -467,8 +467,13 @@ class PahoClient(aiomqtt.Client):
         elif not self._disconnected.done():
             self._disconnected.set_result(None)
 
+    def _said(self, properties: Properties | None) -> str:
+        """What the broker itself says: why, and where else to go; none of what it must not show."""
+        said = (getattr(properties, name, "") for name in ("ReasonString", "ServerReference"))
+        return self._options.secrecy.hide(" ".join(text for text in said if text))
+
     def _in_words(self, reason_code: ReasonCode, properties: Properties | None) -> str:
-        return in_words(reason_code.value, client_id=self._options.client_id, said=_said(properties))
+        return in_words(reason_code.value, client_id=self._options.client_id, said=self._said(properties))
 
     def _on_publish(
         self,
@@ -478,7 +483,7 @@ class PahoClient(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties,
     ) -> None:
-        self._events.on_reply(mid, Reply((reason_code,), _said(properties)))
+        self._events.on_reply(mid, Reply((reason_code,), self._said(properties)))
 
     def _on_subscribe(
         self,
@@ -488,7 +493,7 @@ class PahoClient(aiomqtt.Client):
         reason_codes: list[ReasonCode],
         properties: Properties | None = None,
     ) -> None:
-        self._events.on_reply(mid, Reply(reason_codes, _said(properties)))
+        self._events.on_reply(mid, Reply(reason_codes, self._said(properties)))
 
     _on_unsubscribe = _on_subscribe
 
@@ -497,12 +502,6 @@ def _is_of_certificate(error: BaseException) -> bool:
     from drivers.transport.tls import is_of_certificate  # loads OpenSSL
 
     return is_of_certificate(error)
-
-
-def _said(properties: Properties | None) -> str:
-    """What the broker itself says: why, and where else to go."""
-    said = (getattr(properties, name, "") for name in ("ReasonString", "ServerReference"))
-    return " ".join(text for text in said if text)
 
 
 def _connect_properties(options: MqttOptions) -> Properties:

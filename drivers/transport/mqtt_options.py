@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from drivers.transport.credentials import TlsFiles
+from drivers.transport.secrecy import Secrecy
 
 if TYPE_CHECKING:
     import ssl
@@ -29,8 +30,9 @@ class MqttOptions:
         port: TCP port.
         client_id: Client identifier; empty lets the broker choose, which only a clean start may.
         protocol: 5, or 4 for MQTT 3.1.1.
-        username: User name, if any.
+        username: User name, if any; not shown, since some brokers take a token for one.
         password: Password, if any; never shown.
+        secrecy: Knows what else must not be shown when the broker repeats it.
         tls: TLS by a ready context, or by files; None is plain TCP.
         websocket_path: Path and query of the WebSocket that carries MQTT; None carries it in TCP or TLS itself.
         keepalive_s: A dead link is noticed within twice this time, in seconds.
@@ -47,8 +49,9 @@ class MqttOptions:
     port: int = 1883
     client_id: str = ""
     protocol: Literal[4, 5] = 5
-    username: str | None = None
+    username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
+    secrecy: Secrecy = field(default_factory=Secrecy, repr=False, compare=False)
     tls: ssl.SSLContext | TlsFiles | None = None
     websocket_path: str | None = None
     keepalive_s: int = 30
@@ -59,6 +62,7 @@ class MqttOptions:
     connect_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
+        self.secrecy.know(self.password)
         if self.protocol not in (4, 5):
             raise ValueError(f"protocol must be 5 or 4 (for MQTT 3.1.1), not {self.protocol!r}")
         if not self.host:

@@ -114,7 +114,7 @@ def test_relative_names_start_from_the_folder_of_the_first_file(tmp_path):
     (tmp_path / "word").write_text("sesame")
     upstream = '[[upstream]]\ndriver = "http"\nurl = "https://x"\ntoken = { file = "word" }\n'
     config = load_config(written(tmp_path, a=upstream), catalogue(), check_files=True)
-    assert config.upstream[0].options.read_token() == "sesame"
+    assert config.upstream[0].options.token.read() == "sesame"
     assert config.secret_files == (tmp_path / "word",)
 
 

@@ -104,7 +104,7 @@ async def test_what_is_answered_is_written_and_what_is_wrong_is_asked_again(tmp_
         "broker",
         "me",
     )
-    assert await asyncio.to_thread(upstream.options.read_password) == "canary 5"
+    assert await asyncio.to_thread(upstream.options.password.read) == "canary 5"
 
 
 async def speak(sensor):
@@ -187,7 +187,7 @@ def test_options_instead_of_questions(tmp_path, capsys):
     assert (config.device.id, config.buffer.path, config.buffer.quota) == ("pi", tmp_path / "kept", 10**9)
     assert config.source[2].options.topics == ["x/#"]
     assert config.upstream[0].driver == "http"
-    assert config.upstream[0].options.read_password() == "canary"
+    assert config.upstream[0].options.password.read() == "canary"
     assert "outstation check --config" in capsys.readouterr().out
 
 

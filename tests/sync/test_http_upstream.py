@@ -206,6 +206,13 @@ async def test_a_missing_credential_pauses(tmp_path: Path) -> None:
         await made.connect()
 
 
+async def test_a_token_of_two_lines_is_the_wrong_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first\nsecond\n")
+    with pytest.raises(Paused, match="line break"):
+        async with server() as s, upstream(s.url, token={"file": tmp_path / "token"}):
+            raise AssertionError("nobody can send that")
+
+
 async def test_systemd_credentials_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cloud-token").write_text("abc")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import nats
 import pytest
-from nats.js.errors import APIError
 from pydantic_core import to_json
 
 from agent.spine.spine import open_spine
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from nats.aio.client import Client
 
-    from agent.sync.upstream import UpstreamError
 
 DEVICE, STORE = "greenhouse-3", "5a" * 16
 
@@ -114,28 +112,6 @@ async def test_without_a_stream_or_within_its_limits_only() -> None:
             async with stream(server, max_msg_size=100):
                 with pytest.raises(TooLarge):
                     await u.send(pack())
-
-
-@pytest.mark.parametrize(
-    ("code", "err_code", "kind"),
-    [
-        (400, 10054, TooLarge),
-        (400, 10002, Paused),  # resource limits exceeded for account
-        (400, 10109, Paused),  # invalid operation on sealed stream
-        (
-            409,
-            10158,
-            RetryLater,
-        ),  # duplicate message id is in process: a resend that overtakes what a cluster still writes
-        (503, 10077, RetryLater),  # maximum bytes exceeded
-        (None, None, RetryLater),
-    ],
-)
-def test_no_reading_is_set_aside_for_what_is_the_streams_or_the_accounts_affair(
-    code: int | None, err_code: int | None, kind: type[UpstreamError]
-) -> None:
-    made = NatsUpstream(NatsUpstreamOptions(url="nats://localhost"), DEVICE)
-    assert type(made._publish_error("x", APIError(code=code, err_code=err_code))) is kind
 
 
 async def test_mutual_tls_and_certificates_that_do_not_pass(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ _SECRET_KEY: Final = re.compile(
 _USER_INFO: Final = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)[^/@\s\"']*@", re.IGNORECASE)
 _QUERY: Final = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://[^\s\"'?#]*\?)[^\s\"'#]+", re.IGNORECASE)
 _ASSIGNED: Final = re.compile(
-    r"((?:password|passwd|token|secret|api[_-]?key)[\"']?\s*[:=]\s*[\"']?|(?:bearer|basic)\s+)[^\s\"',;{\[]+",
+    # What a configuration is told about itself: `upstream[0].token: there is no file ...`. It quotes no secret.
+    r"(?P<told>\b[a-z]\w*\[\d+\][\w.\[\]-]*:\s)"
+    r"|(?P<before>(?:password|passwd|token|secret|api[_-]?key)[\"']?\s*[:=]\s*[\"']?|(?:bearer|basic)\s+)(?!`\w+`)[^\s\"',;{\[]+",
     re.IGNORECASE,
 )
 _HEADING: Final = re.compile(r"\s*(\[+[^\]\n\"'=]*\]+)\s*(#.*)?")
@@ -50,7 +52,7 @@ class Redaction:
         """A text without secrets."""
         text = _USER_INFO.sub(rf"\1{LEFT_OUT}@", text)
         text = _QUERY.sub(rf"\1{LEFT_OUT}", text)
-        text = _ASSIGNED.sub(rf"\1{LEFT_OUT}", text)
+        text = _ASSIGNED.sub(lambda found: found["told"] or f"{found['before']}{LEFT_OUT}", text)
         return self.known(text)
 
     def known(self, text: str) -> str:

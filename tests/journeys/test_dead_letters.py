@@ -181,8 +181,12 @@ async def test_what_is_wrong_with_an_order_is_told(tmp_path: Path, outstation: O
     with AgentProgram(tmp_path, config.read_text()) as agent:
         agent.start()
         await agent.until(lambda r: r.buffer.stored, "it runs")
-        assert "there is no such dead letter" in await outstation(
-            "dead-letters", "show", "7", "--config", config, status=1
+        for action in ("show", "requeue", "drop"):
+            told = await outstation("dead-letters", action, "7", "8-9", "--config", config, status=1)
+            assert told.startswith("there is no such dead letter")
+        assert (
+            await outstation("dead-letters", "drop", "--all", "--config", config)
+            == "0 dead letters dropped\n"
         )
         agent.socket.unlink()
         told = await outstation("dead-letters", "drop", "--all", "--config", config, status=1)

@@ -56,6 +56,7 @@ def test_where_a_secret_is_and_all_else_stays():
         f"POST https://cloud/x?token={CANARY}: 401",
         f"Authorization: Bearer {CANARY}",
         f"password={CANARY}, again",
+        f"password=`a{CANARY}",
         f'{{"token": "{CANARY}"}}',
     ],
 )
@@ -63,9 +64,23 @@ def test_a_text_is_told_without_what_looks_like_a_secret(text):
     assert CANARY not in Redaction([]).text(text)
 
 
-def test_what_speaks_about_a_secret_stays():
-    said = "the password cannot be read: there is no file /etc/outstation/secrets/cloud"
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the password cannot be read: there is no file /etc/outstation/secrets/cloud",
+        "  outstation.toml:13: upstream[0].token: there is no file /nope/x",
+        "source[12].password: should be a table, such as { key = value } (found a secret, not shown)",
+        "source[0].codec.api_key: a secret does not stand in the configuration; say where it is",
+        "upstream[0]: ThingsBoard needs the device's access token: `token`",
+    ],
+)
+def test_what_speaks_about_a_secret_stays(said):
     assert Redaction([]).text(said) == said
+
+
+def test_beside_what_speaks_about_a_secret_secrets_are_left_out():
+    said = f"upstream[0].token: it is no url: mqtt://u:{CANARY}@x; token: {CANARY}; or {CANARY}2 "
+    assert CANARY not in Redaction([f"{CANARY}2"]).text(said)
 
 
 @given(st.text(min_size=4, max_size=20), st.text(max_size=30), st.text(max_size=30))

@@ -33,6 +33,11 @@ class _Sum:
         self.taken = self.sending = self.left = 0
         self.reasons: defaultdict[str, list[int]] = defaultdict(list)
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there was none."""
+        return not (self.taken or self.sending or self.left)
+
     def add(self, handled: Handled) -> None:
         """Add a part."""
         self.taken += handled.taken
@@ -44,13 +49,17 @@ class _Sum:
 
 
 def run(arguments: argparse.Namespace, config: AgentConfig, selection: Selection) -> int:
-    """Have it done; 1 when some stay."""
+    """Have it done; 1 when some stay, or none has the ids that were given."""
     done = _Sum()
     try:
         running = asyncio.run(_all(config, Order(do=arguments.action, selection=selection), done))
     except (AgentNotRunningError, RefusedError) as error:
         print(error, file=sys.stderr)
         _tell(arguments.action, done, running=True)
+        return FAILED
+    if selection.ids and done.nothing:
+        on_way = ", or it is on its way already" if arguments.action == "requeue" else ""
+        print(f"there is no such dead letter{on_way}", file=sys.stderr)
         return FAILED
     _tell(arguments.action, done, running=running)
     return FAILED if done.left else DONE

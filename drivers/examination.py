@@ -33,6 +33,8 @@ class Finding:
     """What was found."""
     remedy: str | None = None
     """What to do about it."""
+    is_unreachable: bool = False
+    """The other end cannot be reached: what is found about the network says the same, if it found that too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ def warning(subject: str, what: str, remedy: str) -> Finding:
 def problem(subject: str, what: str, remedy: str) -> Finding:
     """It does not work."""
     return Finding(subject, Level.PROBLEM, what, remedy)
+
+
+def unreachable(subject: str, what: str, remedy: str) -> Finding:
+    """The other end cannot be reached."""
+    return Finding(subject, Level.PROBLEM, what, remedy, is_unreachable=True)
 
 
 def unknown(subject: str, what: str, remedy: str | None = None) -> Finding:

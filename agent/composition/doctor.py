@@ -11,6 +11,7 @@ from agent.composition.catalogue import catalogue
 from agent.config import ConfigurationError, load_config, socket_named_in
 from agent.config.model import BufferConfig
 from agent.doctor import agent_process, clock, configuration, disk, network, power, store
+from agent.doctor.once import NETWORK, told_once
 from agent.doctor.rounds import Check, examine
 from agent.sync import examination as upstreams
 from drivers import registry as drivers
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 async def look(path: Path, *, deep: bool = False) -> list[Report]:
-    """Look at everything; each report is what one check found.
+    """Look at everything; each report is what one check found, the same for several but once.
 
     Args:
         path: The configuration.
@@ -43,10 +44,10 @@ async def look(path: Path, *, deep: bool = False) -> list[Report]:
         found = configuration.wrong(error)
         told = [] if socket is None or report is None else agent_process.findings(socket, report)
         checks = [_check("configuration", lambda: [*found, *told]), *_machine(BufferConfig())]
-        return await examine(checks)
+        return told_once(await examine(checks))
     report = await agent_process.ask(config.socket)
     agent = await asyncio.to_thread(agent_process.person, report, config.buffer.path)
-    return await examine(list(_checks(path, config, report, agent, deep=deep)))
+    return told_once(await examine(list(_checks(path, config, report, agent, deep=deep))))
 
 
 def _checks(
@@ -87,7 +88,7 @@ def _of_source(source: SourceConfig, agent: Person) -> Iterator[Check]:
         tls = TlsFiles(
             *(getattr(options, name, None) for name in ("ca_file", "cert_file", "key"))
         )  # of other packages' drivers, too
-        yield Check("network", source.id, partial(network.findings, network.Place(source.id, url, tls)))
+        yield Check(NETWORK, source.id, partial(network.findings, network.Place(source.id, url, tls)))
     yield Check("source", source.id, partial(_examine_source, source, agent))
 
 
@@ -106,7 +107,7 @@ def _of_upstream(upstream: UpstreamConfig) -> Iterator[Check]:
     tls = TlsFiles(options.ca_file, options.cert_file, options.key)
     for server in options.servers():
         yield Check(
-            "network", upstream.name, partial(network.findings, network.Place(upstream.name, server, tls))
+            NETWORK, upstream.name, partial(network.findings, network.Place(upstream.name, server, tls))
         )
     yield Check("upstream", upstream.name, partial(upstreams.examine, upstream))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 
 from agent.doctor.x509 import NotACertificateError, ends_of
 from agent.status.text import span
-from drivers.examination import ok, problem, warning
+from drivers.examination import ok, problem, unreachable, warning
 from drivers.transport.apart import run_apart
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ async def findings(place: Place) -> list[Finding]:
         remedy = f"`resolvectl query {host}` and `ip route` say more; correct the url"
         return [
             *found,
-            problem(place.subject, f"{host}: its name cannot be resolved: {_text(error)}", remedy),
+            unreachable(place.subject, f"{host}: its name cannot be resolved: {_text(error)}", remedy),
         ]
     context: ssl.SSLContext | None = None
     if place.secure:
@@ -84,7 +86,7 @@ async def findings(place: Place) -> list[Finding]:
             context = await run_apart("certificates", place.tls.context)
         except (OSError, ValueError) as error:
             remedy = "correct `ca_file`, `cert_file` and `key`, or run this as the user the agent runs as"
-            return [*found, problem(place.subject, f"certificates cannot be used: {error}", remedy)]
+            return [*found, unreachable(place.subject, f"certificates cannot be used: {error}", remedy)]
     return [*found, *await _connect(place, [address[4] for address in addresses], context)]
 
 
@@ -128,14 +130,14 @@ def _failed(place: Place, error: BaseException) -> Finding:
         return _untrusted(place, error)
     if isinstance(error, TimeoutError):
         what = f"{host}:{port} does not answer within {_CONNECT_S:g} s"
-        return problem(place.subject, what, "is there a firewall on the way? `ip route`, `ping`")
+        return unreachable(place.subject, what, "is there a firewall on the way? `ip route`, `ping`")
     if type(error).__name__.startswith("SSL"):
         what = f"{host}:{port}: no TLS: {_text(error)}"
-        return problem(
+        return unreachable(
             place.subject, what, "is the port one for TLS, and does it want a client's certificate?"
         )
     remedy = "is the server running, and the port right?"
-    return problem(place.subject, f"{host}:{port}: {_text(error)}", remedy)
+    return unreachable(place.subject, f"{host}:{port}: {_text(error)}", remedy)
 
 
 def _untrusted(place: Place, error: BaseException) -> Finding:
@@ -152,7 +154,7 @@ def _untrusted(place: Place, error: BaseException) -> Finding:
     remedy = remedies.get(code, "have the server's certificate put right")
     if code in _UNKNOWN_AUTHORITY:
         remedy = "name the authority's PEM as `ca_file`; a server must send all certificates but the root's"
-    return problem(place.subject, f"{host}:{port}: its certificate is not trusted: {said}", remedy)
+    return unreachable(place.subject, f"{host}:{port}: its certificate is not trusted: {said}", remedy)
 
 
 def _not_after(certificate: dict[str, Any]) -> datetime | None:
@@ -192,4 +194,9 @@ def _files(place: Place) -> Iterator[Finding]:
 
 
 def _text(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    if (
+        isinstance(number, int) and number in errno.errorcode and type(error).__module__ == "builtins"
+    ):  # asyncio has words of its own
+        return os.strerror(number)
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions
 from agent.sync.upstream import Paused, UpstreamError
-from drivers.examination import ok, problem, unknown, warning
+from drivers.examination import ok, problem, unknown, unreachable, warning
 from drivers.transport.apart import run_apart
 from drivers.transport.secrecy import Secrecy
 
@@ -54,7 +54,7 @@ async def _mqtt(name: str, options: MqttUpstreamOptions, secrecy: Secrecy) -> li
         return [problem(name, f"the password cannot be read: {error}", _SECRET)]
     found = await log_in(name, broker, keeps_messages=options.ack == "broker")
     if options.ack == "broker":
-        what = "a broker's acknowledgement is not a durable one: what it loses when it crashes is lost"
+        what = "a broker's acknowledgement is not a durable one: it keeps only what somebody subscribes to, and may lose that when it crashes"
         found.append(warning(name, what, 'run `outstation receive` at the other end, with ack = "receiver"'))
     return found
 
@@ -80,10 +80,12 @@ async def _http(name: str, options: HttpUpstreamOptions, secrecy: Secrecy) -> li
             return [_judged(name, answer.status, answer.headers.get("Location"))]
     except TimeoutError:
         return [
-            problem(name, f"no answer within {options.timeout:g} s", "is the server well, and the url right?")
+            unreachable(
+                name, f"no answer within {options.timeout:g} s", "is the server well, and the url right?"
+            )
         ]
     except (aiohttp.ClientError, OSError) as error:
-        return [problem(name, f"no answer: {error}", "see what is said about the network")]
+        return [unreachable(name, f"no answer: {error}", "see what is said about the network")]
 
 
 async def _nats(name: str, options: NatsUpstreamOptions) -> Finding:
@@ -92,13 +94,10 @@ async def _nats(name: str, options: NatsUpstreamOptions) -> Finding:
     upstream = NatsUpstream(options, "doctor")
     try:
         await upstream.connect()
+    except Paused as error:
+        return problem(name, str(error), "correct the credentials")
     except UpstreamError as error:
-        remedy = (
-            "correct the credentials"
-            if isinstance(error, Paused)
-            else "is the server well, and the url right?"
-        )
-        return problem(name, str(error), remedy)
+        return unreachable(name, str(error), "is the server well, and the url right?")
     finally:
         await upstream.disconnect()
     return ok(name, "it lets us in")

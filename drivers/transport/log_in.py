@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from drivers.examination import ok, problem, unknown, warning
+from drivers.examination import ok, problem, unknown, unreachable, warning
 from drivers.transport.apart import run_apart
 from drivers.transport.mqtt import MqttConnection
 from drivers.transport.mqtt_errors import MqttConnectRefused, MqttError, MqttRefused, MqttUnreachable
@@ -46,7 +46,7 @@ async def log_in(subject: str, options: MqttOptions, *, keeps_messages: bool) ->
         remedy = "correct `username` and `password`, or the broker's rules" if error.authorisation else None
         return [problem(subject, f"{options.address}: {error}", remedy or "look into the broker's log")]
     except MqttUnreachable as error:
-        return [problem(subject, str(error), "see what is said about the network")]
+        return [unreachable(subject, str(error), "see what is said about the network")]
     except MqttError as error:
         return [unknown(subject, f"{options.address}: {error}")]
     found = [ok(subject, f"{options.address}: logged in{f' ({version})' if version else ''}")]

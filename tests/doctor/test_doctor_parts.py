@@ -231,6 +231,7 @@ async def test_a_name_a_port_and_files_that_are_wrong_are_told(tmp_path: Path):
     nowhere = await network.findings(network.Place("a", "mqtt://no.such.invalid", TlsFiles()))
     assert "cannot be resolved" in the(nowhere, "problem").what
     refused = await network.findings(network.Place("a", f"mqtt://127.0.0.1:{free_port()}", TlsFiles()))
+    assert the(refused, "problem").what.endswith(": Connection refused")
     assert "is the server running" in str(the(refused, "problem").remedy)
     (tmp_path / "ca.pem").write_text("no certificate")
     files = TlsFiles(tmp_path / "ca.pem")

@@ -95,8 +95,10 @@ async def test_what_is_wrong_is_told_all_at_once(tmp_path: Path, capsys: pytest.
         )
     )
     document = await doctor(capsys, config, status=1)
-    assert levels(document, "source") == {"boiler": "problem", "hall": "problem"}
+    assert levels(document, "source") == {"boiler": "problem", "hall": "unknown"}
     assert levels(document, "network") == {"hall": "problem", "cloud": "problem"}
+    assert levels(document, "upstream") == {"cloud": "unknown"}
+    assert document["counts"]["problem"] == 3  # each fault counts once
     assert levels(document, "agent") == {"status": "warning"}
     assert list(tmp_path.iterdir()) == [config]
     assert await asyncio.to_thread(main, ["doctor", "-c", str(config)]) == 1

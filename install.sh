@@ -377,7 +377,8 @@ run_checks() {
     check 'types (mypy)' "$python" -m mypy
     check 'architecture (import-linter)' "$venv/bin/lint-imports"
     # Each file stays in one process: its tests may share a broker.
-    check 'everyday tests (pytest)' "$python" -m pytest -m 'not slow' -n 2 --dist loadfile
+    # A third process fills the time in which the others wait for programs; `tests/conftest.py` says in which order.
+    check 'everyday tests (pytest)' "$python" -m pytest -m 'not slow' -n 3 --dist loadfile --no-loadscope-reorder
     if [ "$1" = all ]; then
         check 'slow tests (pytest)' "$python" -m pytest -m slow
     fi

@@ -1,6 +1,8 @@
 """What holds for every test."""
 
 import signal
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -49,6 +51,32 @@ def pytest_addoption(parser):
         help="the backlog that drains through the storm (tests/journeys/test_nothing_is_lost.py)",
     )
     parser.addoption("--storm-faults", type=int, default=12, metavar="N", help="network faults of the storm")
+
+
+WAITING = ("captures", "discover", "firmware", "install", "journeys", "receiver")
+"""Folders of tests that mostly wait: for programs, terminals and brokers."""
+WAITING_UNTIL = 0.85
+"""They are done when so much of the run is: a long one does not come last, with nobody beside it."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where several processes share the tests, waiting and computing are mixed: no core is idle, none is fought over."""
+    if not hasattr(config, "workerinput"):
+        return
+    files = defaultdict(list)
+    for item in items:
+        files[item.path].append(item)
+    places = {}
+    for share, group in (
+        (WAITING_UNTIL, [file for file in files if _waits(file)]),
+        (1.0, [file for file in files if not _waits(file)]),
+    ):
+        places |= {file: share * (place + 0.5) / len(group) for place, file in enumerate(group)}
+    items[:] = [item for file in sorted(files, key=places.__getitem__) for item in files[file]]
+
+
+def _waits(file):
+    return file.relative_to(Path(__file__).parent).parts[0] in WAITING
 
 
 @pytest.fixture(autouse=True)

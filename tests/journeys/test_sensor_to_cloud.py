@@ -1,4 +1,4 @@
-"""The whole line: 21 sensors, the agent, a broker, the receiver; the agent killed three times, the broker away for 20 s."""
+"""The whole line: 21 sensors, the agent, a broker, the receiver; the agent killed three times, the broker away for a while."""
 
 from __future__ import annotations
 
@@ -29,16 +29,27 @@ if TYPE_CHECKING:
 
 RETRY = {"first": "1 s", "base": "500 ms", "cap": "2 s", "stable": "5 s"}
 SENSORS, MQTT_HZ, SERIAL_HZ = 20, 22.5, 50.0  # 500 readings/s in all
-OUTAGE_BEGINS_S, OUTAGE_S = 8.0, 20.0
 IN_FLIGHT = 500
 """Readings that the upstream broker has acknowledged and the receiver not, when it dies; a second of them."""
-LIVES_S = ((2.0, 6.0), (4.0, 9.0), (5.0, 9.0))
-"""Between which ages the agent is killed, life by life; nothing disturbs its fourth."""
 DEAD_S = (0.2, 1.5)
-LAST_LIFE_S = 8.0
 WINDOW_S = 1.0
 COMMIT_S = 0.3
 """What a commit may take on a busy machine, from the end of its window on."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long everything takes."""
+
+    outage_begins_s: float
+    outage_s: float
+    lives_s: tuple[tuple[float, float], ...]
+    """Between which ages the agent is killed, life by life; nothing disturbs its last."""
+    last_life_s: float
+
+
+BRISK = Pace(3.0, 7.0, ((1.5, 3.0), (2.0, 4.0), (2.0, 4.0)), 3.0)
+LONG = Pace(8.0, 20.0, ((2.0, 6.0), (4.0, 9.0), (5.0, 9.0)), 8.0)
 
 
 @dataclass
@@ -64,6 +75,7 @@ class Journey:
     upstream: Mosquitto
     serial: SerialCounter
     sensors: list[MqttSensor]
+    pace: Pace
     gaps: list[Gap] = field(default_factory=list)
     redelivered: int = 0
 
@@ -73,8 +85,8 @@ class Journey:
 
     async def live(self) -> None:
         """Three lives that end by SIGKILL, one of them between a commit and its PUBACK; then one in peace."""
-        unacknowledged = self.rng.randrange(len(LIVES_S))
-        for life, (youngest_s, oldest_s) in enumerate(LIVES_S):
+        unacknowledged = self.rng.randrange(len(self.pace.lives_s))
+        for life, (youngest_s, oldest_s) in enumerate(self.pace.lives_s):
             if life == unacknowledged:
                 await self.live_until_puback(self.rng.randrange(300, 3000))
             else:
@@ -88,9 +100,9 @@ class Journey:
             await asyncio.sleep(self.rng.uniform(*DEAD_S))
         self.agent.start()
         await self.note_listening()
-        if unacknowledged == len(LIVES_S) - 1:
+        if unacknowledged == len(self.pace.lives_s) - 1:
             await self.see_redelivery()
-        await asyncio.sleep(LAST_LIFE_S)
+        await asyncio.sleep(self.pace.last_life_s)
 
     async def live_until_puback(self, acknowledged: int) -> None:
         """A life in which the reading after so many acknowledged ones is committed, and its PUBACK never sent."""
@@ -137,12 +149,12 @@ class Journey:
         The receiver hangs shortly before, so that it does hold something; what the receiver had in its socket
         it commits afterwards, with nobody to acknowledge it to, so that it comes again.
         """
-        await asyncio.sleep(OUTAGE_BEGINS_S)
+        await asyncio.sleep(self.pace.outage_begins_s)
         self.receiver.signal(signal.SIGSTOP)
         await self.agent_has_in_flight(IN_FLIGHT)
         self.upstream.kill()
         self.receiver.signal(signal.SIGCONT)
-        await asyncio.sleep(OUTAGE_S)
+        await asyncio.sleep(self.pace.outage_s)
         self.upstream.start()
 
     async def agent_has_in_flight(self, readings: int) -> None:
@@ -159,8 +171,10 @@ def source(report: StatusReport, source_id: str) -> SourceStatus:
     return next(source for source in report.sources if source.source_id == source_id)
 
 
-@pytest.fixture
-async def journey(tmp_path: Path):
+@pytest.fixture(
+    params=[pytest.param(BRISK, id="brisk"), pytest.param(LONG, id="long", marks=pytest.mark.slow)]
+)
+async def journey(request: pytest.FixtureRequest, tmp_path: Path):
     rng = random.Random(seed_of("test_sensor_to_cloud"))
     async with AsyncExitStack() as stack:
         source_broker = stack.enter_context(Mosquitto(BrokerSettings(persistence=True)))
@@ -176,7 +190,8 @@ async def journey(tmp_path: Path):
         receiver.start()
         await until(lambda: "receiving from" in receiver.log, "the receiver is ready")
         sensors = [MqttSensor(f"sensor-{place}", source_broker.port, MQTT_HZ) for place in range(SENSORS)]
-        yield Journey(tmp_path, rng, agent, receiver, cloud_broker, SerialCounter(port, SERIAL_HZ), sensors)
+        serial = SerialCounter(port, SERIAL_HZ)
+        yield Journey(tmp_path, rng, agent, receiver, cloud_broker, serial, sensors, request.param)
 
 
 @pytest.mark.timeout(180)

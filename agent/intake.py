@@ -6,28 +6,25 @@ Every `CollectedData` ends in exactly one of four ways, and only then is its sou
 - a rule dropped it (a step of the pipeline gave no reading);
 - it is durable as a dead letter, with its reason;
 - it is a second delivery of what is kept already.
-
-Nothing here waits for a commit item by item: deliveries that want an acknowledgement queue up with the
-id of their last record, and `run` acknowledges them in the order they came, as commits return. The queue
-is as long as what the sources have in flight, which their connections bound.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic_core import to_json
-
+from agent.acknowledgements import Acknowledgements
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.dead_letters import dead_letter, unprocessed
+from agent.encoding import encoded
 from agent.forward import Standing
 from agent.held import TABLE as HELD
+from agent.passages import Passages
 from agent.redelivery import CAPACITY as REMEMBERED
 from agent.redelivery import RedeliveryIndex, SessionNotes
 from buffer import BufferFull, StoreError
@@ -36,14 +33,14 @@ from collectors.enums import ClockQuality
 from collectors.models import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from agent.held import Held
     from agent.redelivery import StateTable
     from agent.spine.processing import ProcessingManager
     from agent.spine.storage import StorageManager
     from collectors.clock import Clock
-    from collectors.interfaces import Acknowledging, IMetadataParser
+    from collectors.interfaces import IMetadataParser
     from collectors.models import CollectedData, PipelineResult, Reading
 
 _log = logging.getLogger(__name__)
@@ -55,8 +52,6 @@ _PIECE_RECORDS = 1000
 """A message may hold more readings than may wait for the disk: so many are handed over at a time."""
 
 _PAUSE_TIMEOUT_S = 5.0
-_TURN_READINGS = 500
-"""So many are encoded before others have their turn on the event loop: 1.5 ms."""
 
 
 class Keeping(Protocol):
@@ -88,17 +83,6 @@ class Keeping(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Owed:
-    """An acknowledgement that is due once something is durable."""
-
-    table: str
-    last_id: int
-    """Up to this id the table must be durable."""
-    source_id: str
-    token: Hashable
-
-
-@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What became of one item."""
 
@@ -110,6 +94,25 @@ class _Outcome:
     """Why it could not."""
     was_held: bool = False
     """A step has taken it in that holds readings back."""
+
+
+class _Disk:
+    """Says what is durable: of the buffer's tables, and of what pipelines hold, by its version."""
+
+    def __init__(self, buffer: Keeping, held: Held) -> None:
+        self._buffer = buffer
+        self._held = held
+
+    def durable_id(self, table: str) -> int:
+        """Everything up to this id is durable."""
+        return self._held.durable_version if table == HELD else self._buffer.durable_id(table)
+
+    async def wait_durable(self, last_id: int, *, table: str) -> None:
+        """Wait until everything up to an id is durable."""
+        if table == HELD:
+            await self._held.durable(last_id)
+        else:
+            await self._buffer.wait_durable(last_id, table=table)
 
 
 class Intake:
@@ -153,17 +156,10 @@ class Intake:
         self._holding = holding
         self._clock = clock
         self._taken = taken
-        self._sources: dict[str, Acknowledging] = {}
-        self._owed: deque[_Owed] = deque()
-        self._wanted = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._settled.set()
-        self._open = asyncio.Event()
-        self._open.set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._busy = 0
-        self._ended = 0
+        self._passages = Passages()
+        self._disk = _Disk(buffer, held)
+        self.acknowledgements = Acknowledgements(self._disk)
+        """Those that are due to sources."""
         self._last_id = {READINGS: 0, DEAD_LETTERS: 0, HELD: 0}
         self.redeliveries = RedeliveryIndex()
         self.dead_letters: Counter[str] = Counter()
@@ -190,10 +186,6 @@ class Intake:
                 with suppress(ValueError):  # no hexadecimal digest: not from one of our drivers
                     self.redeliveries.restore(origin, table, record_id)
 
-    def acknowledge_to(self, source_id: str, source: Acknowledging) -> None:
-        """Tell this source when what it delivered is safe."""
-        self._sources[source_id] = source
-
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """Nothing is in process while the block runs; what comes in waits.
@@ -201,33 +193,18 @@ class Intake:
         Raises:
             TimeoutError: What is in process takes too long, on a disk that hangs.
         """
-        self._open.clear()
-        try:
+        async with AsyncExitStack() as stack:
             async with asyncio.timeout(_PAUSE_TIMEOUT_S):
-                await self._idle.wait()
+                await stack.enter_async_context(self._passages.none())
             yield
-        finally:
-            self._open.set()
 
     async def __call__(self, data: CollectedData) -> str | None:
         """Take one frame or message; why it was garbage, None when it was not."""
-        await self._enter()
+        await self._passages.enter()
         try:
             return await self._take(data)
         finally:
-            self._leave()
-
-    async def _enter(self) -> None:
-        while not self._open.is_set():
-            await self._open.wait()
-        self._busy += 1
-        self._idle.clear()
-
-    def _leave(self) -> None:
-        self._busy -= 1
-        self._ended += 1
-        if not self._busy:
-            self._idle.set()
+            self._passages.leave()
 
     async def _take(self, data: CollectedData) -> str | None:
         metadata = data.metadata
@@ -239,7 +216,7 @@ class Intake:
                 await self._begin_session(origin.client)
             elif again and (kept := self.redeliveries.find(origin)) is not None:
                 self.recognised[data.source_id] += 1
-                self._owe(data.source_id, token, (kept.table, kept.last_id))
+                self.acknowledgements.owe(data.source_id, token, (kept.table, kept.last_id))
                 return None
             if self.redeliveries.deliver(origin, again=again):
                 await self._note(self._sessions.distrust(origin.client))
@@ -253,7 +230,7 @@ class Intake:
             need = await self._keep(outcome, data)
         if origin is not None and (outcome.documents or outcome.letter or outcome.was_held):
             self.redeliveries.remember(origin, *need)
-        self._owe(data.source_id, token, need)
+        self.acknowledgements.owe(data.source_id, token, need)
         return outcome.garbage
 
     async def _keep(self, outcome: _Outcome, data: CollectedData) -> tuple[str, int]:
@@ -271,7 +248,9 @@ class Intake:
 
     async def _begin_session(self, client: str) -> None:
         self.redeliveries.forget(client)
-        since = {table: max(last_id, self._durable_id(table)) + 1 for table, last_id in self._last_id.items()}
+        since = {
+            table: max(last_id, self._disk.durable_id(table)) + 1 for table, last_id in self._last_id.items()
+        }
         await self._note(self._sessions.begin(client, since))
 
     async def _note(self, writing: Coroutine[Any, Any, None]) -> None:
@@ -299,7 +278,7 @@ class Intake:
         result = await self._processing.execute(pipeline_id, data)
         if result.success:
             was_held = pipeline_id in self._holding
-            return _Outcome(await self._encoded(result.final_data or []), was_held=was_held)
+            return _Outcome(await encoded(result.final_data or []), was_held=was_held)
         if result.failed_step in self._holding.get(pipeline_id, ()):
             # An earlier step has taken it in already: what failed is what had come out of that one.
             again = data.metadata.get(metadata_keys.LETTER)
@@ -316,21 +295,17 @@ class Intake:
             frames: What is in it. Where one of several is garbage, that becomes a dead letter of its own.
             letter_id: The dead letter.
         """
-        await self._enter()
-        try:
-            async with self._held.passage():
-                outcomes = [await self._process(data, self._pipeline_of(data.source_id)) for data in frames]
-                letters = [outcome.letter for outcome in outcomes if outcome.letter is not None]
-                if len(letters) == len(outcomes):
-                    return outcomes[0].garbage
-                for letter in letters:
-                    await self._buffer.wait_durable(await self._keep_letter(letter), table=DEAD_LETTERS)
-                for data, outcome in zip(frames, outcomes, strict=True):
-                    origin = data.metadata.get(metadata_keys.ORIGIN) if outcome.was_held else None
-                    self._held.absorb(outcome.documents, origin, awaited=True, letter_id=letter_id)
-                return None
-        finally:
-            self._leave()
+        async with self._passages.one(), self._held.passage():
+            outcomes = [await self._process(data, self._pipeline_of(data.source_id)) for data in frames]
+            letters = [outcome.letter for outcome in outcomes if outcome.letter is not None]
+            if len(letters) == len(outcomes):
+                return outcomes[0].garbage
+            for letter in letters:
+                await self._buffer.wait_durable(await self._keep_letter(letter), table=DEAD_LETTERS)
+            for data, outcome in zip(frames, outcomes, strict=True):
+                origin = data.metadata.get(metadata_keys.ORIGIN) if outcome.was_held else None
+                self._held.absorb(outcome.documents, origin, awaited=True, letter_id=letter_id)
+            return None
 
     async def take_rest_again(
         self, pipeline_id: str, step_id: str | None, readings: list[Reading], letter_id: int
@@ -344,20 +319,16 @@ class Intake:
             readings: What is in it.
             letter_id: The dead letter.
         """
-        await self._enter()
-        try:
-            async with self._held.passage():
-                if step_id is not None:
-                    result = await self._processing.resume(pipeline_id, step_id, readings)
-                    if not result.success and len(result.step_results) == 1:
-                        return _reason(result)
-                    if not result.success:
-                        await self._set_aside_held(pipeline_id, result, readings, letter_id)
-                    readings = result.final_data or []
-                self._held.absorb(await self._encoded(readings), None, awaited=True, letter_id=letter_id)
-                return None
-        finally:
-            self._leave()
+        async with self._passages.one(), self._held.passage():
+            if step_id is not None:
+                result = await self._processing.resume(pipeline_id, step_id, readings)
+                if not result.success and len(result.step_results) == 1:
+                    return _reason(result)
+                if not result.success:
+                    await self._set_aside_held(pipeline_id, result, readings, letter_id)
+                readings = result.final_data or []
+            self._held.absorb(await encoded(readings), None, awaited=True, letter_id=letter_id)
+            return None
 
     async def take_late(self, pipeline_id: str, step_id: str | None, readings: list[Reading]) -> None:
         """Bring what a step gives later than it took it through the rest of its pipeline.
@@ -374,7 +345,7 @@ class Intake:
             if not result.success:
                 await self._set_aside_held(pipeline_id, result, readings)
             readings = result.final_data or []
-        self._held.absorb(await self._encoded(readings), None, awaited=False)
+        self._held.absorb(await encoded(readings), None, awaited=False)
 
     async def _set_aside_held(
         self,
@@ -407,14 +378,6 @@ class Intake:
         letter_id = await self._keep_letter(letter)
         await self._buffer.wait_durable(letter_id, table=DEAD_LETTERS)
 
-    async def _encoded(self, readings: Sequence[Reading]) -> list[bytes]:
-        documents: list[bytes] = []
-        for first in range(0, len(readings), _TURN_READINGS):
-            if first:
-                await asyncio.sleep(0)
-            documents += map(to_json, _documents(readings, first, first + _TURN_READINGS))
-        return documents
-
     def _set_aside(self, data: CollectedData, stage: str, reason: str) -> _Outcome:
         boot, clock = data.metadata.get(metadata_keys.TAKEN) or self._taken()
         letter = dead_letter(data, stage=stage, reason=reason, boot=boot, clock=clock)
@@ -440,62 +403,13 @@ class Intake:
             except BufferFull:
                 await self._buffer.room(table=DEAD_LETTERS)
 
-    def _owe(self, source_id: str, token: Hashable | None, need: tuple[str, int]) -> None:
-        if token is not None:
-            self._owed.append(_Owed(*need, source_id, token))
-            self._settled.clear()
-            self._wanted.set()
-
-    async def run(self) -> None:
-        """Acknowledge what has become durable, until cancelled."""
-        while True:
-            while self._owed:  # first, since what was owed when an earlier run failed is owed still
-                # Waiting for the newest of a table lets one commit serve all that came before it.
-                table = self._owed[0].table
-                await self._wait_durable(table, max(o.last_id for o in self._owed if o.table == table))
-                self._acknowledge_durable()
-            self._settled.set()
-            await self._wanted.wait()
-            self._wanted.clear()
-
-    def _acknowledge_durable(self) -> None:
-        while self._owed and self._owed[0].last_id <= self._durable_id(self._owed[0].table):
-            owed = self._owed.popleft()
-            self._sources[owed.source_id].acknowledge(owed.token)
-
-    def _durable_id(self, table: str) -> int:
-        return self._held.durable_version if table == HELD else self._buffer.durable_id(table)
-
-    async def _wait_durable(self, table: str, last_id: int) -> None:
-        if table == HELD:
-            await self._held.durable(last_id)
-        else:
-            await self._buffer.wait_durable(last_id, table=table)
-
     def standing(self, *, hindered: bool) -> Standing:
         """How far things have come; `hindered` is said of the buffer by whoever knows."""
-        durable = {table: self._durable_id(table) for table in self._last_id}
-        under_way = (
-            self._busy or self._owed or any(self._last_id[table] > durable[table] for table in durable)
-        )
-        return Standing(bool(under_way), (self._ended, *durable.values()), hindered)
-
-    async def settled(self) -> None:
-        """Wait until every acknowledgement that was due has been given."""
-        await self._settled.wait()
+        durable = {table: self._disk.durable_id(table) for table in self._last_id}
+        in_memory = any(self._last_id[table] > durable[table] for table in durable)
+        under_way = self._passages.passing > 0 or self.acknowledgements.are_due or in_memory
+        return Standing(under_way, (self._passages.ended, *durable.values()), hindered)
 
 
 def _reason(result: PipelineResult) -> str:
     return (result.step_results[-1].error if result.step_results else None) or "no reason given"
-
-
-def _documents(readings: Sequence[Reading], first: int, end: int) -> list[dict[str, Any]]:
-    """Some of a message's readings as they are kept.
-
-    The last one alone says where all came from: should we be killed between two commits, a message of which
-    only a part is durable is not recognised when it comes again, and so is kept whole.
-    """
-    kept = [reading.to_document() for reading in readings[first:end]]
-    for document in kept[:-1] if end >= len(readings) else kept:
-        document.pop("origin", None)
-    return kept

@@ -18,6 +18,8 @@ class Passages:
         self._open = asyncio.Event()
         self._open.set()
         self._passing = 0
+        self.ended = 0
+        """So many have come to the end of their way."""
         self._nobody_passes = asyncio.Event()
         self._nobody_passes.set()
 
@@ -26,19 +28,33 @@ class Passages:
         """Whether somebody is on the way, or keeps others from it."""
         return self._passing > 0 or not self._open.is_set()
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Be on the way while the block runs."""
+    @property
+    def passing(self) -> int:
+        """How many are on the way."""
+        return self._passing
+
+    async def enter(self) -> None:
+        """Be on the way, until `leave`: `one` for a path on which each message is to cost little."""
         while not self._open.is_set():
             await self._open.wait()
         self._passing += 1
         self._nobody_passes.clear()
+
+    def leave(self) -> None:
+        """Be on the way no more."""
+        self._passing -= 1
+        self.ended += 1
+        if not self._passing:
+            self._nobody_passes.set()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Be on the way while the block runs."""
+        await self.enter()
         try:
             yield
         finally:
-            self._passing -= 1
-            if not self._passing:
-                self._nobody_passes.set()
+            self.leave()
 
     @asynccontextmanager
     async def none(self) -> AsyncIterator[None]:

@@ -174,7 +174,7 @@ class Processing:
 
     def run(self) -> None:
         """Acknowledge, and let go what is held, in the background."""
-        supervise(self._spine, "acknowledge", BACKEND_ID, self.intake.run, layer=STORAGE)
+        supervise(self._spine, "acknowledge", BACKEND_ID, self.intake.acknowledgements.run, layer=STORAGE)
         supervise(self._spine, "hold", BACKEND_ID, self._held.run, layer=STORAGE)
         supervise(self._spine, "let_go", BACKEND_ID, self._let_go, layer=STORAGE)
 
@@ -316,4 +316,4 @@ class Processing:
     async def settle(self) -> None:
         """Commit what has come in, and acknowledge it to its sources."""
         await self.commit()
-        await self.intake.settled()
+        await self.intake.acknowledgements.settled()

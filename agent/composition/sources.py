@@ -106,7 +106,7 @@ class Sources:
 
     async def _begin(self, one: NewSource) -> None:
         if isinstance(one.source, Acknowledging):
-            self._processing.intake.acknowledge_to(one.config.id, one.source)
+            self._processing.intake.acknowledgements.give_to(one.config.id, one.source)
         await self._manager.register_source(one.source, registration_of(one.config))
         self._running[one.config.id] = one
         await self._manager.start_collection(one.config.id)

@@ -139,9 +139,9 @@ async def intake(buffer: MemoryBuffer, *, give: list[Reading] | None = None):
             holding={},
             clock=SystemClock(),
         )
-        taking.acknowledge_to("hall", source)
+        taking.acknowledgements.give_to("hall", source)
         await taking.load()
-        spine.start("acknowledge", taking.run(), layer="storage", subject="test")
+        spine.start("acknowledge", taking.acknowledgements.run(), layer="storage", subject="test")
         yield taking, source
 
 
@@ -176,7 +176,7 @@ async def test_a_message_is_acknowledged_only_when_durable():
         await settle()
         assert source.acknowledged == []
         await buffer.commit()
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [1, 2, 3]
     assert from_json(buffer.tables["readings"][0])["origin"] == ["c", 1, b'{"t":1.5}'.hex()]
 
@@ -190,7 +190,7 @@ async def test_garbage_is_a_dead_letter_and_acknowledged_when_that_is_durable():
         await settle()
         assert source.acknowledged == []  # in the order they came, as MQTT asks for
         await buffer.commit("dead_letters")
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [1, 2]
         assert taking.dead_letters == {"hall": 1}
     letter = from_json(buffer.tables["dead_letters"][0])
@@ -211,7 +211,7 @@ async def test_what_a_rule_drops_is_acknowledged_in_its_turn():
     buffer = MemoryBuffer()
     async with intake(buffer, give=[]) as (taking, source):
         await taking(message(1))
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [1]
     assert buffer.tables == {"readings": [], "dead_letters": []}
 
@@ -224,7 +224,7 @@ async def test_a_redelivery_is_acknowledged_and_not_stored_again():
         await settle()
         assert source.acknowledged == []
         await buffer.commit()
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [7, 7]
         assert taking.recognised == {"hall": 1}
     assert len(buffer.tables["readings"]) == 1
@@ -240,7 +240,7 @@ async def test_a_redelivery_is_recognised_after_a_restart():
     async with intake(buffer) as (taking, source):
         await taking(message(7, redelivered=True))
         await taking(message(8, b"{oops", redelivered=True))
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [7, 8]
     assert [len(rows) for rows in buffer.tables.values()] == [1, 1]
 
@@ -274,7 +274,7 @@ async def test_a_full_buffer_makes_the_source_wait():
         buffer.room_free.set()
         await second
         await buffer.commit()
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [1, 2]
 
 
@@ -295,10 +295,10 @@ async def test_acknowledging_begins_anew_after_a_failure_without_a_further_messa
     async with intake(buffer) as (taking, source):
         await taking(message(1))
         await settle()  # `intake` runs it once: it has failed
-        again = asyncio.create_task(taking.run())
+        again = asyncio.create_task(taking.acknowledgements.run())
         await settle()
         await buffer.commit()
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [1]
         again.cancel()
 
@@ -317,7 +317,7 @@ async def test_a_message_of_many_readings_is_handed_over_in_pieces(monkeypatch):
         await settle()
         assert source.acknowledged == []
         await buffer.commit()
-        await taking.settled()
+        await taking.acknowledgements.settled()
         assert source.acknowledged == [1]
 
 

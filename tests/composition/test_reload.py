@@ -213,7 +213,7 @@ async def test_a_change_that_does_not_work_leaves_everything_running_and_says_so
         await device.more_frames()
         paused = asyncio.Event()
         monkeypatch.setattr("agent.intake._PAUSE_TIMEOUT_S", 0.01)
-        monkeypatch.setattr(device.agent._processing.intake, "_idle", paused)
+        monkeypatch.setattr(device.agent._processing.intake._passages, "_nobody_passes", paused)
         await device.change(source("b", rate=80), source("c"))
         report = await device.agent.report()
         assert report.configuration.refused.startswith("something is in process for too long")

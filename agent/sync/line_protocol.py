@@ -7,8 +7,8 @@ hold device and source, and the timestamp is the reading's in microseconds, foll
 sequence number: only readings a thousand apart that were measured in the same microsecond could meet. A resend is the
 same points again. Units, quality and where a time comes from have no place here; the tags of a reading have.
 
-Every number is a float (an integer field would refuse the first value that has a fraction). Fields whose value is a
-text or a truth value keep their kind.
+Every number is a float (an integer field would refuse the first value that has a fraction); an integer that no float holds stands
+beside it as a text, `<metric>_exact`. Fields whose value is a text or a truth value keep their kind.
 
 https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.sync.senml import NotEncodable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from agent.sync.batches import Record
 
@@ -35,6 +35,7 @@ _TEXT: Final = str.maketrans({'"': r"\"", "\\": r"\\"})
 _TEXT_BYTES_MAX: Final = 64 * 1024
 """InfluxDB's longest string field."""
 _RESERVED_TAGS: Final = frozenset({"device", "source"})
+_NS_MAX: Final = 2**63 - 1
 _RESERVED: Final = frozenset({"time", "_time", "_field", "_measurement", "_value"})
 """Names that mean something else to InfluxDB: they get a `_` at their end."""
 
@@ -50,7 +51,7 @@ def encode(device_id: str, store_id: str, records: Sequence[Record]) -> bytes:  
     for record in records:
         try:
             lines.append(_line(device_id, record, heads))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise NotEncodable(f"record {record.seq} is not a reading: {error!r}") from error
     return "\n".join(lines).encode()
 
@@ -63,10 +64,20 @@ def _line(device_id: str, record: Record, heads: dict[Any, str]) -> str:
     head = heads.get(series)
     if head is None:
         head = heads[series] = _head(device_id, *series)
-    fields = ",".join([f"{_key(name)}={_value(value)}" for name, value in document["values"].items()])
+    values = document["values"]
+    fields = [f"{name}={_value(value)}" for name, value in zip(_keys(values), values.values(), strict=True)]
     if not fields:
         raise ValueError("it has no values")
-    return f"{head} {fields} {timestamp_ns(document['t'], record.seq)}"
+    exact = {
+        f"{name}_exact": str(value)
+        for name, value in values.items()
+        if type(value) is int and float(value) != value and f"{name}_exact" not in values
+    }
+    fields += [f'{name}="{value}"' for name, value in zip(_keys(exact), exact.values(), strict=True)]
+    measured = timestamp_ns(document["t"], record.seq)
+    if not -_NS_MAX < measured < _NS_MAX:
+        raise ValueError(f"its time, {document['t']!r}, is none that InfluxDB can hold")
+    return f"{head} {','.join(fields)} {measured}"
 
 
 def timestamp_ns(t: float, seq: int) -> int:
@@ -77,14 +88,25 @@ def timestamp_ns(t: float, seq: int) -> int:
 def _head(device_id: str, source: str, tags: Sequence[tuple[str, str]]) -> str:
     pairs = [("device", device_id), ("source", source)]
     pairs += [(f"tag_{name}" if name in _RESERVED_TAGS else name, value) for name, value in tags]
+    pairs = sorted((name, value) for name, value in pairs if name and value)
+    names = _keys(name for name, _ in pairs)
     return f"{MEASUREMENT}," + ",".join(
-        f"{_key(name)}={_key(value)}" for name, value in sorted(pairs) if name and value
+        f"{name}={value.translate(_KEY)}" for name, (_, value) in zip(names, pairs, strict=True)
     )
 
 
-def _key(name: str) -> str:
-    """The name of a field or a tag, or a tag's value."""
-    return f"{name}_" if name in _RESERVED else name.translate(_KEY)
+def _keys(names: Iterable[str]) -> list[str]:
+    """The names of fields or tags, as InfluxDB takes them: no two are the same."""
+    found = [f"{name}_" if name in _RESERVED else name.translate(_KEY) for name in names]
+    if len(set(found)) == len(found):
+        return found
+    seen: set[str] = set()
+    for place, name in enumerate(found):
+        while name in seen:
+            name += "_"  # noqa: PLW2901 (until it is free)
+        seen.add(name)
+        found[place] = name
+    return found
 
 
 def _value(value: object) -> str:
@@ -93,5 +115,7 @@ def _value(value: object) -> str:
     if isinstance(value, (int, float)) and isfinite(value):
         return repr(float(value))
     if isinstance(value, str):
-        return f'"{value.encode()[:_TEXT_BYTES_MAX].decode("utf-8", "ignore").translate(_TEXT)}"'
+        if len(value.encode()) > _TEXT_BYTES_MAX:
+            raise ValueError(f"a text of more than {_TEXT_BYTES_MAX} bytes, which InfluxDB does not take")
+        return f'"{value.translate(_TEXT)}"'
     raise ValueError(f"{value!r} is no finite number, truth value or text")

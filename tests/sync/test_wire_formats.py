@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -60,8 +61,7 @@ def test_lines_say_what_was_measured(given_records):
         document = record.document
         assert measurement == "readings"
         own = {
-            f"tag_{n}" if n in {"device", "source"} else renamed(n): renamed(v)
-            for n, v in document["tags"].items()
+            f"tag_{n}" if n in {"device", "source"} else renamed(n): v for n, v in document["tags"].items()
         }
         assert tags == {**own, "device": "greenhouse-3", "source": document["source"]}
         assert fields == {renamed(name): value for name, value in document["values"].items()}
@@ -99,6 +99,63 @@ def test_what_lines_cannot_escape_is_replaced():
     assert fields == {"time_": 1.0}
 
 
+def test_no_two_names_of_a_reading_become_one():
+    document = {
+        "source": "time",
+        "t": 1.0,
+        "values": {"time": 1.0, "time_": 2.0, "a\\": 3.0, "a\u29f5": 4.0},
+        "tags": {"device": "time", "tag_device": "x"},
+    }
+    ((_, tags, fields, _),) = points(line_protocol.encode("time", "s", [MemoryRecord(1, document)]))
+    assert tags == {"device": "time", "source": "time", "tag_device": "time", "tag_device_": "x"}
+    assert fields == {"time_": 1.0, "time__": 2.0, "a\u29f5": 3.0, "a\u29f5_": 4.0}
+
+
+@pytest.mark.parametrize("value", [2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1])
+def test_an_integer_that_no_float_holds_stands_beside_it_exactly(value):
+    document = {"source": "s", "t": 1.0, "values": {"count": value}}
+    ((_, _, fields, _),) = points(line_protocol.encode("d", "s", [MemoryRecord(1, document)]))
+    assert fields.pop("count") == float(value)
+    assert fields == ({} if float(value) == value else {"count_exact": str(value)})
+
+
+@pytest.mark.parametrize("name", ["influx", "thingsboard"])
+@pytest.mark.parametrize("t", [1e305, -1e305, 1e17])
+def test_a_time_that_is_none_concerns_its_own_reading_only(name, t):
+    with pytest.raises(NotEncodable, match="record 7"):
+        create_format(name).encode("d", "s", [MemoryRecord(7, {"source": "s", "t": t, "values": {"x": 1}})])
+
+
+def as_thingsboard_reads(number: str) -> Any:
+    """What ThingsBoard makes of a number: of one with more than 16 decimals, or no whole one of 64 bits, a text."""
+    exact = Decimal(number)
+    if exact == exact.to_integral_value() and not ("." in number and "e" not in number.lower()):
+        return int(exact) if -(2**63) <= exact < 2**63 else f"{exact:f}"
+    return float(exact) if -int(exact.as_tuple().exponent) <= 16 else f"{exact:f}"
+
+
+@settings(max_examples=300)
+@given(
+    st.one_of(
+        st.integers(-(2**63), 2**63 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.floats(-1000, 1000),
+        st.floats(1e-4, 1e-3),
+    )
+)
+def test_thingsboard_reads_a_number_and_the_same(value):
+    document = {"source": "s", "t": 1.0, "values": {"x": value}}
+    payload = ThingsBoardFormat()("d", "s", [MemoryRecord(1, document)]).decode()
+    found = as_thingsboard_reads(payload.partition('"s.x":')[2].rstrip("}]"))
+    if isinstance(found, str):
+        assert 0 < abs(value) < 1e-5, "only what is too small to be told in 16 decimals is a text"
+        found = float(found)
+    assert found == pytest.approx(value, rel=1e-9, abs=0)
+    if isinstance(value, int) or abs(value) >= 1 or value == 0:
+        assert found == value
+    assert type(found) is type(value)
+
+
 @settings(max_examples=60)
 @given(records())
 def test_telemetry_says_what_was_measured_and_merges_nothing(given_records):
@@ -107,7 +164,10 @@ def test_telemetry_says_what_was_measured_and_merges_nothing(given_records):
     places = set()
     for (ts, said), record in zip(found, given_records, strict=True):
         source = record.document["source"]
-        assert said == {f"{source}.{name}": value for name, value in record.document["values"].items()}
+        assert said == {
+            f"{source}.{name}": pytest.approx(value, rel=1e-9) if type(value) is float else value
+            for name, value in record.document["values"].items()
+        }
         assert 0 <= ts - round(record.document["t"] * 1000) < len(given_records)
         assert (source, ts) not in places
         places.add((source, ts))
@@ -127,6 +187,15 @@ def test_packs_that_follow_each_other_share_no_millisecond():
     first = encode("d", "s", [MemoryRecord(1, {"source": "s", "t": 1.0001, "values": {"x": 1}})])
     second = encode("d", "s", [MemoryRecord(2, {"source": "s", "t": 1.0002, "values": {"x": 2}})])
     assert [each["ts"] for each in from_json(first) + from_json(second)] == [1000, 1001]
+
+
+def test_keys_that_are_the_same_of_two_sources_share_no_millisecond():
+    documents = [
+        {"source": "a", "t": 1.0, "values": {"b.c": 1}},
+        {"source": "a.b", "t": 1.0, "values": {"c": 2}},
+    ]
+    found = ThingsBoardFormat()("d", "s", [MemoryRecord(n, each) for n, each in enumerate(documents)])
+    assert from_json(found) == [{"ts": 1000, "values": {"a.b.c": 1}}, {"ts": 1001, "values": {"a.b.c": 2}}]
 
 
 @pytest.mark.parametrize("name", ["senml", "influx", "thingsboard"])

@@ -94,6 +94,14 @@ now() {
     date +%s
 }
 
+# Sets clock_trouble if what failed may have failed because of the clock: with a wrong one no certificate is valid.
+clock_trouble=
+note_wrong_clock() {
+    if grep -qi 'CERTIFICATE_VERIFY_FAILED\|not yet valid\|certificate has expired' "$1"; then
+        clock_trouble="A certificate was refused, and the clock says $(date '+%Y-%m-%d %H:%M'): if that is wrong, set it (sudo date -s 2026-12-31), or wait until it is synchronised."
+    fi
+}
+
 # quietly WHAT COMMAND...: one line and its duration; the output only if it fails.
 quietly() {
     what=$1
@@ -109,6 +117,7 @@ quietly() {
         status=$?
         printf 'failed (exit status %s)\n' "$status"
         cat "$log" >&2
+        note_wrong_clock "$log"
         rm -f "$log"
         trap 'exit 130' INT HUP
         return 1
@@ -296,6 +305,7 @@ set_up() {
 install_failed() {
     rm -f "$stamp"
     die 'the packages could not be installed; pip says why above.' \
+        ${clock_trouble:+"$clock_trouble"} \
         'If it cannot reach its package index: set up pip for this network (pip.conf, PIP_INDEX_URL or https_proxy).' \
         'Then run the same command again: it goes on where it stopped.'
 }

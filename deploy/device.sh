@@ -5,6 +5,7 @@
 #   /opt/outstation/releases/RELEASE/    a release: its environment, this script, its unit; `complete` is written last
 #   /opt/outstation/current              a link to the release that runs
 #   /opt/outstation/pending              there while an upgrade is not settled: the release before it
+#   /opt/outstation/pending.before       how that did
 #   /etc/outstation/                     configuration, and secrets/ for passwords and keys
 #   /var/lib/outstation/                 the buffer
 #
@@ -16,6 +17,8 @@ prefix=/opt/outstation
 releases=$prefix/releases
 current=$prefix/current
 pending=$prefix/pending
+# How the release before did: two reports, some seconds apart.
+did_before=$prefix/pending.before
 configuration=/etc/outstation/outstation.toml
 secrets=/etc/outstation/secrets
 state=/var/lib/outstation
@@ -27,13 +30,13 @@ rules=/etc/udev/rules.d/60-outstation.rules
 command_link=/usr/local/bin/outstation
 lock=/run/lock/outstation-install.lock
 
-FREE_MB_MIN=300
-# A release has so long to become ready, then to stay it; one that systemd has to start again and again is given up at once.
-READY_S=90
-STEADY_S=${OUTSTATION_TEST_STEADY_S:-10}
-RESTARTS_MAX=2
 # So long settling waits for an install.sh that is still ending.
 SETTLE_WAITS_S=30
+
+# shellcheck source=/dev/null
+. "$root/deploy/preflight.sh"
+# shellcheck source=/dev/null
+. "$root/deploy/settling.sh"
 
 # --- Steps -------------------------------------------------------------------
 
@@ -66,13 +69,27 @@ run_steps() {
     for name in "$@"; do
         number=$((number + 1))
         say "[$number/$total] $(describe_step "$name")"
-        [ -z "$dry_run" ] || continue
+        if [ -n "$dry_run" ]; then
+            foresee "$name"
+            continue
+        fi
         # A seam for the tests, which kill this script before each step.
         [ "${OUTSTATION_TEST_KILL-}" != "$name" ] || kill -9 $$
         "step_$name"
         # What the next step builds on must not be undone by a power cut.
         sync_disk
     done
+}
+
+# What is known before anything is done: what stands in the way, and what is there already.
+foresee() {
+    case $1 in
+    preflight) step_preflight ;;
+    release) ! is_complete "$folder_of_release" || say "release $release is there already" ;;
+    user) ! getent passwd outstation >/dev/null || say 'the user outstation is there already' ;;
+    configuration) [ ! -e "$configuration" ] || say "$configuration is left as it is" ;;
+    start | restart) [ ! -e "$pending" ] || say 'an upgrade that was cut short is settled before' ;;
+    esac
 }
 
 # --- Options -----------------------------------------------------------------
@@ -129,37 +146,6 @@ take_lock() {
     flock -w "$1" 9 || die "another install.sh is at work (it holds $lock)." 'Remedy: wait until it has ended.'
 }
 
-# --- Preflight ---------------------------------------------------------------
-
-step_preflight() {
-    case $(uname -m) in
-    aarch64 | armv7l | x86_64) ;;
-    armv6l)
-        die 'this machine is an ARMv6 (the first Pi, the first Zero), for which pydantic-core has no packages.' \
-            'Remedy: a Raspberry Pi 2 or later, or a Zero 2.'
-        ;;
-    *) die "Outstation is not tested on $(uname -m): aarch64, armv7l and x86_64 are." ;;
-    esac
-    command -v systemctl >/dev/null ||
-        die 'there is no systemd here, which runs the service.' \
-            'Remedy: without it, install the package with pip and see that "outstation run" is started.'
-    free_mb=$(df -Pm "$(existing_parent "$prefix")" | awk 'NR == 2 { print $4 }')
-    [ "$free_mb" -ge "$FREE_MB_MIN" ] ||
-        die "there are $free_mb MB free where $prefix belongs, and $FREE_MB_MIN are needed." \
-            'Remedy: make room, or use a larger card.'
-    [ "$(date +%Y)" -ge 2025 ] ||
-        say "the clock says $(date +%Y): the agent corrects its times once it knows better, but packages cannot be fetched with it"
-    getent group dialout >/dev/null || say 'there is no group dialout here: serial ports may stay closed to the agent'
-}
-
-existing_parent() {
-    folder=$1
-    while [ ! -d "$folder" ]; do
-        folder=$(dirname "$folder")
-    done
-    echo "$folder"
-}
-
 # --- The release -------------------------------------------------------------
 
 # Its version, and a checksum of all that decides what is in it.
@@ -207,6 +193,9 @@ step_release() {
     mkdir -p "$folder_of_release"
     chmod 755 "$prefix" "$releases" "$folder_of_release"
     work=$(mktemp -d "$prefix/.building.XXXXXX")
+    # Packages are unpacked on the disk: /tmp may be memory, and little of it.
+    TMPDIR=$work
+    export TMPDIR
     cp -R "$root/deploy" "$root/requirements" "$root/install.sh" "$root/README.md" "$folder_of_release/"
     cp "$root/pyproject.toml" "$folder_of_release/"
     quietly 'making its environment' "$python" -m venv --without-pip "$folder_of_release/venv" ||
@@ -221,6 +210,7 @@ step_release() {
     quietly 'installing outstation' pip_release --no-deps --no-index "$wheel" || release_failed
     "$folder_of_release/venv/bin/outstation" --version >/dev/null || release_failed
     echo "$with" >"$folder_of_release/extras"
+    unset TMPDIR
     rm -rf "$work"
     work=
     chmod -R u=rwX,go=rX "$folder_of_release"
@@ -233,6 +223,7 @@ step_release() {
 
 release_failed() {
     die "release $release could not be built; the reason stands above. What runs is as it was." \
+        ${clock_trouble:+"$clock_trouble"} \
         'If packages could not be fetched: set up pip for this network, or bring them along (--offline).'
 }
 
@@ -290,10 +281,15 @@ clean_up() {
 # --- The rest of an installation ------------------------------------------------
 
 step_user() {
-    if ! getent passwd outstation >/dev/null; then
-        useradd --system --user-group --home-dir "$state" --no-create-home --shell /usr/sbin/nologin outstation
+    getent group outstation >/dev/null || groupadd --system outstation
+    uid=$(id -u outstation 2>/dev/null) || uid=
+    if [ -z "$uid" ]; then
+        useradd --system --gid outstation --home-dir "$state" --no-create-home --shell /usr/sbin/nologin outstation
+    elif is_a_persons "$uid"; then
+        say 'there is a user outstation who is a person: the agent runs as that one'
     fi
-    for group in dialout bluetooth; do
+    for group in outstation dialout bluetooth; do
+        case " $(id -nG outstation) " in *" $group "*) continue ;; esac
         if getent group "$group" >/dev/null; then
             usermod -a -G "$group" outstation
         fi
@@ -301,6 +297,11 @@ step_user() {
     install -d -m 750 -o root -g outstation /etc/outstation
     install -d -m 700 -o root -g root "$secrets"
     install -d -m 750 -o outstation -g outstation "$state"
+}
+
+# Debian gives people the numbers from 1000 on; 65534 is nobody.
+is_a_persons() {
+    [ "$1" -ge 1000 ] && [ "$1" -ne 65534 ]
 }
 
 step_configuration() {
@@ -382,11 +383,14 @@ step_self_test() {
     "$new" check --config "$configuration" ||
         die "release $release does not accept $configuration; what runs is as it was." \
             'Remedy: mend what it says above, then upgrade again.'
+    rm -f "$did_before"
+    note_report "$before" >>"$did_before" || true
     runuser -u outstation -- "$new" self-test --config "$configuration" ||
         die "release $release does not pass its self-test; what runs is as it was."
 }
 
 step_pending() {
+    note_report "$before" >>"$did_before" || true
     echo "$before" >"$pending.new"
     sync_disk
     mv "$pending.new" "$pending"
@@ -400,80 +404,6 @@ step_restart() {
     fi
     # A release that does not become ready is settled below; it is no error of this script.
     systemctl restart outstation.service || true
-}
-
-step_settle() {
-    settle
-}
-
-is_switched_on() {
-    systemctl --quiet is-enabled outstation.service 2>/dev/null
-}
-
-# Seconds since the boot: a clock that is set meanwhile, as after every boot of a Pi, does not hurry a release.
-uptime_s() {
-    cut -d . -f 1 /proc/uptime
-}
-
-# Whether the service does its work: active, of this release, and without a restart for a while.
-does_its_work() {
-    until_s=$(($(uptime_s) + READY_S))
-    expected=$(basename "$(readlink "$current")")
-    while [ "$(uptime_s)" -lt "$until_s" ] && [ "$(restarts)" -le "$RESTARTS_MAX" ]; do
-        if systemctl --quiet is-active outstation.service && answers "$expected"; then
-            restarts_before=$(restarts)
-            sleep "$STEADY_S"
-            if systemctl --quiet is-active outstation.service && answers "$expected" &&
-                [ "$(restarts)" = "$restarts_before" ]; then
-                return 0
-            fi
-        fi
-        sleep 1
-    done
-    return 1
-}
-
-restarts() {
-    systemctl show -p NRestarts --value outstation.service
-}
-
-# answers RELEASE: the agent that runs is of this release, and reports.
-answers() {
-    "$releases/$1/venv/bin/outstation" status --config "$configuration" --json >/dev/null 2>&1 &&
-        [ "$(release_of_process "$(systemctl show -p MainPID --value outstation.service)")" = "$1" ]
-}
-
-release_of_process() {
-    tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | sed -n "s|^$releases/\([^/]*\)/.*|\1|p" | head -n 1
-}
-
-# Keeps the release that was changed over to if it does its work; else goes back to the one before.
-settle() {
-    [ -f "$pending" ] || return 0
-    before=$(cat "$pending")
-    after=$(running_release)
-    if [ "$before" = "$after" ] || ! is_complete "$releases/$before"; then
-        rm -f "$pending"
-        return 0
-    fi
-    if ! is_switched_on; then
-        say 'the service is switched off, so nothing shows whether the new release does its work; it is kept'
-        rm -f "$pending"
-        return 0
-    fi
-    if does_its_work; then
-        rm -f "$pending"
-        sync_disk
-        say "release $after does its work"
-        return 0
-    fi
-    say "release $after does not do its work: going back to $before. Its last words:"
-    journalctl -u outstation.service -n 10 --no-pager -o cat 2>/dev/null || true
-    switch_to "$before"
-    systemctl restart outstation.service || true
-    rm -f "$pending"
-    sync_disk
-    die "the upgrade to $after failed; $before runs again."
 }
 
 # Keeps the current release and the one before.
@@ -525,7 +455,7 @@ command_install() {
     fi
     # shellcheck disable=SC2086  # a list
     run_steps $install_steps
-    [ -n "$dry_run" ] || say "done: sudo outstation status"
+    end_of_steps "done: sudo outstation status"
 }
 
 command_upgrade() {
@@ -534,7 +464,7 @@ command_upgrade() {
         settle
     fi
     before=$(running_release)
-    [ -n "$before" ] || [ -n "$dry_run" ] ||
+    [ -n "$before" ] ||
         die 'nothing is installed that could be upgraded.' 'Remedy: sudo ./install.sh'
     if [ "$before" = "$release" ]; then
         say "release $release is installed already"
@@ -542,7 +472,15 @@ command_upgrade() {
     fi
     # shellcheck disable=SC2086  # a list
     run_steps $upgrade_steps
-    [ -n "$dry_run" ] || say "done: release $release"
+    end_of_steps "done: release $release"
+}
+
+end_of_steps() {
+    if [ -n "$dry_run" ]; then
+        say 'nothing was done (--dry-run)'
+    else
+        say "$1"
+    fi
 }
 
 # Of a card that `flash` has written: installs from it, and then it has done its part.
@@ -587,7 +525,8 @@ command_uninstall() {
         rmdir "$state" 2>/dev/null || true
     fi
     rm -rf /etc/outstation "$administrators_units/outstation.service.d"
-    if getent passwd outstation >/dev/null; then
+    uid=$(id -u outstation 2>/dev/null) || uid=
+    if [ -n "$uid" ] && ! is_a_persons "$uid"; then
         userdel outstation
     fi
     say 'removed, with buffer and configuration.'

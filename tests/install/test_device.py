@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.install.checkout import REPOSITORY
 from tests.rigs.machine.bundles import another_release, make_bundle
 from tests.rigs.machine.container import Container
 from tests.rigs.machine.device import CONFIGURATION, PENDING
@@ -49,6 +50,16 @@ echo '/srv/card /var/lib/outstation none bind,nofail 0 0' >>/etc/fstab
 """
 """The buffer lies on another file system from the next boot on; that is not there."""
 
+DEAF = """
+
+async def _connect(self):
+    raise ConnectionError("it cannot be done any more")
+
+
+SimulatedSource.connect = _connect
+"""
+"""What makes a driver one that never connects."""
+
 HANGS_UP = """
 sh /mnt/bundles/bad/install.sh upgrade >/tmp/log 2>&1 &
 until grep -q 'seeing whether' /tmp/log; do sleep 0.1; done
@@ -64,6 +75,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = make_bundle(folder / "first")
     another_release(first, folder / "second")
     another_release(first, folder / "bad", {"agent/cli/run.py": DIES})
+    driver = "drivers/simulated/source.py"
+    another_release(first, folder / "deaf", {driver: (REPOSITORY / driver).read_text() + DEAF})
     shutil.copytree(first, folder / "damaged")
     (folder / "damaged/README.md").write_text("something else")
     (folder / "sensors.toml").write_text(SENSORS)
@@ -157,6 +170,19 @@ def test_a_release_that_does_not_run_is_left_again(device: Container) -> None:
     assert f"failed; {first} runs again" in done.stdout
     assert device.release == first
     device.collects(stored)
+
+
+def test_a_release_that_runs_and_collects_nothing_is_left_again(device: Container) -> None:
+    install(device)
+    stored = device.collects()
+    first = device.release
+    done = device.install_from("/mnt/bundles/deaf", "upgrade", check=False)
+    assert done.returncode == 1
+    assert "source house worked before, and now: link down" in done.stdout
+    assert "readings were stored before, and are not now" in done.stdout
+    assert f"failed; {first} runs again" in done.stdout
+    device.collects(stored)
+    assert not device.exists(f"{PENDING}.before")
 
 
 def test_power_goes_while_a_release_that_does_not_run_is_not_settled(device: Container) -> None:

@@ -195,9 +195,7 @@ def test_all_shell_scripts_are_clean():
         "install.sh",
         ".ci/run",
         "requirements/lock.sh",
-        "deploy/device.sh",
-        "deploy/bundle.sh",
-        "deploy/flash.sh",
+        *(f"deploy/{script.name}" for script in (REPOSITORY / "deploy").glob("*.sh")),
     ]
     result = subprocess.run(
         ["shellcheck", *scripts], cwd=REPOSITORY, capture_output=True, text=True, check=False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import zipfile
 from typing import TYPE_CHECKING
@@ -10,30 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.install.checkout import REPOSITORY
+from tests.install.functions import shell
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NETWORKS = ("Garden", r"back\slash", ' two  "words" ', r"$(reboot)`;%s\n", "Grün")
-PRELUDE = """
-set -eu
-# install.sh without its last line, which runs it.
-eval "$(sed '$d' "$ROOT/install.sh")"
-. "$ROOT/deploy/device.sh"
-. "$ROOT/deploy/flash.sh"
-"""
-
-
-def shell(script: str, *arguments: str, **variables: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run it in a shell that knows the functions of device.sh and flash.sh."""
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ROOT": str(REPOSITORY)}
-    return subprocess.run(
-        ["sh", "-c", PRELUDE + script, "sh", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment | {name: str(value) for name, value in variables.items()},
-    )
 
 
 def of_keyfile(value: str) -> str:
@@ -222,70 +203,3 @@ def test_a_bundle_for_another_python_is_refused(card: Path) -> None:
     assert shell(script, CARD=card).returncode == 0, "an image without one says nothing"
     python.symlink_to("python3.11")
     assert shell(script, CARD=card).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("installed", "bundled", "given", "taken"),
-    [
-        (None, None, [], ""),
-        (None, "ble", [], "ble"),
-        ("http", "ble", [], "http"),
-        ("", "ble", [], ""),
-        ("http", "ble", ["--with", "http,ble"], "ble,http"),
-        ("http", "ble", ["--with", "ble,http"], "ble,http"),
-        ("http", "ble", ["--with", "http,,ble http"], "ble,http"),
-    ],
-)
-def test_which_extras_are_installed(
-    tmp_path: Path, installed: str | None, bundled: str | None, given: list[str], taken: str
-) -> None:
-    for folder, extras in (("current", installed), ("bundle", bundled)):
-        (tmp_path / folder).mkdir()
-        if extras is not None:
-            (tmp_path / folder / "extras").write_text(extras + "\n")
-    done = shell(
-        'check_extras() { :; }; current=$FOLDER/current root=$FOLDER/bundle; parse_device_options "$@"; echo "$with"',
-        *given,
-        FOLDER=tmp_path,
-    )
-    assert done.stdout == taken + "\n", done.stderr
-
-
-def test_a_clock_that_is_set_does_not_hurry_a_release(tmp_path: Path) -> None:
-    script = """
-    current=$FOLDER/current STEADY_S=0
-    now() { echo x >>"$FOLDER/looks"; echo $(($(wc -l <"$FOLDER/looks") * 3600)); }
-    systemctl() { :; }
-    restarts() { echo 0; }
-    answers() { :; }
-    does_its_work
-    """
-    assert shell(script, FOLDER=tmp_path).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("enabled", "active", "restarted"), [(0, 0, True), (0, 3, True), (1, 0, True), (1, 3, False)]
-)
-def test_a_service_that_is_switched_off_stays_so(enabled: int, active: int, *, restarted: bool) -> None:
-    script = """
-    say() { :; }
-    systemctl() {
-        case $* in
-        *is-enabled*) return "$ENABLED" ;;
-        *is-active*) return "$ACTIVE" ;;
-        *) echo "$*" ;;
-        esac
-    }
-    step_restart
-    """
-    done = shell(script, ENABLED=str(enabled), ACTIVE=str(active))
-    assert done.returncode == 0
-    assert ("restart outstation.service" in done.stdout) is restarted
-
-
-def test_an_upgrade_that_is_broken_off_is_settled_by_the_service(tmp_path: Path) -> None:
-    script = 'pending=$FOLDER/pending command=$1; systemctl() { echo "$*"; }; clean_up'
-    assert shell(script, "upgrade", FOLDER=tmp_path).stdout == ""
-    (tmp_path / "pending").write_text("0.1.0-before\n")
-    assert "start outstation-settle.service" in shell(script, "upgrade", FOLDER=tmp_path).stdout
-    assert shell(script, "settle", FOLDER=tmp_path).stdout == ""

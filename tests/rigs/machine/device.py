@@ -34,7 +34,11 @@ class Device(ABC):
         self, bundle: str, *arguments: str, check: bool = True, kill_at: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run install.sh of a bundle that is seen there; killed before the step of that name, if one is given."""
-        seams = ["OUTSTATION_TEST_STEADY_S=2", *([f"OUTSTATION_TEST_KILL={kill_at}"] if kill_at else [])]
+        seams = [
+            "OUTSTATION_TEST_STEADY_S=2",
+            "OUTSTATION_TEST_PROGRESS_S=10",
+            *([f"OUTSTATION_TEST_KILL={kill_at}"] if kill_at else []),
+        ]
         return self.run("env", *seams, "sh", f"{bundle}/install.sh", *arguments, check=check, timeout_s=400.0)
 
     def exists(self, path: str) -> bool:

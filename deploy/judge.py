@@ -1,0 +1,119 @@
+"""Whether a new release does what the one before did: `judge.py BEFORE FIRST NOW [DOCTOR]`.
+
+Each is a file of JSON. BEFORE holds two lines, reports of `outstation status --json` of the release before, some seconds apart; FIRST and
+NOW are such reports of the new one, its first and its latest; DOCTOR is what `outstation doctor --json` of the release before finds
+while the new one runs: what does not work for that one either is no fault of the new one's. `judge.py --stamp` puts a report into one
+line, with the time.
+
+Prints what is missing, a line each; 1 when there is any. Runs on Python 3.11 or later, without packages.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+FRAMES_MIN = 5.0
+"""A source that would have said so much meanwhile must have said something."""
+WATCHED_S = 180.0
+"""So long a release is watched (PROGRESS_S in device.sh)."""
+DELIVERED_LATELY_S = 120.0
+
+Report = dict[str, Any]
+Missing = tuple[str, str, str]
+"""Of which kind of check of the doctor's, about what, in words."""
+
+
+def missing(earlier: Report, before: Report, first: Report, now: Report) -> Iterator[Missing]:
+    """What the release before did, and this one does not (yet)."""
+    if now["buffer"].get("fault") and not before["buffer"].get("fault"):
+        yield "disk", "buffer", f"the buffer: {now['buffer']['fault']}"
+    elif stored(earlier) != stored(before) and stored(first) == stored(now):
+        yield "disk", "buffer", "readings were stored before, and are not now"
+    sources = {source["source_id"]: source for source in now["sources"]}
+    for source in before["sources"]:
+        yield from _of_source(source, sources.get(source["source_id"]), age_s(before))
+    upstreams = {upstream["name"]: upstream for upstream in now["upstreams"]}
+    for upstream in before["upstreams"]:
+        yield from _of_upstream(upstream, upstreams.get(upstream["name"]), before)
+
+
+def stored(report: Report) -> int:
+    """How many readings there are; old ones go, so that it may also become less."""
+    return int(report["buffer"]["stored"])
+
+
+def _of_source(before: Report, now: Report | None, before_s: float) -> Iterator[Missing]:
+    name = before["source_id"]
+    if before["condition"] != "ok" or not before["frames"]:
+        return
+    if now is None:
+        yield "source", name, f"source {name} is not there any more"
+    elif now["condition"] not in {"ok", "silent"}:
+        yield "source", name, f"source {name} worked before, and now: {now['condition'].replace('_', ' ')}"
+    elif not now["frames"] and before["frames"] / before_s * WATCHED_S >= FRAMES_MIN:
+        yield "source", name, f"source {name} said something before, and nothing now"
+
+
+def _of_upstream(before: Report, now: Report | None, report: Report) -> Iterator[Missing]:
+    name = before["name"]
+    if before["state"] != "connected":
+        return
+    if now is None:
+        yield "upstream", name, f"upstream {name} is not there any more"
+    elif now["state"] != "connected":
+        yield "upstream", name, f"upstream {name} was connected before, and now: {now['state']}"
+    elif delivered_lately(before, report) and not now["last_delivery"]:
+        yield "upstream", name, f"nothing is delivered to upstream {name}, as it was before"
+
+
+def delivered_lately(upstream: Report, report: Report) -> bool:
+    """Whether it was busy."""
+    last = upstream["last_delivery"]
+    return bool(last) and (when(report["at"]) - when(last)).total_seconds() < DELIVERED_LATELY_S
+
+
+def age_s(report: Report) -> float:
+    """How long the agent had been running when it was asked."""
+    return max(1.0, (when(report["at"]) - when(report["started_at"])).total_seconds())
+
+
+def when(text: str) -> datetime:
+    """A time as JSON has it."""
+    return datetime.fromisoformat(text)
+
+
+def excused(doctor: Report | None) -> set[tuple[str, str]]:
+    """What does not work for the release before either, by kind and name; a disk has no name."""
+    found = set()
+    for finding in (doctor or {"findings": ()})["findings"]:
+        if finding["level"] in {"problem", "unknown"}:
+            kinds = {"network": ("upstream", "source"), "disk": ("disk",)}
+            for kind in kinds.get(finding["check"], (finding["check"],)):
+                found.add((kind, "buffer" if kind == "disk" else finding["subject"]))
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Judge, or stamp."""
+    if arguments == ["--stamp"]:
+        sys.stdout.write(json.dumps({"at": datetime.now(UTC).isoformat()} | json.load(sys.stdin)) + "\n")
+        return 0
+    texts = [Path(name).read_text("utf-8") for name in arguments]
+    earlier, before = map(json.loads, texts[0].splitlines())
+    first, now = map(json.loads, texts[1:3])
+    pardoned = excused(json.loads(texts[3]) if texts[3:] else None)
+    guilty = False
+    for kind, name, what in missing(earlier, before, first, now):
+        if (kind, name) in pardoned:
+            sys.stdout.write(f"{what}, which the release before finds no better\n")
+        else:
+            sys.stdout.write(f"{what}\n")
+            guilty = True
+    return int(guilty)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 PATIENCE_S = 10.0
-"""Whoever looks at a card that was just put in has done so by then."""
+"""udev, which looks at a card that was just put in, has done so by then."""
 EVERY_S = 0.1
 
 
@@ -24,13 +24,11 @@ def hold(device: str) -> int:
     """
     until_s = time.monotonic() + PATIENCE_S
     while True:
-        handle = None
+        handle = os.open(device, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
         try:
-            handle = os.open(device, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if handle is not None:
-                os.close(handle)
+        except BlockingIOError:
+            os.close(handle)
             if time.monotonic() > until_s:
                 raise
             time.sleep(EVERY_S)

@@ -20,7 +20,7 @@ from tests.rigs.configuration import upstream
 from tests.rigs.kept import kept
 from tests.rigs.machine import card_image
 from tests.rigs.machine.bundles import make_bundle
-from tests.rigs.machine.card_image import make_card_image, read_boot_file
+from tests.rigs.machine.card_image import join_partitions, make_card_image, read_boot_file
 from tests.rigs.machine.disks import copy_sparsely
 from tests.rigs.machine.root import debian_root
 from tests.rigs.machine.virtual_machine import HOST, VirtualMachine
@@ -171,6 +171,81 @@ def card(tmp_path: Path) -> Iterator[Path]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     (tmp_path / "raspios.img.sha256").write_text(f"{digest}  raspios.img\n")
     return copy
+
+
+LSBLK = """#!/bin/sh
+case $* in
+*TYPE*) case $1 in -dno) echo disk ;; *) printf 'disk\\npart\\n' ;; esac ;;
+*RM,HOTPLUG*) echo '   1       1' ;;
+*MOUNTPOINT*) ;;
+*) echo "a card" ;;
+esac
+"""
+"""Says of any disk that it is a card."""
+MKFS = f"""#!/bin/sh
+{sys.executable} -c '
+import fcntl, os
+for flags in (os.O_EXCL, 0):
+    try:
+        handle = os.open("'"$CARD"'", os.O_RDWR | flags)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        print(error.strerror)
+' >"$TRIED"
+exec /usr/sbin/mkfs.ext4 "$@"
+"""
+"""Somebody else tries to have the card in the midst of it."""
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1.2 GB."""
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(1200 << 20)
+    made = subprocess.run(
+        ["/usr/sbin/losetup", "-f", "--show", disk], check=True, capture_output=True, text=True
+    )
+    yield Path(made.stdout.strip())
+    subprocess.run(["/usr/sbin/losetup", "-d", made.stdout.strip()], check=True)
+
+
+@as_root
+@pytest.mark.slow
+def test_a_card_is_written_while_nobody_else_may(
+    files: dict[str, Path], tmp_path: Path, loop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, script in (("lsblk", LSBLK), ("mkfs.ext4", MKFS)):
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setenv("CARD", str(loop))
+    monkeypatch.setenv("TRIED", str(tmp_path / "tried"))
+    (tmp_path / "root/etc").mkdir(parents=True)
+    files["--image"].unlink()
+    join_partitions(files["--image"], tmp_path / "root", 32)
+    digest = hashlib.sha256(files["--image"].read_bytes()).hexdigest()
+    (tmp_path / "raspios.img.sha256").write_text(f"{digest}  raspios.img\n")
+
+    handle = os.open(loop, os.O_RDWR | os.O_EXCL)
+    try:
+        refused = flash(*words(files), "--device", loop, "--yes", timeout_s=60)
+    finally:
+        os.close(handle)
+    assert f"{loop} cannot be had for us alone: Device or resource busy" in refused.stdout
+    assert not any((tmp_path / "disk").read_bytes()[: 1 << 20]), "nothing was written"
+
+    done = flash(*words(files), "--device", loop, "--yes")
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "tried").read_text().splitlines() == [
+        "Device or resource busy",
+        "Resource temporarily unavailable",
+    ]
+    table = subprocess.run(["/usr/sbin/sfdisk", "--dump", loop], check=True, capture_output=True, text=True)
+    assert table.stdout.count("type=") == 3
+    os.close(os.open(loop, os.O_RDWR | os.O_EXCL))
 
 
 @as_root

@@ -29,7 +29,15 @@ def make_card_image(image: Path) -> None:
     (folder / "etc/fstab").write_text("/dev/vda2 / ext4 defaults,noatime 0 1\n")
     (folder / "etc/hosts").write_text("127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n")
     add_guest(folder)
-    root = make_ext4(folder, work / "root.img", ROOT_MB)
+    join_partitions(image, folder, ROOT_MB)
+    shutil.rmtree(work)
+
+
+def join_partitions(image: Path, folder: Path, root_mb: int) -> None:
+    """Make the image: a boot partition, and behind it a root partition with the files of a folder."""
+    work = image.with_suffix(".parts")
+    work.mkdir()
+    root = make_ext4(folder, work / "root.img", root_mb)
     boot = work / "boot.img"
     _run("mkfs.vfat", "-C", "-n", "bootfs", str(boot), str(BOOT_MB * 1024))
     for name, text in (("cmdline.txt", CMDLINE), ("config.txt", "arm_64bit=1\n")):
@@ -37,8 +45,8 @@ def make_card_image(image: Path) -> None:
         _run("mcopy", "-i", str(boot), str(work / name), "::")
     part = work / "image"
     with part.open("wb") as file:
-        file.truncate((START_MB + BOOT_MB + ROOT_MB) << 20)
-    table = f"label: dos\nstart={START_MB}MiB, size={BOOT_MB}MiB, type=c\nstart={START_MB + BOOT_MB}MiB, size={ROOT_MB}MiB, type=83\n"
+        file.truncate((START_MB + BOOT_MB + root_mb) << 20)
+    table = f"label: dos\nstart={START_MB}MiB, size={BOOT_MB}MiB, type=c\nstart={START_MB + BOOT_MB}MiB, size={root_mb}MiB, type=83\n"
     subprocess.run(["/usr/sbin/sfdisk", "--quiet", part], input=table, text=True, check=True)
     for source, at in ((boot, START_MB), (root, START_MB + BOOT_MB)):
         _run("dd", f"if={source}", f"of={part}", "bs=1M", f"seek={at}", "conv=notrunc,sparse", "status=none")

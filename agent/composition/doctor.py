@@ -85,9 +85,10 @@ def _of_source(source: SourceConfig, agent: Person) -> Iterator[Check]:
     url = getattr(source.options, "url", None)
     if url is not None:
         options = source.options
-        tls = TlsFiles(
-            *(getattr(options, name, None) for name in ("ca_file", "cert_file", "key"))
+        ca_file, cert_file, key = (
+            getattr(options, name, None) for name in ("ca_file", "cert_file", "key")
         )  # of other packages' drivers, too
+        tls = TlsFiles(ca_file, cert_file, key)
         yield Check(NETWORK, source.id, partial(network.findings, network.Place(source.id, url, tls)))
     yield Check("source", source.id, partial(_examine_source, source, agent))
 
@@ -104,7 +105,7 @@ async def _examine_source(source: SourceConfig, agent: Person) -> Sequence[Findi
 
 def _of_upstream(upstream: UpstreamConfig) -> Iterator[Check]:
     options = upstream.options
-    tls = TlsFiles(options.ca_file, options.cert_file, options.key)
+    tls = options.certificates()
     for server in options.servers():
         yield Check(
             NETWORK, upstream.name, partial(network.findings, network.Place(upstream.name, server, tls))

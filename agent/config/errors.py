@@ -17,6 +17,8 @@ _SECRET_KEY = re.compile(r"passw|token|secret|credential|(^|_)key$", re.IGNORECA
 _SECRET_FILE = re.compile(r"_file$")
 _HIDDEN = "a secret, not shown"
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
+_THINGSBOARD_TOKEN = re.compile(r"(/api/v1/)[^/'\"]+")
+"""Its device API has the access token in the path."""
 _VALUE_CHARS_MAX = 60
 
 
@@ -61,7 +63,7 @@ def shown(key: str, value: Any) -> str | None:
     """A value as a message may show it: short, as TOML, and never a secret. None: there is nothing to show."""
     if is_secret(key):
         return None if isinstance(value, dict) else _HIDDEN
-    text = _URL_PASSWORD.sub(r"\1:***@", _toml(value))
+    text = _THINGSBOARD_TOKEN.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", _toml(value)))
     return text if len(text) <= _VALUE_CHARS_MAX else text[: _VALUE_CHARS_MAX - 1] + "…"
 
 

@@ -12,6 +12,8 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
+from drivers.transport.secrecy import forms_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -24,6 +26,7 @@ _SECRET_KEY: Final = re.compile(
 )
 _USER_INFO: Final = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)[^/@\s\"']*@", re.IGNORECASE)
 _QUERY: Final = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://[^\s\"'?#]*\?)[^\s\"'#]+", re.IGNORECASE)
+_THINGSBOARD_TOKEN: Final = re.compile(r"(/api/v1/)[^/\s\"']+(/telemetry)")
 _ASSIGNED: Final = re.compile(
     # What a configuration is told about itself: `upstream[0].token: there is no file ...`. It quotes no secret.
     r"(?P<told>\b[a-z]\w*\[\d+\][\w.\[\]-]*:\s)"
@@ -44,14 +47,15 @@ class Redaction:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = sorted({each for each in secrets if len(each) >= _KNOWN_CHARS_MIN}, key=len, reverse=True)
-        forms = [form for each in known for form in dict.fromkeys((each, json.dumps(each)[1:-1]))]
-        self._known = re.compile("|".join(map(re.escape, forms))) if forms else None
+        known = {form for each in secrets for form in forms_of(each) if len(form) >= _KNOWN_CHARS_MIN}
+        forms = sorted(known, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, forms)), re.IGNORECASE) if forms else None
 
     def text(self, text: str) -> str:
         """A text without secrets."""
         text = _USER_INFO.sub(rf"\1{LEFT_OUT}@", text)
         text = _QUERY.sub(rf"\1{LEFT_OUT}", text)
+        text = _THINGSBOARD_TOKEN.sub(rf"\1{LEFT_OUT}\2", text)
         text = _ASSIGNED.sub(lambda found: found["told"] or f"{found['before']}{LEFT_OUT}", text)
         return self.known(text)
 
@@ -66,6 +70,7 @@ class Redaction:
         except (ValueError, RecursionError):
             return "no TOML; its keys are:\n" + "\n".join(_keys(text)) + "\n"
         shown = json.dumps(_without(document), indent=2, default=str, ensure_ascii=False)
+        shown = _THINGSBOARD_TOKEN.sub(rf"\1{LEFT_OUT}\2", shown)
         return self.known(_QUERY.sub(rf"\1{LEFT_OUT}", _USER_INFO.sub(rf"\1{LEFT_OUT}@", shown))) + "\n"
 
 

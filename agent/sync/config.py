@@ -25,7 +25,7 @@ from agent.spine.backoff import BackoffPolicy
 from agent.sync.feeder import SendOptions
 from agent.sync.formats import FormatName
 from agent.sync.limits import Limit, most_of, parse_limit
-from agent.sync.presets import PresetName, with_preset
+from agent.sync.presets import PresetName, alpn, fault, with_preset
 from agent.sync.routes import Route
 from agent.sync.schedule import SchedulePolicy
 from collectors.enums import Lane
@@ -179,6 +179,12 @@ class UpstreamOptions(_Section):
         return self
 
     @model_validator(mode="after")
+    def _as_the_cloud_needs(self) -> UpstreamOptions:
+        if (wrong := fault(self)) is not None:
+            raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
     def _encrypted(self) -> UpstreamOptions:
         if self.tls and not self.secure:
             raise ValueError(f"`tls` needs a url with TLS: write it with {self.secure_schemes}")
@@ -238,7 +244,7 @@ class UpstreamOptions(_Section):
 
     def certificates(self) -> TlsFiles:
         """Where certificates are."""
-        return TlsFiles(self.ca_file, self.cert_file, self.key)
+        return TlsFiles(self.ca_file, self.cert_file, self.key, alpn(self))
 
 
 class MqttUpstreamOptions(UpstreamOptions):
@@ -251,7 +257,7 @@ class MqttUpstreamOptions(UpstreamOptions):
     until `outstation receive` has committed; without one at the other end, say `broker`."""
     protocol: Literal["5", "3.1.1"] = "5"
     """The version of MQTT."""
-    client_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Unset, `outstation-` and the device's id."""
     keepalive: Annotated[WholeSeconds, Field(ge=1, le=65535)] = 30
     """A dead link is noticed within twice this time."""
@@ -268,8 +274,6 @@ class MqttUpstreamOptions(UpstreamOptions):
     def _one_credential(self) -> MqttUpstreamOptions:
         if self.token is not None and self.username is not None:
             raise ValueError("give `token`, or `username` and `password`, not both")
-        if self.preset == "aws-iot-core" and self.cert_file is None:
-            raise ValueError("AWS IoT Core knows a device by its certificate: set `cert_file` and `key`")
         return self
 
     @field_validator("topic")
@@ -322,14 +326,6 @@ class HttpUpstreamOptions(UpstreamOptions):
     def _installed(self) -> HttpUpstreamOptions:
         if find_spec("aiohttp") is None:
             raise ValueError('the HTTP upstream needs aiohttp: pip install "outstation[http]"')
-        return self
-
-    @model_validator(mode="after")
-    def _whole_address(self) -> HttpUpstreamOptions:
-        if self.preset == "influxdb" and (self.org is None or self.bucket is None):
-            raise ValueError("InfluxDB needs `org` and `bucket`")
-        if self.preset == "thingsboard" and self.token is None:
-            raise ValueError("ThingsBoard needs the device's access token: `token`")
         return self
 
     @model_validator(mode="after")

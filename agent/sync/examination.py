@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions
@@ -62,7 +63,7 @@ async def _mqtt(name: str, options: MqttUpstreamOptions, secrecy: Secrecy) -> li
 async def _http(name: str, options: HttpUpstreamOptions, secrecy: Secrecy) -> list[Finding]:
     import aiohttp
 
-    from agent.sync.http_upstream import address_of, authorization_of
+    from agent.sync.http_upstream import address_of, authorization_of, harmless
 
     try:
         authorization = await run_apart("secret", lambda: authorization_of(options, secrecy))
@@ -75,9 +76,10 @@ async def _http(name: str, options: HttpUpstreamOptions, secrecy: Secrecy) -> li
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=tls)) as session,
-            session.head(address, headers=headers, allow_redirects=False) as answer,
+            session.request(*harmless(options, address), headers=headers, allow_redirects=False) as answer,
         ):
-            return [_judged(name, answer.status, answer.headers.get("Location"))]
+            judged = _judged_as_influxdb(name, answer.status) if options.format == "influx" else None
+            return [judged or _judged(name, answer.status, answer.headers.get("Location"))]
     except TimeoutError:
         return [
             unreachable(
@@ -103,10 +105,19 @@ async def _nats(name: str, options: NatsUpstreamOptions) -> Finding:
     return ok(name, "it lets us in")
 
 
-def _judged(name: str, status: int, place: str | None) -> Finding:
-    """What the answer to a HEAD means; 405 says that there is something that only takes POST."""
-    from http import HTTPStatus
+def _judged_as_influxdb(name: str, status: int) -> Finding | None:
+    """What an answer to a write of no lines means, where it says more than it would elsewhere."""
+    if status == HTTPStatus.NOT_FOUND:
+        return problem(
+            name, f"it does not know this organisation or bucket ({status})", "correct `org` and `bucket`"
+        )
+    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
+        return ok(name, f"it lets us in ({status}: a write without lines)")
+    return None
 
+
+def _judged(name: str, status: int, place: str | None) -> Finding:
+    """What the answer means; 405 to a HEAD says that there is something that only takes POST."""
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}:
         return problem(
             name, f"it refuses these credentials ({status})", "correct `token`, or `username` and `password`"

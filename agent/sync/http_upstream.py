@@ -18,7 +18,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import aiohttp
 from pydantic_core import from_json
@@ -45,6 +45,8 @@ _LOOKED_AT_BYTES = 4096
 """How much of it is looked at for that."""
 _ANSWER_BYTES_MAX = 64 * 1024
 _CONNECT_TIMEOUT_S = 10.0
+_KEY_LENGTH_MIN = 8
+"""What is as long as this in the query of a url may be a key."""
 
 
 class HttpUpstream:
@@ -230,13 +232,29 @@ def address_of(options: HttpUpstreamOptions, secrecy: Secrecy) -> str:
     path, query = parts.path, parts.query
     if options.preset == "influxdb" and path in {"", "/"}:
         path = "/api/v2/write"
-    if options.preset == "thingsboard" and path in {"", "/"}:
-        path = f"/api/v1/{quote(secrecy.read(options.token) or '', safe='')}/telemetry"
+    if options.preset == "thingsboard":
+        path = f"{path.rstrip('/')}/api/v1/{quote(secrecy.read(options.token) or '', safe='')}/telemetry"
+    given = parse_qsl(query, keep_blank_values=True)
     if options.format == "influx":
         named = {"org": options.org, "bucket": options.bucket, "precision": "ns"}
-        given = urlencode({name: value for name, value in named.items() if value is not None})
-        query = f"{query}&{given}" if query else given
+        ours = [(name, value) for name, value in named.items() if value is not None]
+        taken = {name for name, _ in ours}
+        query = urlencode([pair for pair in given if pair[0] not in taken] + ours)
+    secrecy.know(*(value for _, value in given if len(value) >= _KEY_LENGTH_MIN))
     return parts._replace(path=path, query=query, fragment="").geturl()
+
+
+def harmless(options: HttpUpstreamOptions, address: str) -> tuple[str, str]:
+    """Method and address of a request that shows whether we are let in, and sends no reading.
+
+    InfluxDB looks at token, organisation and bucket before it misses the lines in a write of none; ThingsBoard looks at the token when it
+    is asked for attributes, and at a HEAD never.
+    """
+    if options.format == "influx":
+        return "POST", address
+    if options.preset == "thingsboard":
+        return "GET", f"{address.removesuffix('/telemetry')}/attributes?sharedKeys=outstation"
+    return "HEAD", address
 
 
 def retry_after_s(value: str | None, clock: Clock) -> float | None:

@@ -64,11 +64,13 @@ class TlsFiles:
         ca_file: PEM of the authorities to trust; the system's when None.
         cert_file: PEM of this client's certificate, when the other end asks for one.
         key: PEM of its key; None when it is in `cert_file`.
+        alpn: What is asked for by ALPN, where one port serves several protocols.
     """
 
     ca_file: Path | None = None
     cert_file: Path | None = None
     key: Secret | None = None
+    alpn: tuple[str, ...] = ()
 
     def context(self) -> ssl.SSLContext:
         """Read the files.
@@ -79,6 +81,8 @@ class TlsFiles:
         import ssl  # OpenSSL: only who needs TLS loads it
 
         context = ssl.create_default_context(cafile=self.ca_file)
+        if self.alpn:
+            context.set_alpn_protocols(self.alpn)
         if self.cert_file is not None:
             if self.key is None:
                 context.load_cert_chain(self.cert_file)

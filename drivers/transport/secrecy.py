@@ -55,7 +55,7 @@ class Secrecy:
                 self._known.move_to_end(secret)
         while len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)
-        forms = {form for secret in self._known for form in _forms(secret) if form}
+        forms = {form for secret in self._known for form in forms_of(secret) if form}
         self._forms = tuple(sorted(forms, key=len, reverse=True))
         self._pattern = (
             re.compile("|".join(map(_anywhere_or_word, self._forms)), re.IGNORECASE) if forms else None
@@ -110,8 +110,8 @@ def _begun(text: str, form: str) -> int:
     return next((length for length in lengths if text.endswith(form[:length])), 0)
 
 
-def _forms(secret: str) -> Iterator[str]:
-    """How it may stand in a text. Upper and lower case are not told apart there."""
+def forms_of(secret: str) -> Iterator[str]:
+    """How a secret may stand in a text. Upper and lower case are not told apart there."""
     raw = secret.encode("utf-8", "surrogatepass")
     yield secret
     yield " ".join(secret.split())

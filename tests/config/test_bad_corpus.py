@@ -85,6 +85,7 @@ def test_every_problem_has_a_file_a_line_and_no_word_of_the_library():
         ("password", "sesame", "a secret, not shown"),
         ("password", {"file": "sesame"}, None),
         ("topics", ["mqtt://me:sesame@host"], "['mqtt://me:***@host']"),
+        ("url", "https://tb/api/v1/sesame/telemetry", "'https://tb/api/v1/***/telemetry'"),
         ("tags", {}, "{}"),
     ],
 )

@@ -24,6 +24,7 @@ CANARY = "c4n4ry"
         f'url = "mqtts://user:{CANARY}@broker:8883"',
         f'url = "https://{CANARY}@cloud/readings"',
         f'url = "https://cloud/readings?sig={CANARY}&x=1"',
+        f'url = "https://tb/api/v1/{CANARY}/telemetry"',
         f"x = 1 # the password is {CANARY}",
         f'pin = {{ a = {{ b = "{CANARY}" }} }}',
         f'[source.codec]\nmqtt_passwd = """\n{CANARY}\n"""',

@@ -21,7 +21,16 @@ from agent.sync.awaiting import AwaitedPacks
 from agent.sync.certificates import certificate_error
 from agent.sync.discretion import discreetly
 from agent.sync.losses import CONTENT_TYPE as LOSSES
-from agent.sync.upstream import LinkLost, Pack, Paused, Rejected, RetryLater, TooLarge, UpstreamError
+from agent.sync.upstream import (
+    LinkBroken,
+    LinkLost,
+    Pack,
+    Paused,
+    Rejected,
+    RetryLater,
+    TooLarge,
+    UpstreamError,
+)
 from drivers.transport.mqtt import (
     MqttConnection,
     MqttConnectionLost,
@@ -43,6 +52,9 @@ _log = logging.getLogger(__name__)
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _TOPIC_NAME_INVALID = 0x90
 _PAYLOAD_FORMAT_INVALID = 0x99
+_PERHAPS_THE_MESSAGE = frozenset({0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x95, 0x99})
+"""With these a broker ends a connection because of what it got: unspecified error, malformed packet, protocol error, specific to the
+implementation, topic name, receive maximum, packet too large, payload format. Others are about the broker, or the client."""
 
 
 class MqttUpstream:
@@ -130,6 +142,7 @@ class MqttUpstream:
                 connection.acknowledge(message)
         except MqttConnectionLost as error:
             _log.debug("sync: %s", error)
+        self._awaited.link_lost()
 
     async def send(self, pack: Pack) -> None:
         """Publish one pack; returns when it is acknowledged.
@@ -160,6 +173,7 @@ class MqttUpstream:
 
     async def _publish(self, connection: MqttConnection, pack: Pack) -> None:
         encoding = pack.content_encoding
+        was_open = connection.connected
         try:
             async with asyncio.timeout(self._options.ack_timeout):
                 code = await connection.publish(
@@ -171,8 +185,10 @@ class MqttUpstream:
         except MqttRefused as error:
             raise self._refusal(error) from error
         except MqttConnectionLost as error:
-            raise LinkLost(f"{self.name}: {error}") from error
+            kind = LinkBroken if was_open and _perhaps_for_the_message(error) else LinkLost
+            raise kind(f"{self.name}: {error}") from error
         except TimeoutError as error:
+            # Overloaded, throttling or far away: nothing of this says that the pack is bad.
             raise LinkLost(f"{self.name}: no PUBACK within {self._options.ack_timeout:g} s") from error
 
         if code == _NO_MATCHING_SUBSCRIBERS and self._options.ack == "broker" and not self._told_unheard:
@@ -200,6 +216,13 @@ class MqttUpstream:
         if isinstance(error, MqttUnreachable) and error.certificate:
             return certificate_error(self.name, error.__cause__)
         return RetryLater(said)
+
+
+def _perhaps_for_the_message(loss: MqttConnectionLost) -> bool:
+    """Whether a broker may have ended the connection because of what it got."""
+    if loss.reason_code is None:
+        return not loss.fell_silent
+    return loss.reason_code in _PERHAPS_THE_MESSAGE
 
 
 def broker_options(options: MqttUpstreamOptions, device_id: str, secrecy: Secrecy) -> MqttOptions:

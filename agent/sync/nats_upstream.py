@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ from agent.sync.jetstream_errors import refusal
 from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.nats_client import close, forget, undisturbed
 from agent.sync.subjects import STREAM, ack_subject, batch_subject, ledger_subject
-from agent.sync.upstream import LinkLost, Pack, Paused, RetryLater, TooLarge, UpstreamError
+from agent.sync.upstream import LinkBroken, LinkLost, Pack, Paused, RetryLater, TooLarge, UpstreamError
 from drivers.transport.secrecy import Secrecy
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ _CONNECT_TIMEOUT_S: Final = 10
 _PING_S: Final = 10
 _PINGS_MAX: Final = 2
 _CLOSE_TIMEOUT_S: Final = 1.0
+
+_OF_THE_MESSAGE: Final = re.compile("maximum payload|parser error", re.IGNORECASE)
+"""What a server complains of before it ends a connection because of what it got."""
 
 
 class NatsUpstream:
@@ -229,7 +233,9 @@ class NatsUpstream:
             answer.cancel()
             answer.add_done_callback(forget)
         if not answer.done() or answer.cancelled():
-            raise LinkLost(f"{self.name}: the connection was lost")
+            complaint = self._complaint or ""
+            kind = LinkBroken if _OF_THE_MESSAGE.search(complaint) else LinkLost
+            raise kind(f"{self.name}: the connection was lost{f' ({complaint})' if complaint else ''}")
         try:
             answer.result()
         except (errors.Error, OSError) as error:

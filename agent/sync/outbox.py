@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 
 from agent.sync.batches import B
 from agent.sync.lanes import LANES, SendLane
-from agent.sync.upstream import LinkLost, TooLarge
+from agent.sync.upstream import LinkBroken, LinkLost, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 LOSSES_MAX = 3
-"""After so many lost connections a pack is cut."""
+"""After so many broken connections a pack is cut."""
 LOSSES_OF_ONE_MAX = 10
-"""After so many a single reading is set aside; with the back-off's defaults that takes half an hour."""
+"""After so many a single reading is suspected; with the back-off's defaults that takes half an hour."""
 
 
 @dataclass(eq=False, slots=True)
@@ -49,7 +49,11 @@ class Item(Generic[B]):
     sent_s: float = 0.0
     """When it was sent last, on the monotonic clock."""
     losses: int = 0
-    """How often in a row the connection ended while it was in flight, alone."""
+    """How often the other end broke the connection when it got it, alone."""
+    suspect: bool = False
+    """A single reading that may be what breaks it; or else the link is. Others are tried in its stead."""
+    on_trial: bool = False
+    """Another got through since: if the connection breaks once more at this one, it is the reason."""
     delivered: bool = False
     error: UpstreamError | None = None
     """What the last attempt came to, until it is dealt with."""
@@ -72,12 +76,19 @@ class Item(Generic[B]):
         concerned = self.in_flight or isinstance(self.error, LinkLost)
         if not concerned or self.delivered:
             return
+        broke = self.alone and isinstance(self.error, LinkBroken)
         self.in_flight, self.error = False, None
-        self.losses += self.alone
-        if self.losses >= (LOSSES_MAX if self.parcel.count > 1 else LOSSES_OF_ONE_MAX):
-            self.error = TooLarge(
-                f"the connection ended {self.losses} times in a row while it was being sent"
-            )
+        if not broke:
+            return
+        self.losses += 1
+        several = self.parcel.count > 1
+        if self.losses < (LOSSES_MAX if several else LOSSES_OF_ONE_MAX):
+            return
+        if several or self.on_trial:
+            what = "" if several else ", and others got through"
+            self.error = TooLarge(f"the connection ended {self.losses} times when it was sent{what}")
+        else:
+            self.suspect = True
 
 
 class Outbox(Generic[B]):
@@ -101,9 +112,9 @@ class Outbox(Generic[B]):
         return sum(item.in_flight for items in self._lanes.values() for item in items)
 
     @property
-    def has_pieces(self) -> bool:
-        """Whether anything in here was cut."""
-        return any(item.is_piece for items in self._lanes.values() for item in items)
+    def has_delicate(self) -> bool:
+        """Whether anything in here should go alone: it was cut, or is on trial."""
+        return any(item.is_piece or item.on_trial for items in self._lanes.values() for item in items)
 
     def add(self, batch: B, parcels: Sequence[Parcel], lane: SendLane) -> None:
         """A batch was taken; its parcels go behind all others of the lane."""
@@ -119,14 +130,30 @@ class Outbox(Generic[B]):
             item.link_lost()
 
     def first_waiting(self) -> dict[SendLane, Item[B]]:
-        """In each lane, the oldest parcel that is not being sent or set aside, and has no outcome to be dealt with."""
+        """In each lane, the oldest parcel that is not being sent or set aside, and has no outcome to be dealt with.
+
+        Those that are suspected wait for others to be tried. When there are no others, the least suspected goes.
+        """
         found: dict[SendLane, Item[B]] = {}
+        suspects: list[Item[B]] = []
         for lane, items in self._lanes.items():
             for item in items:
-                if not item.in_flight and item.letter_id is None and not item.has_outcome:
+                if item.in_flight or item.letter_id is not None or item.has_outcome:
+                    continue
+                if not item.suspect:
                     found[lane] = item
                     break
+                suspects.append(item)
+        if suspects and not found:
+            least = min(suspects, key=lambda item: item.losses)
+            return {least.lane: least}
         return found
+
+    def got_through(self) -> None:
+        """The link carries: those that are suspected are tried again, each alone."""
+        for item in self:
+            if item.suspect:
+                item.suspect, item.on_trial = False, True
 
     def replace(self, item: Item[B], parcels: Sequence[Parcel]) -> None:
         """A parcel was cut: the pieces take its place."""

@@ -15,8 +15,10 @@ Rules:
 5. What the other end will never take is set aside and blocks nobody. When that happens to several in a row,
    the fault is more likely the address or the format: each further one costs a back-off first, so that a
    mistake in the configuration cannot turn a whole backlog into dead letters quickly.
-6. A pack at which the connection breaks again and again, alone, is cut as if it were too large: some brokers end
-   the connection instead of saying why. A single reading that does so ten times is set aside.
+6. A pack at which the other end breaks the connection again and again, alone, is cut as if it were too large: some
+   end the connection instead of saying why. A single reading that does so ten times is suspected: others are tried in
+   its stead. Once one of them got through, it is tried again, and is set aside if the connection breaks once more; for
+   if nothing gets through, the link is at fault and no reading. Time-outs, and links that fall silent, count for nothing.
 7. Everything is bounded: of each lane one pack more than the window is prepared, each wait has an end.
 """
 
@@ -52,6 +54,8 @@ _log = logging.getLogger(__name__)
 REJECTED_IN_A_ROW_MAX = 3
 _LIMIT_LOOK_S = 60.0
 """What waits for room under a limit looks again after this time."""
+_CONCLUDE_S = 1.0
+"""How long what is under way may take to say what came of it, once the connection is lost."""
 _STATE_LOOK_S = 0.25
 """How often a draining sender looks whether delivery still works."""
 
@@ -202,6 +206,7 @@ class Sender(Generic[B]):
         self._window = 1
         self._wake.set()
         sends: set[asyncio.Task[None]] = set()
+        letters: set[asyncio.Task[None]] = set()
         try:
             since_s = self._spine.clock.monotonic_s() - self._connected_s
             await asyncio.sleep(max(0.0, self._connect_interval_s - since_s))
@@ -222,9 +227,11 @@ class Sender(Generic[B]):
                     telling = self._losses.run(self._send_beside)
                     beside.append(group.create_task(telling, name=f"sync-losses:{self.name}"))
                 try:
-                    error = await self._pump(group, sends, lost)
+                    error = await self._pump(group, sends, letters, lost)
+                    if lost.done() and sends:  # each knows best what the loss had to do with it
+                        await asyncio.wait(set(sends), timeout=_CONCLUDE_S)
                 finally:
-                    for task in (*beside, *sends):
+                    for task in (*beside, *sends, *letters):
                         task.cancel()
         finally:
             self._standing.linked = False
@@ -240,7 +247,11 @@ class Sender(Generic[B]):
         self._wake.set()
 
     async def _pump(
-        self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]], lost: asyncio.Task[None]
+        self,
+        group: asyncio.TaskGroup,
+        sends: set[asyncio.Task[None]],
+        letters: set[asyncio.Task[None]],
+        lost: asyncio.Task[None],
     ) -> LinkLost:
         """Deal with outcomes and launch what may go; returns why when the connection is lost."""
         while True:
@@ -252,7 +263,7 @@ class Sender(Generic[B]):
                     ended = error if isinstance(error, LinkLost) else ended
             if ended is not None:
                 return ended
-            self._await_letters(group, sends)
+            self._await_letters(group, letters)
             left_s = self._standing.hold_left_s
             if left_s <= 0:
                 left_s = self._launch(group, sends)
@@ -264,7 +275,7 @@ class Sender(Generic[B]):
 
     def _launch(self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]]) -> float:
         """Send what may go; how long until more may, when time alone brings it (seconds, else infinite)."""
-        window = 1 if self._outbox.has_pieces else min(self._window, self._upstream.max_in_flight)
+        window = 1 if self._outbox.has_delicate else min(self._window, self._upstream.max_in_flight)
         while True:
             waiting = {
                 lane: (item, item.parcel.pack)
@@ -291,7 +302,7 @@ class Sender(Generic[B]):
         self._schedule.beside(self._spine.clock.monotonic_s(), pack.load)
         await self._upstream.send(pack)
 
-    def _await_letters(self, group: asyncio.TaskGroup, sends: set[asyncio.Task[None]]) -> None:
+    def _await_letters(self, group: asyncio.TaskGroup, letters: set[asyncio.Task[None]]) -> None:
         """Beside the pump: a disk that refuses must not keep it from what else happens."""
         for item in self._outbox:
             if item.letter_id is not None and not item.letter_awaited and not item.letter_durable:
@@ -299,8 +310,8 @@ class Sender(Generic[B]):
                 task = group.create_task(
                     self._await_letter(item, item.letter_id), name=f"sync-letter:{self.name}:{item.letter_id}"
                 )
-                sends.add(task)
-                task.add_done_callback(sends.discard)
+                letters.add(task)
+                task.add_done_callback(letters.discard)
 
     async def _await_letter(self, item: Item[B], letter_id: int) -> None:
         try:
@@ -377,6 +388,7 @@ class Sender(Generic[B]):
         self._window = self._upstream.max_in_flight
         self._rejected_in_a_row = 0
         self._feeder.grow()
+        self._outbox.got_through()
         self._delivered += item.parcel.count
         self._last_delivery = now.now()
         self._settle(item)

@@ -68,6 +68,14 @@ class LinkLost(RetryLater):
     """The connection has ended; nothing can be sent before `connect` is called again."""
 
 
+class LinkBroken(LinkLost):
+    """The other end ended the connection when it got this pack, and had not taken it: perhaps because of it.
+
+    Not what happens to be on its way when a link falls silent, or when nobody answers in time, or waits for a receiver
+    after the broker has taken it.
+    """
+
+
 class Paused(UpstreamError):
     """The operator must act: credentials, authorisation, certificate, address. Trying often is no use."""
 
@@ -119,7 +127,7 @@ class Upstream(Protocol):
         ...
 
     async def lost(self) -> None:
-        """Return when the connection is lost; never, when there is none that lasts.
+        """Return when the connection is lost; never, when there is none that lasts. Then `send` calls under way end soon.
 
         The sender awaits it from connection to disconnection, so an upstream may do its reading in it.
         """

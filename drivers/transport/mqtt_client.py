@@ -463,7 +463,7 @@ class PahoClient(aiomqtt.Client):
             silent = str(reason_code) == "Keep alive timeout"
             what = self._complaint or ("fell silent" if silent else "closed the connection")
             unsaid = self._complaint is None and not silent
-            self._end(MqttConnectionLost(f"{address} {what}", without_a_word=unsaid))
+            self._end(MqttConnectionLost(f"{address} {what}", without_a_word=unsaid, fell_silent=silent))
         elif not self._disconnected.done():
             self._disconnected.set_result(None)
 

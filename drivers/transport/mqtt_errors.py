@@ -81,13 +81,27 @@ class MqttConnectionLost(MqttError):
     Attributes:
         reason_code: What the broker said when it ended the connection, None when it said nothing.
         without_a_word: The broker closed the connection and said nothing.
+        fell_silent: Nothing came from it any more, and we gave it up.
     """
 
-    def __init__(self, message: str, *, reason_code: int | None = None, without_a_word: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason_code: int | None = None,
+        without_a_word: bool = False,
+        fell_silent: bool = False,
+    ) -> None:
         super().__init__(message)
         self.reason_code = reason_code
         self.without_a_word = without_a_word
+        self.fell_silent = fell_silent
 
     def again(self) -> MqttConnectionLost:
         """The same, to be raised once more."""
-        return MqttConnectionLost(str(self), reason_code=self.reason_code, without_a_word=self.without_a_word)
+        return MqttConnectionLost(
+            str(self),
+            reason_code=self.reason_code,
+            without_a_word=self.without_a_word,
+            fell_silent=self.fell_silent,
+        )

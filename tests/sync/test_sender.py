@@ -19,7 +19,7 @@ from agent.sync.limits import Limit
 from agent.sync.packing import Packer
 from agent.sync.schedule import SchedulePolicy
 from agent.sync.sender import Sender
-from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge
+from agent.sync.upstream import LinkBroken, LinkLost, Paused, Rejected, RetryLater, TooLarge
 from collectors.interfaces import IErrorHandler
 from tests.rigs.no_timing import AsMeasured
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters, reading
@@ -314,20 +314,9 @@ async def test_everything_too_large_does_not_turn_the_backlog_into_dead_letters(
         assert "3 batches in a row" in (r.sender.status.holding_back or "")
 
 
-async def test_a_pack_that_breaks_the_connection_is_cut_and_in_the_end_set_aside() -> None:
-    upstream = ScriptedUpstream()
-    upstream.always = lambda pack: LinkLost("gone") if pack.first <= 7 <= pack.last else None
-    retry = BackoffPolicy(first_s=0.001, base_s=0.001, cap_s=0.002)
-    async with rig(upstream, retry=retry, readings=40) as r:
-        await r.until_settled()
-        assert r.letters.seqs == [7]
-        assert "the connection ended 10 times" in r.letters.letters[0]["reason"]
-        assert len(upstream.arrived) == 39
-
-
 async def test_a_connection_that_breaks_now_and_then_cuts_nothing() -> None:
     upstream = ScriptedUpstream(max_in_flight=1)
-    upstream.answers += [LinkLost("gone"), LinkLost("gone"), None, None] * 5
+    upstream.answers += [LinkBroken("gone"), LinkBroken("gone"), None, None] * 5
     retry = BackoffPolicy(first_s=0.001, base_s=0.001, cap_s=0.002)
     async with rig(upstream, retry=retry, readings=200) as r:
         await r.until_settled()
@@ -469,7 +458,9 @@ async def test_draining_ends_at_its_deadline() -> None:
         assert not await r.sender.drain(0.1)
 
 
-outcomes = st.sampled_from([None, None, RetryLater("busy"), LinkLost("cut"), TooLarge("413"), Paused("401")])
+outcomes = st.sampled_from(
+    [None, None, RetryLater("busy"), LinkLost("cut"), LinkBroken("cut"), TooLarge("413"), Paused("401")]
+)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

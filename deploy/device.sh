@@ -146,6 +146,16 @@ take_lock() {
     flock -w "$1" 9 || die "another install.sh is at work (it holds $lock)." 'Remedy: wait until it has ended.'
 }
 
+# After a power cut in the middle of an upgrade that one is settled first, which takes some minutes at most.
+take_lock_after_settling() {
+    if [ -f "$pending" ]; then
+        say 'an upgrade is still to be settled: waiting for whoever is at it'
+        take_lock $((READY_S + STEADY_S + PROGRESS_S + SETTLE_WAITS_S))
+    else
+        take_lock 0
+    fi
+}
+
 # --- The release -------------------------------------------------------------
 
 # Its version, and a checksum of all that decides what is in it.
@@ -436,7 +446,7 @@ begin_device_command() {
     work=
     building=
     if [ -z "$dry_run" ]; then
-        take_lock 0
+        take_lock_after_settling
         trap 'clean_up' EXIT
         trap 'exit 130' INT HUP
         trap 'exit 143' TERM

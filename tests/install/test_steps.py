@@ -257,3 +257,13 @@ def test_a_failed_preflight_ends_a_dry_run(tmp_path: Path) -> None:
     done = shell(script, FOLDER=tmp_path, COMMAND="install")
     assert done.returncode == 1
     assert "no room" in done.stderr
+
+
+@pytest.mark.parametrize(("is_pending", "waits_s"), [(False, "0"), (True, "310")])
+def test_an_upgrade_that_is_being_settled_is_waited_for(
+    tmp_path: Path, waits_s: str, *, is_pending: bool
+) -> None:
+    if is_pending:
+        (tmp_path / "pending").touch()
+    script = 'say() { :; }; take_lock() { echo "$1"; }; pending=$FOLDER/pending; take_lock_after_settling'
+    assert shell(script, FOLDER=tmp_path).stdout == f"{waits_s}\n"

@@ -237,42 +237,54 @@ ask_for_wifi_password() {
 
 # --- The configuration ---------------------------------------------------------
 
-# Whether the release that is put on the card accepts the configuration, with its secrets, where the device will have them.
+# Whether the release that is put on the card accepts the configuration, with the secrets and the extras that the device will have.
 check_config() {
     checked=$work/checked
-    mkdir -p "$checked/etc/secrets" "$checked/code"
-    wheel=$(find "$bundle/wheels" -name 'outstation-*.whl' 2>/dev/null | head -n 1)
-    [ -n "$wheel" ] || die "$bundle has no outstation-*.whl: this is no bundle." 'Remedy: ./install.sh bundle --arch aarch64 makes one.'
-    "$python" -I -m zipfile -e "$wheel" "$checked/code"
-    find_packages_to_check_with
+    mkdir -p "$checked/etc/secrets" "$checked/code" "$checked/core"
+    [ -n "$(find "$bundle/wheels" -name 'outstation-*.whl' 2>/dev/null)" ] ||
+        die "$bundle has no outstation-*.whl: this is no bundle." 'Remedy: ./install.sh bundle --arch aarch64 makes one.'
+    # All that the device will have, and nothing that only this machine has: extras count. What is compiled for the device is
+    # found there, and not run.
+    find "$bundle/wheels" -name '*.whl' ! -name 'pydantic*' ! -name 'pip-*' -exec "$python" -I -c '
+import sys, zipfile
+for wheel in sys.argv[2:]:
+    zipfile.ZipFile(wheel).extractall(sys.argv[1])
+' "$checked/code" {} +
+    find_checker
+    site=$("$checker" -I -c "$print_site")
+    for name in pydantic pydantic_core annotated_types typing_inspection typing_extensions.py; do
+        [ ! -e "$site/$name" ] || ln -s "$site/$name" "$checked/core/$name"
+    done
     sed "s#/etc/outstation/#$checked/etc/#g" "$config" >"$checked/etc/outstation.toml"
     [ -z "$secret_files" ] || cp "$secret_files"/* "$checked/etc/secrets/" 2>/dev/null || true
-    if (cd "$checked" && PYTHONPATH=$packages "$checker" -m agent check --config "$checked/etc/outstation.toml") >"$work/said" 2>&1; then
+    if (cd "$checked" && PYTHONPATH=$checked/code:$checked/core "$checker" -S -m agent check \
+        --config "$checked/etc/outstation.toml") >"$work/said" 2>&1; then
         return
     fi
     sed "s#$checked/etc/outstation.toml#$config#g; s#$checked/etc/#/etc/outstation/#g" "$work/said" >&2
     die "the device would not accept $config; the reason stands above. Nothing was written." \
-        'Remedy: mend it. A file that it names must be in --secrets DIR, and be named as /etc/outstation/secrets/NAME.' \
+        'Remedy: mend it. A file that it names must be in --secrets DIR, and be named as /etc/outstation/secrets/NAME;' \
+        'an extra (outstation[...]) must be in the bundle: ./install.sh bundle --with ...' \
         'Or --unchecked-config, where only the device itself has what is missing.'
 }
 
-# Sets checker and packages: a Python, and where it finds the release of the bundle and what that needs. The bundle's own
-# packages are for the device; they serve where this machine is of the same kind.
-find_packages_to_check_with() {
-    packages=$checked/code
+print_site='import os, pydantic_core, pydantic; print(os.path.dirname(os.path.dirname(pydantic.__file__)))'
+
+# Sets checker to a Python that has pydantic, whose core is compiled: that of the checkout, or one with the bundle's own packages,
+# where this machine is of the device's kind, or with fetched ones.
+find_checker() {
     checker=$venv/bin/python
-    if venv_fits && "$checker" -I -c 'import pydantic, aiomqtt' 2>/dev/null; then
+    if venv_fits && "$checker" -I -c "$print_site" >/dev/null 2>&1; then
         return
     fi
-    checker=$python
-    packages=$checked/code:$checked/packages
     pip_wheel=$(find "$bundle/wheels" -name 'pip-*.whl' | head -n 1)
-    set -- "$python" "$pip_wheel/pip" --quiet --disable-pip-version-check --no-input --no-cache-dir install --target "$checked/packages" \
+    "$python" -m venv --without-pip "$checked/venv" >/dev/null 2>&1 || true
+    checker=$checked/venv/bin/python
+    set -- "$checker" "$pip_wheel/pip" --quiet --disable-pip-version-check --no-input --no-cache-dir install \
         --require-hashes --only-binary :all: -r "$bundle/requirements/run.lock"
     if "$@" --no-index --find-links "$bundle/wheels" >/dev/null 2>&1; then
         return
     fi
-    rm -rf "$checked/packages"
     quietly 'fetching what checking the configuration takes' "$@" ||
         die "whether the device accepts $config cannot be found out here: the packages of $bundle are for the device, and" \
             'this machine has none of its own, nor internet to fetch them. Nothing was written.' \

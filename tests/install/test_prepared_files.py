@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+import tinydb
 
 from tests.install.checkout import REPOSITORY
 from tests.install.functions import shell
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NETWORKS = ("Garden", r"back\slash", ' two  "words" ', r"$(reboot)`;%s\n", "Grün")
 
@@ -68,9 +66,15 @@ def bundle(tmp_path: Path) -> Path:
     wheels = tmp_path / "bundle/wheels"
     wheels.mkdir(parents=True)
     with zipfile.ZipFile(wheels / "outstation-0.1.0-py3-none-any.whl", "w") as wheel:
-        for package in ("agent", "buffer", "collectors", "drivers"):
-            for file in (REPOSITORY / package).rglob("*.py"):
-                wheel.write(file, file.relative_to(REPOSITORY))
+        for place, packages in (
+            (REPOSITORY, ("agent", "buffer", "collectors", "drivers")),
+            (Path(tinydb.__file__).parents[1], ("tinydb", "paho", "aiomqtt")),
+        ):
+            for file in (file for package in packages for file in (place / package).rglob("*.py")):
+                wheel.write(file, file.relative_to(place))
+    with zipfile.ZipFile(wheels / "bleak-3.1.0-py3-none-any.whl", "w") as wheel:
+        for package in ("bleak", "bthome_ble"):
+            wheel.writestr(f"{package}/__init__.py", "")
     return tmp_path / "bundle"
 
 
@@ -94,6 +98,16 @@ password = { credential = "broker" }
 username = "station"
 """
 
+BLUETOOTH = """
+[[source]]
+id = "hall"
+driver = "ble"
+address = "A4:C1:38:12:34:56"
+codec = "bthome"
+
+[[upstream]]"""
+"""The bundle has what it takes, whatever this machine has."""
+
 
 @pytest.mark.parametrize(
     ("missing", "change", "says"),
@@ -102,7 +116,8 @@ username = "station"
         ("broker", ("", ""), "broker"),
         ("ca.pem", ("", ""), "there is no file /etc/outstation/secrets/ca.pem"),
         (None, ("simulated", "simulatd"), "simulatd"),
-        (None, ("mqtts:", "gopher:"), "gopher:"),
+        (None, ('"mqtt"\nurl = "mqtts:', '"http"\nurl = "https:'), "outstation[http]"),
+        (None, ("[[upstream]]", BLUETOOTH), ""),
     ],
 )
 def test_a_configuration_is_checked_as_the_device_will(

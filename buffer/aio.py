@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from buffer.consumer import Batch, Consumer
+from buffer.consumer import Batch, Consumer, Reach
 from buffer.journal import SmallTable
 from buffer.waiting import DurabilityWaiters
 
@@ -104,6 +104,11 @@ class AsyncConsumer:
     def newest_id(self) -> int:
         """The highest id that is durable; 0 when none is."""
         return self._consumer.newest_id
+
+    @property
+    def reach(self) -> Reach:
+        """Which ids it was to get, and how far it is."""
+        return self._consumer.reach
 
     async def wait(
         self,

@@ -69,6 +69,22 @@ class Batch:
         self.block.forget_parsed()
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which ids a consumer was to get, and how far it is."""
+
+    begins: int
+    """The lowest that there was when it was made."""
+    since: int
+    """The highest then."""
+    absent: int
+    """How many ids between the two had no record then, and are in no entry of the ledger."""
+    settled: int
+    """Up to here it has acknowledged everything, or it is in the ledger."""
+    newest: int
+    """The highest that is durable."""
+
+
 @dataclass(slots=True)
 class _Out:
     """A batch that is out."""
@@ -123,6 +139,14 @@ class Consumer:
     def mark(self) -> int:
         """Everything up to this id is acknowledged, or was never a record."""
         return self._progress.mark
+
+    @property
+    def reach(self) -> Reach:
+        """Which ids it was to get, and how far it is. Of one that an older version made, only from its making on."""
+        since = self._origin.get("since", self.floor[0] - 1)
+        begins = self._origin.get("begins", since + 1)
+        newest = self._log.durable_id
+        return Reach(begins, since, self._origin.get("absent", 0), min(self.mark, newest), newest)
 
     # -- taking
 
@@ -381,7 +405,7 @@ class Consumer:
 
 def origin_of(row: dict[str, Any]) -> dict[str, Any]:
     """What a consumer's row says for good: how things stood when it was made."""
-    return {key: row[key] for key in ("floor", "since") if key in row}
+    return {key: row[key] for key in ("floor", "since", "begins", "absent") if key in row}
 
 
 def _lanes(lane: str | None) -> tuple[str, ...]:

@@ -33,8 +33,23 @@ def raise_marks(rows: dict[str, dict[str, Any]], found: Recovered) -> None:
 class Consumers:
     """All consumers of one log, and their state on disk."""
 
-    def __init__(self, log: Callable[[], Log], table: SmallTable, epochs: list[Identity]) -> None:
+    def __init__(
+        self,
+        log: Callable[[], Log],
+        table: SmallTable,
+        epochs: list[Identity],
+        explained: Callable[[int, int], int] = lambda _low, _high: 0,
+    ) -> None:
+        """Take what is stored.
+
+        Args:
+            log: Whose they are.
+            table: Keeps their state.
+            epochs: The identities of what is in the log.
+            explained: Of how many ids from one to another the ledger says what became of them.
+        """
         self._log = log
+        self._explained = explained
         self._table = table
         self._epochs = epochs
         self._gate = threading.Lock()
@@ -68,6 +83,8 @@ class Consumers:
                     "ranges": holes,
                     "floor": list(log.active_at),
                     "since": log.durable_id,
+                    "begins": log.lowest_id,
+                    "absent": self._absent(log, log.lowest_id, log.durable_id),
                 }
                 # First here: should the disk refuse, the row may be on it all the same, and trailers
                 # from now on must not claim more than this consumer has acknowledged.
@@ -75,6 +92,12 @@ class Consumers:
                 self._table.put(name, row)
                 self._rows[name] = row
             return self._open.setdefault(name, Consumer(name, log, self._epochs, row))
+
+    def _absent(self, log: Log, low: int, high: int) -> int:
+        """How many of these ids have no record, and are in no entry."""
+        if high < low:
+            return 0
+        return max(0, high - low + 1 - log.count(low, high) - self._explained(low, high))
 
     def names(self) -> list[str]:
         """All consumers there ever were and that were not forgotten."""

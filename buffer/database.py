@@ -87,7 +87,10 @@ class BufferDB(TinyDB):
             lambda record_id: epoch.store_id if (epoch := self._identities.of(record_id)) else "",
         )
         self._consumers = Consumers(
-            lambda: self.log(READINGS), self.small_table(CONSUMERS), self._identities.epochs
+            lambda: self.log(READINGS),
+            self.small_table(CONSUMERS),
+            self._identities.epochs,
+            lambda low, high: self.ledger.explained(READINGS, low, high),
         )
         self._losses = Losses(
             self.ledger,

@@ -199,6 +199,19 @@ class Ledger:
                 known.add(entry["first"], entry["last"])
         return known.missing_within(first, last)
 
+    def explained(self, table: str, first: int, last: int) -> int:
+        """Of how many ids of a table, from one to another, an entry says what became of them."""
+        never, counted = RangeSet(), 0
+        for entry in self._entries.values():
+            low, high = max(first, entry["first"]), min(last, entry["last"])
+            if entry["table"] != table or high < low:
+                continue
+            if entry["count"]:
+                counted += min(entry["count"], high - low + 1)
+            else:
+                never.add(low, high)
+        return min(counted + never.count_within(first, last), last - first + 1)
+
     # -- telling
 
     def feed(self, consumer: str) -> None:

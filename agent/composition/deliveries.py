@@ -12,6 +12,7 @@ from agent.spine.errors import STORAGE, SYNC
 from agent.status.report import UpstreamStatus
 from agent.supervisor import supervise
 from agent.sync.dead_letters import BufferDeadLetters
+from agent.sync.extent import ExtentTeller, extents_of
 from agent.sync.frozen import StoredBounds
 from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 _END_TIMEOUT_S = 5.0
 _BOUNDS = "sync"
 """The small table with the bounds of what was sent and not acknowledged."""
+_ROUTED = "routed"
+"""The small table of upstreams that have, or had, a route: `{"now": true}`, or `{"before": <id>}`."""
 
 
 @dataclass(slots=True)
@@ -120,7 +123,10 @@ class Deliveries:
         """
         consumer = await self._consumer(config.name)
         feed = LossFeed(self._buffer.database.ledger, config.name)
-        losses = LossTeller(config.name, feed, self._identity_of) if config.options.tells_losses else None
+        losses = None
+        extents = await self._extents(config, consumer)
+        if config.options.tells_losses:
+            losses = LossTeller(config.name, feed, self._identity_of, extents)
         sender = create_sender(
             config.name,
             config.options,
@@ -149,6 +155,23 @@ class Deliveries:
             await asyncio.wait([making])
             raise
 
+    async def _extents(self, config: UpstreamConfig, consumer: AsyncConsumer) -> ExtentTeller:
+        """How far this upstream is; durable is what a route keeps from it, before it does.
+
+        Raises:
+            DiskFault: The disk refuses.
+        """
+        table, routed = self._buffer.state(_ROUTED), config.options.route() is not None
+        row = table.get(config.name) or {}
+        if routed and not row.get("now"):
+            await table.put(config.name, row := {"now": True})
+        elif not routed and row.get("now"):
+            await table.put(config.name, row := {"before": consumer.newest_id + 1})
+        begins = row.get("before", 0)
+        return ExtentTeller(
+            lambda: extents_of(config.name, consumer.reach, self._buffer.epochs, routed=routed, begins=begins)
+        )
+
     def _identity_of(self, record_id: int) -> tuple[str, str]:
         epochs = self._buffer.epochs
         own = next((each for each in reversed(epochs) if 0 < record_id >= each.first_seq), epochs[-1])
@@ -164,7 +187,8 @@ class Deliveries:
             _log.warning("upstream %s is not configured any more: nothing is kept for it", name)
             try:
                 await asyncio.to_thread(database.forget_consumer, name)
-                await self._buffer.state(_BOUNDS).remove(name)
+                for table in (_BOUNDS, _ROUTED):
+                    await self._buffer.state(table).remove(name)
             except StoreError as error:
                 await self._spine.errors.report(error, layer=STORAGE, operation="forget_upstream")
 

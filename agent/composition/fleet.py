@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from agent.composition.deliveries import LossFeed
 from agent.sync.dead_letters import BufferDeadLetters
+from agent.sync.extent import ExtentTeller, extents_of
 from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
 from buffer import BufferFull, TinyDBBuffer
@@ -132,7 +133,12 @@ class VirtualDevice:
         if options.tells_losses:
             feed = LossFeed(buffer.database.ledger, UPSTREAM)
             await feed.begin()
-            losses = LossTeller(UPSTREAM, feed, lambda _: (self.device_id, buffer.epochs[-1].store_id))
+            losses = LossTeller(
+                UPSTREAM,
+                feed,
+                lambda _: (self.device_id, buffer.epochs[-1].store_id),
+                ExtentTeller(lambda: extents_of(UPSTREAM, consumer.reach, buffer.epochs)),
+            )
         return create_sender(
             UPSTREAM,
             options,

@@ -1,28 +1,51 @@
 """What is missing of a device's readings, and why. Pure.
 
-A buffer numbers its readings without a gap, so each number between the first and the last that came should have come too. One
-that has not was
+A buffer numbers its readings without a gap, and a device that tells its losses also tells how far it is: from which number on
+its readings are for this receiver, up to which all of them have found their end, and which one is the newest (`agent.sync.extent`).
+So of each number in that range that has not come it can be said that it was
 
 - **never issued**: no reading ever had it (a recovery skipped it), says the device's loss ledger;
 - **dropped**: lost, and the ledger says why: a full disk, a damaged file;
-- **unexplained**: still on its way (live readings overtake a backlog), or lost without a word.
+- **under way**: the device has not got rid of it yet: it waits there, or is overtaken by live readings;
+- **not judged**: the upstream has a route, and so it may never have been meant for this receiver;
+- **unexplained**: the device says that it has found its end, but it has not come, and no ledger knows why.
+
+A device that tells no extent owes each number between the first and the last that came; then what is under way counts as unexplained.
 
 An entry of the ledger may count fewer readings than its range has numbers, since those between were of another lane or had been
-delivered before. So many of those missing in its range are explained, and no more.
+delivered before. So many of those missing in its range are explained, and no more. Where ranges overlap each entry explains what
+others cannot: as many are explained as the counts allow at all.
+
+Nothing here needs a list of what is missing: the range of all numbers is cut where an entry or an extent begins or ends, the
+database counts what has come between two cuts, and the sums are exact however many gaps there are.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import StrEnum
+from heapq import heappop, heappush
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from agent.receiver.store import Coverage, KnownLoss
+    from agent.receiver.store import Coverage, KnownExtent, Part
 
 Range = tuple[int, int]
+
+
+class Fate(StrEnum):
+    """What a number that has not come, and of which no ledger says anything, is."""
+
+    UNEXPLAINED = "unexplained"
+    UNDER_WAY = "under way"
+    NOT_JUDGED = "not judged"
+    NOT_OWED = "not owed"
+    """The upstream was made later."""
 
 
 @dataclass(slots=True)
@@ -33,21 +56,25 @@ class Missing:
     dropped: Counter[str] = field(default_factory=Counter)
     """By the reason in the ledger."""
     unexplained: int = 0
+    under_way: int = 0
+    not_judged: int = 0
     suspects: list[Range] = field(default_factory=list)
-    """Numbers among which those unexplained are: exactly those, where no entry of the ledger touches them."""
+    """Numbers among which those unexplained are, ascending; what has come lies between."""
     dropped_without_number: Counter[str] = field(default_factory=Counter)
     """By reason; readings that were lost before they had a number, which leave no gap."""
 
     @property
     def total(self) -> int:
         """Of all that have a number."""
-        return self.never_issued + self.dropped.total() + self.unexplained
+        return self.never_issued + self.dropped.total() + self.unexplained + self.under_way + self.not_judged
 
     def by_kind(self) -> dict[str, int]:
-        """As counts by `dropped`, `never issued` and `unexplained`."""
+        """As counts by kind."""
         return {
             "dropped": self.dropped.total() + self.dropped_without_number.total(),
             "never issued": self.never_issued,
+            "under way": self.under_way,
+            "not judged": self.not_judged,
             "unexplained": self.unexplained,
         }
 
@@ -56,33 +83,62 @@ class Missing:
         self.never_issued += other.never_issued
         self.dropped += other.dropped
         self.unexplained += other.unexplained
+        self.under_way += other.under_way
+        self.not_judged += other.not_judged
         self.dropped_without_number += other.dropped_without_number
+
+    def left(self, fate: Fate, count: int) -> None:
+        """So many are explained by no ledger."""
+        if fate is Fate.UNEXPLAINED:
+            self.unexplained += count
+        elif fate is Fate.UNDER_WAY:
+            self.under_way += count
+        elif fate is Fate.NOT_JUDGED:
+            self.not_judged += count
+
+
+def cuts(coverage: Coverage) -> list[Range]:
+    """The ranges of which the database is to count what has come: all numbers that anything is known of, ascending."""
+    bounds = set()
+    ranges = [(coverage.first, coverage.last)] if coverage.readings else []
+    ranges += [(loss.first, loss.last) for loss in coverage.losses if loss.first]
+    highest = max([last for _, last in ranges] + [extent.newest for extent in coverage.extents], default=0)
+    for extent in coverage.extents:
+        ranges += [(extent.begins, last) for last in (extent.since, extent.settled, extent.newest, highest)]
+    for first, last in ranges:
+        if first <= last:
+            bounds |= {first, last + 1}
+    ordered = sorted(bounds)
+    return [(first, following - 1) for first, following in pairwise(ordered)]
 
 
 def missing_of(coverage: Coverage) -> Missing:
-    """What is missing between the first and the last reading that came, or that the ledger tells of."""
+    """What is missing of the numbers that have come, that the ledger tells of, and that the device says it issued."""
     found = Missing()
-    holes = list(coverage.holes)
-    numbered = []
+    numbered, never = [], []
     for loss in coverage.losses:
-        if loss.first:
-            numbered.append(loss)
-        else:
+        if not loss.first:
             found.dropped_without_number[loss.why] += loss.count
-    before = [_clipped(loss, 1, coverage.first - 1) for loss in numbered]
-    after = [_clipped(loss, coverage.last + 1, loss.last) for loss in numbered]
-    outside = _merged(each for each in (*before, *after) if each is not None)
-    holes = sorted([*holes, *outside])
-    for loss in numbered:
-        if not loss.count:
-            left = _without(holes, (loss.first, loss.last))
-            found.never_issued += _size(holes) - _size(left)
-            holes = left
-    for cluster in _clusters([loss for loss in numbered if loss.count]):
-        _explain(found, holes, cluster)
-        holes = _without(holes, (cluster[0].first, max(loss.last for loss in cluster)))
-    found.unexplained += _size(holes)
-    found.suspects = sorted([*found.suspects, *holes])
+        elif loss.count:
+            numbered.append(_Counted(loss.first, loss.last, loss.count, loss.why))
+        else:
+            never.append((loss.first, loss.last))
+    never = _merged(never)
+    numbered += _absent(coverage.extents)
+    numbered.sort(key=lambda each: (each.first, each.last))
+    left: list[_Left] = []
+    for part in coverage.parts:
+        missing = part.last - part.first + 1 - part.came
+        if missing and _covers(never, part.first):
+            found.never_issued += missing
+        elif missing:
+            left.append(_Left(part, missing, _fate_of(part, coverage)))
+    # First those that are owed: an entry's range may begin before the upstream was made.
+    _explain(found, [each for each in left if each.fate is not Fate.NOT_OWED], numbered)
+    _explain(found, [each for each in left if each.fate is Fate.NOT_OWED], numbered)
+    for each in left:
+        found.left(each.fate, each.count)
+    found.suspects = _suspects(left, numbered)
     return found
 
 
@@ -94,36 +150,82 @@ def by_device(coverages: Iterable[Coverage]) -> dict[str, Missing]:
     return found
 
 
-def _explain(found: Missing, holes: Sequence[Range], cluster: Sequence[KnownLoss]) -> None:
-    """Explain what is missing in ranges that overlap, as far as their counts reach."""
-    first, last = cluster[0].first, max(loss.last for loss in cluster)
-    inside = [(max(a, first), min(b, last)) for a, b in holes if a <= last and b >= first]
-    left = _size(inside)
-    for loss in cluster:
-        here = min(loss.count, left)
-        if here:
-            found.dropped[loss.why] += here
-        left -= here
-    if left:
-        found.unexplained += left
-        found.suspects += inside
+@dataclass(slots=True)
+class _Counted:
+    """An entry that explains so many in its range; without a reason those are nobody's loss."""
+
+    first: int
+    last: int
+    count: int
+    why: str | None
 
 
-def _clusters(losses: Sequence[KnownLoss]) -> list[list[KnownLoss]]:
-    """Losses whose ranges overlap, together; ascending."""
-    found: list[list[KnownLoss]] = []
-    reach = 0
-    for loss in sorted(losses, key=lambda loss: (loss.first, loss.last)):
-        if not found or loss.first > reach:
-            found.append([])
-        found[-1].append(loss)
-        reach = max(reach, loss.last)
-    return found
+@dataclass(slots=True)
+class _Left:
+    """What is missing in a part, and not explained."""
+
+    part: Part
+    count: int
+    fate: Fate
 
 
-def _clipped(loss: KnownLoss, first: int, last: int) -> Range | None:
-    first, last = max(first, loss.first), min(last, loss.last)
-    return (first, last) if first <= last else None
+def _absent(extents: Sequence[KnownExtent]) -> list[_Counted]:
+    """Numbers that the buffer had no readings of when the upstream was made: of several, as the oldest says it."""
+    whole = [extent for extent in extents if not extent.routed and extent.absent]
+    if not whole:
+        return []
+    oldest = min(whole, key=lambda extent: extent.begins)
+    return [_Counted(oldest.begins, oldest.since, oldest.absent, None)]
+
+
+def _fate_of(part: Part, coverage: Coverage) -> Fate:
+    if not coverage.extents:
+        return Fate.UNEXPLAINED
+    owing = [extent for extent in coverage.extents if extent.begins <= part.first]
+    whole = [extent for extent in owing if not extent.routed]
+    if any(part.first <= extent.settled for extent in whole):
+        return Fate.UNEXPLAINED
+    if whole:
+        return Fate.UNDER_WAY
+    return Fate.NOT_JUDGED if owing else Fate.NOT_OWED
+
+
+def _explain(found: Missing, left: Iterable[_Left], entries: Sequence[_Counted]) -> None:
+    """Explain as many as can be: from the lowest number on, each by that entry whose range ends first."""
+    following = 0
+    open_entries: list[tuple[int, int]] = []
+    for each in left:
+        while following < len(entries) and entries[following].first <= each.part.first:
+            heappush(open_entries, (entries[following].last, following))
+            following += 1
+        while open_entries and each.count:
+            last, at = open_entries[0]
+            entry = entries[at]
+            here = min(entry.count, each.count) if last >= each.part.first else 0
+            entry.count -= here
+            each.count -= here
+            if here and entry.why is not None:
+                found.dropped[entry.why] += here
+            if not entry.count or last < each.part.first:
+                heappop(open_entries)
+
+
+def _suspects(left: Sequence[_Left], entries: Sequence[_Counted]) -> list[Range]:
+    """Where those may be that are unexplained: where entries overlap each other or a part, anywhere in their reach."""
+    reaches = _merged((entry.first, entry.last) for entry in entries)
+    touched = {
+        at
+        for each in left
+        if each.count
+        and each.fate is Fate.UNEXPLAINED
+        and (at := _reach(reaches, each.part.first)) is not None
+    }
+    found = [
+        (each.part.first, each.part.last)
+        for each in left
+        if each.fate is Fate.UNEXPLAINED and (each.count or _reach(reaches, each.part.first) in touched)
+    ]
+    return _merged(found)
 
 
 def _merged(ranges: Iterable[Range]) -> list[Range]:
@@ -136,18 +238,11 @@ def _merged(ranges: Iterable[Range]) -> list[Range]:
     return found
 
 
-def _without(ranges: Iterable[Range], taken: Range) -> list[Range]:
-    found: list[Range] = []
-    for first, last in ranges:
-        if last < taken[0] or first > taken[1]:
-            found.append((first, last))
-            continue
-        if first < taken[0]:
-            found.append((first, taken[0] - 1))
-        if last > taken[1]:
-            found.append((taken[1] + 1, last))
-    return found
+def _reach(ranges: Sequence[Range], number: int) -> int | None:
+    """Which of these ranges, ascending and apart, has a number."""
+    at = bisect_right(ranges, number, key=lambda each: each[0]) - 1
+    return at if at >= 0 and number <= ranges[at][1] else None
 
 
-def _size(ranges: Iterable[Range]) -> int:
-    return sum(last - first + 1 for first, last in ranges)
+def _covers(ranges: Sequence[Range], number: int) -> bool:
+    return _reach(ranges, number) is not None

@@ -5,6 +5,7 @@
 | readings | each reading once; `t` is when it was measured, `document` the whole of it, as it was sent |
 | rejected | what was no pack, the newest 10,000 |
 | losses | what devices told of readings that will never come |
+| extents | how far each upstream of a device was, as it told last |
 | schema_version | which of the migrations below were applied |
 
 One statement inserts all that a commit holds: `INSERT ... SELECT unnest(...) ON CONFLICT DO NOTHING`. No target is
@@ -34,17 +35,16 @@ from psycopg import errors as sql_errors
 from pydantic_core import to_json
 
 from agent.receiver.store import (
-    HOLES_MAX,
     REJECTED_BYTES_MAX,
     REJECTED_MAX,
     StoreError,
     StoreUnavailable,
     Unstorable,
 )
-from agent.receiver.threaded_store import ThreadedStore, coverage_of
+from agent.receiver.threaded_store import ThreadedStore, coverage_of, fill_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from agent.receiver.packs import Received, Refused
     from agent.receiver.store import Coverage
@@ -98,6 +98,21 @@ _MIGRATIONS = (
         PRIMARY KEY (device_id, store_id, lane, why, first)
     );
     """,
+    """
+    CREATE TABLE outstation.extents (
+        device_id text NOT NULL,
+        store_id text NOT NULL,
+        upstream text NOT NULL,
+        begins bigint NOT NULL,
+        since bigint NOT NULL,
+        absent bigint NOT NULL,
+        settled bigint NOT NULL,
+        newest bigint NOT NULL,
+        routed boolean NOT NULL,
+        told_at timestamptz NOT NULL,
+        PRIMARY KEY (device_id, store_id, upstream)
+    );
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -124,21 +139,43 @@ INSERT INTO outstation.losses VALUES (%s, %s, %s, %s, %s, %s, %s, to_timestamp(%
 ON CONFLICT (device_id, store_id, lane, why, first) DO UPDATE
 SET last = excluded.last, count = excluded.count, since = excluded.since, until = excluded.until
 """
+# What is older than what is known changes nothing: messages may overtake each other.
+_EXTENT = """
+INSERT INTO outstation.extents AS known VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, to_timestamp(%s))
+ON CONFLICT (device_id, store_id, upstream) DO UPDATE SET begins = excluded.begins, since = excluded.since,
+absent = excluded.absent, settled = greatest(known.settled, excluded.settled), newest = excluded.newest,
+routed = excluded.routed, told_at = excluded.told_at WHERE excluded.newest >= known.newest
+"""
 _ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'outstation.readings'::regclass"
 _COVERED = """
 SELECT device_id, store_id, min(seq), max(seq), count(*) FROM outstation.readings
 WHERE %(device)s::text IS NULL OR device_id = %(device)s GROUP BY device_id, store_id
 """
+_COUNTS = """
+SELECT (
+    SELECT count(*) FROM outstation.readings AS r
+    WHERE r.device_id = part.device_id AND r.store_id = part.store_id AND r.seq BETWEEN part.first AND part.last
+) FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS part (device_id, store_id, first, last, n)
+ORDER BY n
+"""
 _HOLES = """
-SELECT device_id, store_id, seq + 1, following - 1 FROM (
-    SELECT device_id, store_id, seq, lead(seq) OVER (PARTITION BY device_id, store_id ORDER BY seq) AS following
-    FROM outstation.readings WHERE %(device)s::text IS NULL OR device_id = %(device)s
-) AS pairs WHERE following > seq + 1 ORDER BY device_id, store_id, seq LIMIT %(limit)s
+SELECT before + 1, seq - 1 FROM (
+    SELECT seq, lag(seq, 1, %(first)s::bigint - 1) OVER (ORDER BY seq) AS before FROM (
+        SELECT seq FROM outstation.readings
+        WHERE device_id = %(device)s AND store_id = %(store)s AND seq BETWEEN %(first)s AND %(last)s
+        UNION ALL SELECT %(last)s::bigint + 1
+    ) AS given
+) AS pairs WHERE before < seq - 1 ORDER BY seq LIMIT %(most)s
 """
 _LOSSES = """
 SELECT device_id, store_id, first, last, count, why FROM outstation.losses
 WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY first, last
 """
+_EXTENTS = """
+SELECT device_id, store_id, upstream, begins, since, absent, settled, newest, routed, extract(epoch from told_at)
+FROM outstation.extents WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY upstream
+"""
+_COUNTED_AT_ONCE = 5_000
 
 _PASSING_WORDS = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many", "slots")
 
@@ -182,13 +219,11 @@ class PostgresStore(ThreadedStore):
             self._pull()
         await closing
 
-    async def coverage(self, device_id: str | None = None) -> list[Coverage]:
-        """What came of each buffer, of one device or of all."""
+    async def _report(self, work: Callable[[], _T]) -> _T:
         thread = self._thread
         if thread is None:
             raise StoreError("the database is not open")
-        reading = asyncio.get_running_loop().run_in_executor(thread, self._coverage, device_id)
-        return await self._answer(reading, REPORT_TIMEOUT_S)
+        return await self._answer(asyncio.get_running_loop().run_in_executor(thread, work), REPORT_TIMEOUT_S)
 
     def _pull(self) -> None:
         plug = self._plug
@@ -287,7 +322,7 @@ class PostgresStore(ThreadedStore):
                     connection.execute(_REJECT, (each.origin, payload, _storable(each.reason), now))
                 connection.execute(_FORGET, (REJECTED_MAX,))
             for told in losses:
-                _enter(connection, told)
+                _enter(connection, told, now)
         return inserted
 
     def _count(self) -> int:
@@ -300,13 +335,30 @@ class PostgresStore(ThreadedStore):
         return int(row[0])
 
     def _coverage(self, device_id: str | None) -> list[Coverage]:
-        asked = {"device": device_id, "limit": HOLES_MAX}
+        asked = {"device": device_id}
         with self._working() as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            covered = connection.execute(_COVERED, asked).fetchall()
-            holes = connection.execute(_HOLES, asked).fetchall()
-            losses = connection.execute(_LOSSES, asked).fetchall()
-        return coverage_of(covered, holes, losses)
+            covered, losses, extents = (
+                connection.execute(query, asked).fetchall() for query in (_COVERED, _LOSSES, _EXTENTS)
+            )
+            found = coverage_of(covered, losses, extents)
+            fill_parts(found, lambda parts: _counts(connection, parts))
+        return found
+
+    def _holes(
+        self, device_id: str, store_id: str, first: int, last: int, most: int
+    ) -> list[tuple[int, int]]:
+        asked = {"device": device_id, "store": store_id, "first": first, "last": last, "most": most}
+        with self._working() as connection:
+            return connection.execute(_HOLES, asked).fetchall()
+
+
+def _counts(
+    connection: psycopg.Connection[tuple[Any, ...]], parts: Sequence[tuple[str, str, int, int]]
+) -> Iterator[int]:
+    for start in range(0, len(parts), _COUNTED_AT_ONCE):
+        columns = [list(column) for column in zip(*parts[start : start + _COUNTED_AT_ONCE], strict=True)]
+        yield from (int(count) for (count,) in connection.execute(_COUNTS, columns))
 
 
 def _missing_in(url: str, **options: Any) -> dict[str, Any]:
@@ -347,13 +399,15 @@ def _columns(packs: Sequence[Received], now: float) -> tuple[object, ...]:
     return devices, stores, now, numbers, seqs, sources, times, documents
 
 
-def _enter(connection: psycopg.Connection[tuple[Any, ...]], told: ToldLosses) -> None:
+def _enter(connection: psycopg.Connection[tuple[Any, ...]], told: ToldLosses, now: float) -> None:
     for loss in told.losses:
         kind = (told.device, told.store, loss.lane or "", loss.why)
         if connection.execute(_KNOWN_LOSS, (*kind, loss.first, loss.last, loss.count)).fetchone():
             continue
         connection.execute(_CONTAINED, (*kind, loss.first, loss.last))
         connection.execute(_LOSS, (*kind, loss.first, loss.last, loss.count, loss.since, loss.until))
+    if told.extent is not None:
+        connection.execute(_EXTENT, (told.device, told.store, *told.extent.row(), now))
 
 
 def _kind_of(error: psycopg.Error) -> type[StoreError]:

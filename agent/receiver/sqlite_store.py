@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from pydantic_core import to_json
 
 from agent.receiver.store import (
-    HOLES_MAX,
     REJECTED_BYTES_MAX,
     REJECTED_MAX,
     StoreError,
     StoreUnavailable,
 )
-from agent.receiver.threaded_store import ThreadedStore, coverage_of
+from agent.receiver.threaded_store import ThreadedStore, coverage_of, fill_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from agent.sync.losses import ToldLosses
     from collectors.clock import Clock
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_TIMEOUT_S = 5.0
 """How long to wait for another process that holds the database."""
 
@@ -68,7 +67,20 @@ CREATE TABLE IF NOT EXISTS losses (
     until REAL NOT NULL,
     PRIMARY KEY (device_id, store_id, lane, why, first)
 );
-PRAGMA user_version = 2;
+CREATE TABLE IF NOT EXISTS extents (
+    device_id TEXT NOT NULL,
+    store_id TEXT NOT NULL,
+    upstream TEXT NOT NULL,
+    begins INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    absent INTEGER NOT NULL,
+    settled INTEGER NOT NULL,
+    newest INTEGER NOT NULL,
+    routed INTEGER NOT NULL,
+    told_at REAL NOT NULL,
+    PRIMARY KEY (device_id, store_id, upstream)
+);
+PRAGMA user_version = 3;
 COMMIT;
 """
 _INSERT = """
@@ -90,19 +102,34 @@ DELETE FROM losses WHERE device_id = ? AND store_id = ? AND lane = ? AND why = ?
 """
 _LOSS = "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
+# What is older than what is known changes nothing: messages may overtake each other.
+_EXTENT = """
+INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (device_id, store_id, upstream) DO UPDATE SET begins = excluded.begins, since = excluded.since,
+absent = excluded.absent, settled = max(extents.settled, excluded.settled), newest = excluded.newest,
+routed = excluded.routed, told_at = excluded.told_at WHERE excluded.newest >= extents.newest
+"""
+
 _COVERED = """
 SELECT device_id, store_id, min(seq), max(seq), count(*) FROM readings
 WHERE ?1 IS NULL OR device_id = ?1 GROUP BY device_id, store_id
 """
+_COUNT = "SELECT count(*) FROM readings WHERE device_id = ? AND store_id = ? AND seq BETWEEN ? AND ?"
 _HOLES = """
-SELECT device_id, store_id, seq + 1, following - 1 FROM (
-    SELECT device_id, store_id, seq, lead(seq) OVER (PARTITION BY device_id, store_id ORDER BY seq) AS following
-    FROM readings WHERE ?1 IS NULL OR device_id = ?1
-) WHERE following > seq + 1 ORDER BY device_id, store_id, seq LIMIT ?2
+SELECT before + 1, seq - 1 FROM (
+    SELECT seq, lag(seq, 1, ?3 - 1) OVER (ORDER BY seq) AS before FROM (
+        SELECT seq FROM readings WHERE device_id = ?1 AND store_id = ?2 AND seq BETWEEN ?3 AND ?4
+        UNION ALL SELECT ?4 + 1
+    )
+) WHERE before < seq - 1 ORDER BY seq LIMIT ?5
 """
 _LOSSES = """
 SELECT device_id, store_id, first, last, count, why FROM losses
 WHERE ?1 IS NULL OR device_id = ?1 ORDER BY first, last
+"""
+_EXTENTS = """
+SELECT device_id, store_id, upstream, begins, since, absent, settled, newest, routed, told_at FROM extents
+WHERE ?1 IS NULL OR device_id = ?1 ORDER BY upstream
 """
 
 
@@ -170,7 +197,7 @@ class SqliteStore(ThreadedStore):
                     connection.executemany(_REJECT, rejected)
                     connection.execute(_FORGET, (REJECTED_MAX,))
                 for told in losses:
-                    _enter(connection, told)
+                    _enter(connection, told, now)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -185,23 +212,39 @@ class SqliteStore(ThreadedStore):
 
     def _coverage(self, device_id: str | None) -> list[Coverage]:
         with self._working() as connection:
-            connection.execute("BEGIN")  # one state of the database for all three
+
+            def count(asked: Sequence[tuple[str, str, int, int]]) -> Iterator[int]:
+                for each in asked:
+                    yield connection.execute(_COUNT, each).fetchone()[0]
+
+            connection.execute("BEGIN")  # one state of the database for all of it
             try:
-                covered = connection.execute(_COVERED, (device_id,)).fetchall()
-                holes = connection.execute(_HOLES, (device_id, HOLES_MAX)).fetchall()
-                losses = connection.execute(_LOSSES, (device_id,)).fetchall()
+                covered, losses, extents = (
+                    connection.execute(query, (device_id,)).fetchall()
+                    for query in (_COVERED, _LOSSES, _EXTENTS)
+                )
+                found = coverage_of(covered, losses, extents)
+                fill_parts(found, count)
             finally:
                 connection.execute("ROLLBACK")
-        return coverage_of(covered, holes, losses)
+        return found
+
+    def _holes(
+        self, device_id: str, store_id: str, first: int, last: int, most: int
+    ) -> list[tuple[int, int]]:
+        with self._working() as connection:
+            return connection.execute(_HOLES, (device_id, store_id, first, last, most)).fetchall()
 
 
-def _enter(connection: sqlite3.Connection, told: ToldLosses) -> None:
+def _enter(connection: sqlite3.Connection, told: ToldLosses, now: float) -> None:
     for loss in told.losses:
         kind = (told.device, told.store, loss.lane or "", loss.why)
         if connection.execute(_KNOWN_LOSS, (*kind, loss.first, loss.last, loss.count)).fetchone():
             continue
         connection.execute(_CONTAINED, (*kind, loss.first, loss.last))
         connection.execute(_LOSS, (*kind, loss.first, loss.last, loss.count, loss.since, loss.until))
+    if told.extent is not None:
+        connection.execute(_EXTENT, (told.device, told.store, *told.extent.row(), now))
 
 
 def _rows(packs: Sequence[Received], now: float) -> Iterator[tuple[object, ...]]:

@@ -22,8 +22,6 @@ REJECTED_MAX = 10_000
 """Rejected packs that are kept; older ones go."""
 REJECTED_BYTES_MAX = 64 * 1024
 """Of a rejected payload; the rest is cut off."""
-HOLES_MAX = 100_000
-"""Gaps that one report looks at."""
 
 
 class StoreError(OSError):
@@ -67,6 +65,36 @@ class KnownLoss:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class KnownExtent:
+    """How far one upstream of a device is, as it was told last (`agent.sync.extent`)."""
+
+    upstream: str
+    begins: int
+    """From this number on readings are for this receiver."""
+    since: int
+    """The newest number when the upstream was made."""
+    absent: int
+    """How many numbers between the two had no reading then, and no entry in the ledger."""
+    settled: int
+    """Up to here all have found their end."""
+    newest: int
+    """The highest that was issued."""
+    routed: bool
+    """Only some of them are for this receiver."""
+    told_at: float
+    """When that came, seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How many of the numbers from `first` to `last` have come."""
+
+    first: int
+    last: int
+    came: int
+
+
 @dataclass(slots=True)
 class Coverage:
     """Which sequence numbers of one buffer have come."""
@@ -79,9 +107,11 @@ class Coverage:
     """The highest."""
     readings: int
     """How many came."""
-    holes: list[tuple[int, int]] = field(default_factory=list)
-    """Between the two: first and last number of each run that has not come, ascending."""
     losses: list[KnownLoss] = field(default_factory=list)
+    extents: list[KnownExtent] = field(default_factory=list)
+    """Of each upstream that told."""
+    parts: list[Part] = field(default_factory=list)
+    """As `agent.receiver.gaps.cuts` says; ascending."""
 
 
 class ReadingStore(Protocol):
@@ -117,7 +147,16 @@ class ReadingStore(Protocol):
     async def coverage(self, device_id: str | None = None) -> list[Coverage]:
         """What came of each buffer, of one device or of all, by device and store.
 
-        Reads the whole index. Of all holes together the first HOLES_MAX are given. Raises StoreError.
+        Reads the whole index, and that of buffers with gaps twice. Raises StoreError.
+        """
+        ...
+
+    async def holes(
+        self, device_id: str, store_id: str, within: Sequence[tuple[int, int]], most: int
+    ) -> list[tuple[int, int]]:
+        """The first and last number of each run in these ranges that has not come; ascending, and at most so many.
+
+        Raises StoreError.
         """
         ...
 

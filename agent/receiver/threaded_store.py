@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from agent.receiver.store import Coverage, KnownLoss, Stored, StoreError, StoreStatistics
+from agent.receiver.gaps import cuts
+from agent.receiver.store import Coverage, KnownExtent, KnownLoss, Part, Stored, StoreError, StoreStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from agent.receiver.packs import Received, Refused
@@ -80,7 +81,25 @@ class ThreadedStore(ABC):
 
     async def coverage(self, device_id: str | None = None) -> list[Coverage]:
         """What came of each buffer, of one device or of all."""
-        return await self._call(lambda: self._coverage(device_id))
+        return await self._report(lambda: self._coverage(device_id))
+
+    async def holes(
+        self, device_id: str, store_id: str, within: Sequence[tuple[int, int]], most: int
+    ) -> list[tuple[int, int]]:
+        """The first and last number of each run in these ranges that has not come; at most so many."""
+
+        def look() -> list[tuple[int, int]]:
+            found: list[tuple[int, int]] = []
+            for first, last in within:
+                if len(found) < most:
+                    found += self._holes(device_id, store_id, first, last, most - len(found))
+            return found
+
+        return await self._report(look)
+
+    async def _report(self, work: Callable[[], _T]) -> _T:
+        """As `_call`, for what may take long."""
+        return await self._call(work)
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         if self._thread is None:
@@ -115,19 +134,53 @@ class ThreadedStore(ABC):
     @abstractmethod
     def _coverage(self, device_id: str | None) -> list[Coverage]: ...
 
+    @abstractmethod
+    def _holes(
+        self, device_id: str, store_id: str, first: int, last: int, most: int
+    ) -> list[tuple[int, int]]: ...
+
 
 def coverage_of(
-    covered: Sequence[tuple[str, str, int, int, int]],
-    holes: Sequence[tuple[str, str, int, int]],
-    losses: Sequence[tuple[str, str, int, int, int, str]],
+    covered: Iterable[tuple[str, str, int, int, int]],
+    losses: Iterable[tuple[str, str, int, int, int, str]],
+    extents: Iterable[tuple[Any, ...]],
 ) -> list[Coverage]:
     """Rows put together by device and store; a buffer of which only losses are known has a coverage too."""
     found: dict[tuple[str, str], Coverage] = {}
+
+    def of(device: str, store: str) -> Coverage:
+        return found.setdefault((device, store), Coverage(device, store, 0, 0, 0))
+
     for device, store, lowest, highest, readings in covered:
         found[device, store] = Coverage(device, store, lowest, highest, readings)
-    for device, store, first, last in holes:
-        found[device, store].holes.append((first, last))
     for device, store, first, last, count, why in losses:
-        one = found.setdefault((device, store), Coverage(device, store, 0, 0, 0))
-        one.losses.append(KnownLoss(first, last, count, why))
+        of(device, store).losses.append(KnownLoss(first, last, count, why))
+    for device, store, upstream, begins, since, absent, settled, newest, routed, told_at in extents:
+        known = KnownExtent(upstream, begins, since, absent, settled, newest, bool(routed), float(told_at))
+        of(device, store).extents.append(known)
     return [found[key] for key in sorted(found)]
+
+
+def fill_parts(
+    coverages: Sequence[Coverage], count: Callable[[Sequence[tuple[str, str, int, int]]], Iterable[int]]
+) -> None:
+    """Say how many have come in each part.
+
+    Args:
+        coverages: Of which it is to be said.
+        count: How many readings there are of each device, store, first and last number; asked only where that is not plain.
+    """
+    wanted = {
+        (one.device_id, one.store_id, first, last)
+        for one in coverages
+        if one.readings < one.last - one.first + 1
+        for first, last in cuts(one)
+        if one.first <= first and last <= one.last
+    }
+    asked = sorted(wanted)
+    came = dict(zip(asked, count(asked), strict=True))
+    for one in coverages:
+        for first, last in cuts(one):
+            whole = last - first + 1 if one.readings and one.first <= first and last <= one.last else 0
+            here = came.get((one.device_id, one.store_id, first, last), whole)
+            one.parts.append(Part(first, last, here))

@@ -8,6 +8,8 @@ Published to `outstation/<device>/ledger`, or posted to the readings' URL with a
 acknowledged as a pack is, after the receiver's commit. Told at least once: a range that
 contains an earlier one of the same lane and reason replaces it, so a repetition changes nothing. `count` is 0 for
 ids that no reading ever had, `first` is 0 for readings that were lost before they had one.
+
+On the same way goes how far the device is: `agent.sync.extent`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from agent.spine.errors import describe
+from agent.sync.extent import Extent, ExtentTeller, ToldExtent
 from agent.sync.upstream import Pack, UpstreamError
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ class ToldLosses(BaseModel):
     store: Annotated[str, Field(min_length=1)]
     version: _Id
     losses: list[ToldLoss]
+    extent: ToldExtent | None = None
+    """How far this upstream is, if that is what is told."""
 
 
 class Entry(Protocol):
@@ -130,6 +135,16 @@ def messages(entries: Sequence[Entry], identity_of: Callable[[int], tuple[str, s
     return [_message(device, store, group) for (device, store), group in groups]
 
 
+def extent_message(extent: Extent) -> Pack:
+    """Says how far an upstream is."""
+    newest = extent.told.newest
+    said = ToldLosses(
+        device=extent.device_id, store=extent.store_id, version=newest, losses=[], extent=extent.told
+    )
+    payload = to_json(said, exclude_none=True)
+    return Pack(extent.device_id, extent.store_id, newest, newest, 0, payload, CONTENT_TYPE, None)
+
+
 def _message(device_id: str, store_id: str, entries: Sequence[Entry]) -> Pack:
     version = entries[-1].version
     said = ToldLosses(
@@ -161,11 +176,13 @@ class LossTeller:
         name: The upstream's.
         feed: What it does not know yet.
         identity_of: Device and store id of a record's id; 0 is the present one.
+        extents: How far the upstream is; None: that is not told.
     """
 
     name: str
     feed: LossFeed
     identity_of: Callable[[int], tuple[str, str]]
+    extents: ExtentTeller | None = None
     every_s: float = EVERY_S
     retry_s: float = RETRY_S
     _failing: bool = False
@@ -176,11 +193,16 @@ class LossTeller:
         Args:
             send: Delivers one message; raises UpstreamError.
         """
+        if self.extents is not None:
+            self.extents.linked()
         while True:
             try:
+                # First how far it is, then what was lost by then: what is said to be settled is in the ledger, or has arrived.
+                extents = [] if self.extents is None else self.extents.due()
                 for message in messages(await self.feed.untold(), self.identity_of):
                     await send(message)
                     await self.feed.told(message.last)
+                await self._tell_extents(extents, send)
             except (UpstreamError, RuntimeError) as error:
                 if not self._failing:
                     _log.warning("sync: %s cannot be told of losses: %s", self.name, describe(error))
@@ -189,3 +211,9 @@ class LossTeller:
             else:
                 self._failing = False
                 await asyncio.sleep(self.every_s)
+
+    async def _tell_extents(self, extents: Sequence[Extent], send: Callable[[Pack], Awaitable[None]]) -> None:
+        for extent in extents:
+            await send(extent_message(extent))
+        if self.extents is not None:
+            self.extents.told(extents)

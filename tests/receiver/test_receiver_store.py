@@ -19,7 +19,9 @@ from agent.receiver.postgres_store import PostgresStore
 from agent.receiver.sqlite_store import SqliteStore
 from agent.receiver.store import (
     Coverage,
+    KnownExtent,
     KnownLoss,
+    Part,
     ReadingStore,
     Stored,
     StoreError,
@@ -29,6 +31,7 @@ from agent.receiver.store import (
 )
 from agent.sync import senml
 from agent.sync.acknowledgement import digest
+from agent.sync.extent import ToldExtent
 from agent.sync.losses import ToldLoss, ToldLosses
 from collectors.clock import SystemClock
 from tests.receiver.packs import STORE, received
@@ -190,11 +193,59 @@ async def test_which_numbers_have_come(url: str) -> None:
         packs = [received(3, 8), received(20, 10), received(31, 1), received(1, 4, device="b")]
         await store.write(packs, [], [told(loss(11, 15, 5)), told(loss(1, 2, 2), device="c")])
         by_device = {one.device_id: one for one in await store.coverage()}
-        assert by_device["b"] == Coverage("b", STORE, 1, 4, 4)
-        assert by_device["greenhouse-3"].holes == [(11, 19), (30, 30)]
+        assert by_device["b"] == Coverage("b", STORE, 1, 4, 4, parts=[Part(1, 4, 4)])
+        parts = by_device["greenhouse-3"].parts
+        assert parts == [Part(3, 10, 8), Part(11, 15, 0), Part(16, 31, 11)]
         assert by_device["c"].losses == [KnownLoss(1, 2, 2, "full: oldest dropped")]
+        assert by_device["c"].parts == [Part(1, 2, 0)]
         assert [one.device_id for one in await store.coverage("c")] == ["c"]
         assert await store.coverage("nobody") == []
+
+
+async def test_which_have_not(url: str) -> None:
+    async with opened(url) as store:
+        await store.write([received(3, 8), received(20, 10), received(31, 1), received(1, 99, device="b")])
+
+        async def holes(*within: tuple[int, int], most: int = 9) -> list[tuple[int, int]]:
+            return await store.holes("greenhouse-3", STORE, within, most)
+
+        assert await holes((1, 40)) == [(1, 2), (11, 19), (30, 30), (32, 40)]
+        assert await holes((1, 40), most=2) == [(1, 2), (11, 19)]
+        assert await holes((4, 9), (15, 18), (19, 21), (40, 41)) == [(15, 18), (19, 19), (40, 41)]
+        assert await holes((4, 9), (15, 18), (19, 21), most=1) == [(15, 18)]
+
+
+async def test_how_far_a_device_is_is_told_again_and_what_is_late_changes_nothing(url: str) -> None:
+    def says(settled: int, newest: int, begins: int = 1, **other: Any) -> ToldLosses:
+        extent = ToldExtent(upstream="cloud", begins=begins, settled=settled, newest=newest, **other)
+        return told().model_copy(update={"extent": extent})
+
+    async with opened(url) as store:
+        await store.write([received(3, 8)], [], [says(5, 9), says(2, 3)])
+        ((extent,),) = [one.extents for one in await store.coverage()]
+        assert (extent.upstream, extent.begins, extent.settled, extent.newest) == ("cloud", 1, 5, 9)
+        assert extent.routed is False
+        assert abs(extent.told_at - SystemClock().now().timestamp()) < 60
+        # After a crash the device may have forgotten what was acknowledged.
+        await store.write([], [], [says(4, 9, begins=2, since=3, absent=1, routed=True)])
+        ((extent,),) = [one.extents for one in await store.coverage()]
+        assert extent == KnownExtent("cloud", 2, 3, 1, 5, 9, routed=True, told_at=extent.told_at)
+        await store.write([], [], [says(20, 20)])
+        (one,) = await store.coverage()
+        assert one.parts == [Part(1, 2, 0), Part(3, 10, 8), Part(11, 20, 0)]
+
+
+async def test_a_database_of_before_there_were_extents_gets_them(url: str) -> None:
+    async with opened(url) as store:
+        await store.write([received(1, 20)])
+    execute(
+        url,
+        "DROP TABLE extents; PRAGMA user_version = 2",
+        "DROP TABLE outstation.extents; DELETE FROM outstation.schema_version WHERE version > 1",
+    )
+    async with opened(url) as store:
+        (one,) = await store.coverage()
+        assert (one.readings, one.extents) == (20, [])
 
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -15,7 +15,9 @@ Every gap in the ids that a receiver can see is explained by an entry, apart fro
 TinyDB's API passed over by choosing ids himself while there was no consumer.
 
 A loss that goes on where the last one of its kind (table, identity, lane, reason) ended extends that
-entry. Beyond a thousand entries the oldest that every receiver knows are folded into `ledger_totals`,
+entry, and so does one whose range overlaps an entry's: a second damage of a file, say. So the ranges of
+a kind never overlap. What is told again after a crash is recognised by the file that it befell, which is
+replaced by another once its loss is entered (`files`: what each of the last ones cost, by name and last id). Beyond a thousand entries the oldest that every receiver knows are folded into `ledger_totals`,
 sums by table and reason; while there is a receiver that does not know them, the two oldest of a kind
 become one. So the ledger stays bounded and its sums right, and ranges are lost to nobody who was not told.
 
@@ -40,6 +42,7 @@ _TOTALS: Final = "ledger_totals"
 _TOLD: Final = "ledger_told"
 _FOLDED: Final = "folded"
 _ENTRIES_MAX: Final = 1_000
+_FILES_MAX: Final = 8
 
 _Rows = list[tuple[str, str, Any]]
 
@@ -303,16 +306,40 @@ class _Draft:
             entry["lane"] = lost.lane
         if lost.of is not None and set(lost.of.values()) != {loss.count}:
             entry["of"] = lost.of
+        if once and loss.file:
+            entry["files"] = {f"{loss.file}/{loss.last}": loss.count}
         kind = self._kind(entry)
         alike = [number for number, each in self.entries.items() if self._kind(each) == kind]
-        for number in reversed(alike):
-            each = self.entries[number]
-            if once and each["first"] <= loss.first and loss.last <= each["last"]:
-                return
-            if each["last"] + 1 == loss.first or loss.first == 0:
-                self._set(number, _together(each, entry))
-                return
-        self._set(max(self.entries, default=0) + 1, entry)
+        if once and any(self._is_told_again(number, entry) for number in reversed(alike)):
+            return
+        touched = [number for number in alike if _touch(self.entries[number], entry)]
+        if not touched:
+            self._set(max(self.entries, default=0) + 1, entry)
+            return
+        # The newest that it goes on with; where it overlaps several, the oldest takes them all.
+        number, *others = touched if loss.first else touched[-1:]
+        whole = self.entries[number]
+        for other in others:
+            whole = _together(whole, self.remove(other))
+        self._set(number, _together(whole, entry))
+
+    def _is_told_again(self, number: int, entry: dict[str, Any]) -> bool:
+        """Whether a loss is in an entry already; one that is larger by now becomes so there."""
+        known = self.entries[number]
+        files, ((place, count),) = known.get("files", {}), entry.get("files", {"": 0}).items()
+        if place in files:
+            first, more = min(known["first"], entry["first"]), max(0, count - files[place])
+            if more or first < known["first"]:
+                grown = {
+                    "first": first,
+                    "count": known["count"] + more,
+                    "files": {**files, place: files[place] + more},
+                }
+                self._set(number, {**known, **grown})
+            return True
+        # Where nothing says that it is another one, it is what covers it.
+        covered = known["first"] <= entry["first"] and entry["last"] <= known["last"]
+        return bool(covered and not (files and place))
 
     def _set(self, number: int, entry: dict[str, Any]) -> None:
         self._version += 1
@@ -352,6 +379,13 @@ class _Draft:
         ]
 
 
+def _touch(known: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a loss goes on where an entry ends, or overlaps it; of those without ids there is but one entry."""
+    if not new["first"]:
+        return True
+    return bool(known["first"] <= new["last"] and new["first"] <= known["last"] + 1)
+
+
 def _together(older: dict[str, Any], newer: dict[str, Any]) -> dict[str, Any]:
     found = {
         **older,
@@ -364,4 +398,7 @@ def _together(older: dict[str, Any], newer: dict[str, Any]) -> dict[str, Any]:
         of_each = [(each.get("of", {}), each["count"]) for each in (older, newer)]
         names: Iterable[str] = {name for of, _ in of_each for name in of}
         found["of"] = {name: sum(of.get(name, count) for of, count in of_each) for name in sorted(names)}
+    files = {**older.get("files", {}), **newer.get("files", {})}
+    if files:
+        found["files"] = dict(list(files.items())[-_FILES_MAX:])
     return found

@@ -56,13 +56,15 @@ class Loss:
     last: int
     count: int
     why: str
+    file: str = field(default="", compare=False)
+    """Whose damage it is, where that is told again after a crash; each file has a name of its own."""
 
     def beyond(self, mark: int) -> Loss | None:
         """The part of it above an id; None when there is none."""
         first = max(self.first, mark + 1)
         if first > self.last:
             return None
-        return Loss(first, self.last, min(self.count, self.last - first + 1), self.why)
+        return replace(self, first=first, count=min(self.count, self.last - first + 1))
 
     def without(self, deleted: RangeSet) -> Loss | None:
         """What it costs when some of the records had been deleted; None when all had been."""
@@ -211,8 +213,9 @@ class Recovery:
         for loss in self._found.losses:
             count = loss.count
             for first, last in self._losses.unexplained(self._table, loss.first, loss.last):
-                self._losses.note(self._table, Loss(first, last, count, loss.why))
-                count = 0
+                here = min(count, last - first + 1)
+                self._losses.note(self._table, Loss(first, last, here, loss.why))
+                count -= here
         try:
             self._losses.enter()
         except DiskFault as fault:

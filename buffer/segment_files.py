@@ -9,6 +9,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem, read_file
@@ -304,7 +305,7 @@ class SegmentFiles:
         kept = {record_id for record_id, _ in records}
         losses += [Loss(each, each, 1, NOT_JSON) for each, _ in intact if each not in kept]
         for loss in losses:
-            self._losses.note(self.table, loss)
+            self._losses.note(self.table, replace(loss, file=segment.name))
         self._losses.enter()  # first: after a crash a new file would not show what the damage cost
         return records, good.cursor
 

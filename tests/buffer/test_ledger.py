@@ -70,6 +70,48 @@ def test_what_is_entered_again_after_a_crash_counts_once(disk):
     assert ledger.lost() == {"damaged": 190}
 
 
+def test_a_second_damage_is_no_repetition_of_the_first(disk):
+    """Whether its range is in the first one's, around it, or overlaps it; entries of a kind never overlap."""
+    ledger = opened(disk)
+    for first, last, count, file in [(10, 500, 5, "f.1"), (50, 60, 11, "f.2"), (400, 600, 7, "f.3")]:
+        for _ in range(2):
+            ledger.add("readings", Loss(first, last, count, "damaged", file), once=True)
+            ledger = opened(disk)
+    assert told(ledger) == [(10, 600, 23, None, "damaged", 3)]
+    ledger.add("readings", Loss(700, 710, 3, "damaged", "g.1"), once=True)
+    ledger.add("readings", Loss(1, 800, 4, "damaged", "h.1"), once=True)
+    assert told(ledger) == [(1, 800, 30, None, "damaged", 5)]
+
+
+def test_what_is_told_again_may_have_grown_and_begin_elsewhere(disk):
+    """The mark of what was delivered trims a loss, and may be another one after a crash."""
+    ledger = opened(disk)
+    for first, last, count in [(101, 500, 5), (10, 500, 5), (101, 500, 4), (101, 500, 7), (600, 601, 2)]:
+        ledger.add("readings", Loss(first, last, count, "damaged", "f.1"), once=True)
+    assert [entry[:3] for entry in told(ledger)] == [(10, 500, 7), (600, 601, 2)]
+
+
+def test_only_the_last_files_of_an_entry_are_remembered(disk):
+    ledger = opened(disk)
+    for at in range(20):
+        ledger.add("readings", Loss(at, at + 5, 1, "damaged", f"f.{at}") if at else Loss(1, 1, 1, "damaged"))
+    ((_, entry),) = ledger.items()
+    assert entry["count"] == 20
+    for at in range(1, 20):
+        ledger.add("readings", Loss(100 + at, 105 + at, 1, "damaged", f"f.{at}"), once=True)
+    assert len(ledger.items()[-1][1]["files"]) == 8
+
+
+def test_removals_that_overlap_add_up(disk):
+    ledger = opened(disk)
+    ledger.feed("cloud")
+    ledger.add("readings", Loss(5, 5, 1, "removed"), lane="normal")
+    ledger.told("cloud", 1)
+    ledger.add("readings", Loss(1, 9, 4, "removed"), lane="normal")
+    ledger.add("readings", Loss(2, 8, 3, "removed"), lane="alarm")
+    assert told(ledger) == [(1, 9, 5, "normal", "removed", 2), (2, 8, 3, "alarm", "removed", 3)]
+
+
 def test_records_without_ids_are_one_entry(disk):
     ledger = opened(disk)
     for _ in range(3):
@@ -142,8 +184,8 @@ class Receiver:
         if entry.first == 0:
             self.rows[kind, 0] = (0, max(entry.count, self.rows.get((kind, 0), (0, 0))[1]))
             return
-        for (other, first), (last, _) in list(self.rows.items()):
-            if other == kind and first <= entry.first and entry.last <= last:
+        for (other, first), (last, count) in list(self.rows.items()):
+            if other == kind and first <= entry.first and entry.last <= last and entry.count <= count:
                 return
             if other == kind and entry.first <= first and last <= entry.last:
                 del self.rows[other, first]

@@ -1,6 +1,7 @@
 """What a damaged segment costs is told exactly: as much as its name counts more than is left."""
 
 import random
+from unittest.mock import patch
 from zlib import crc32
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buffer import BufferDB
+from tests.buffer.test_ledger import Receiver
 from tests.rigs.faulty_disk import FaultyDisk, File
 
 
@@ -48,6 +50,51 @@ def test_any_damage_is_told_exactly(frames, damages):
     assert sum(entry["count"] for entry in entries) == len(lost)
     told = {each for entry in entries for each in range(entry["first"], entry["last"] + 1)}
     assert told == set(lost)
+
+
+def damaged(disk, data):
+    """Damage some sealed segment with records."""
+    names = sorted(name for name in disk.files if "/readings/s." in name and name.split(".")[3] != "0")
+    if names:
+        file = disk.files[data.draw(st.sampled_from(names))]
+        at = data.draw(st.integers(0, len(file.cache) - 1))
+        stop = min(len(file.cache), at + data.draw(st.integers(1, 200)))
+        file.cache[at:stop] = bytes([data.draw(st.integers(0, 255))]) * (stop - at)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damage_after_damage_and_removal_is_told_exactly(data):
+    """What befalls a file that was mended before is no repetition; and a receiver comes to know all of it."""
+    disk = FaultyDisk(random.Random(0))
+    stored(disk, 6)
+    receiver = Receiver()
+    for _ in range(data.draw(st.integers(1, 4))):
+        if data.draw(st.booleans()):
+            damaged(disk, data)
+        db = BufferDB("/s", fs=disk, threaded=False)
+        db.consumer("cloud")
+        db.ledger.feed("cloud")
+        left = [document.doc_id for document in db]
+        if left and data.draw(st.booleans()):
+            removed = set(data.draw(st.lists(st.sampled_from(left), min_size=1, max_size=9)))
+            with patch("buffer.changing._REMOVALS_TOLD_APART", 1):
+                db.remove(doc_ids=removed)
+        if data.draw(st.booleans()):
+            db.flush()
+        for entry in db.ledger.untold("cloud"):
+            receiver.take(entry)
+        left = [document.doc_id for document in db]
+        db.close()
+    db = BufferDB("/s", fs=disk, threaded=False)
+    for entry in db.ledger.untold("cloud"):
+        receiver.take(entry)
+    left = [document.doc_id for document in db]
+    db.flush()
+    db.close()
+    lost = set(range(1, 19)) - set(left)
+    assert sum(entry["count"] for _, entry in db.ledger.items()) == len(lost)
+    assert sum(count for _, count in receiver.rows.values()) == len(lost)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 95, 100, 300, 500])

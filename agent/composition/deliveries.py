@@ -12,7 +12,7 @@ from agent.spine.errors import STORAGE, SYNC
 from agent.status.report import UpstreamStatus
 from agent.supervisor import supervise
 from agent.sync.dead_letters import BufferDeadLetters
-from agent.sync.extent import ExtentTeller, extents_of
+from agent.sync.extent import ROUTED, ExtentTeller, extents_of, whole_from
 from agent.sync.frozen import StoredBounds
 from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
@@ -35,8 +35,6 @@ _log = logging.getLogger(__name__)
 _END_TIMEOUT_S = 5.0
 _BOUNDS = "sync"
 """The small table with the bounds of what was sent and not acknowledged."""
-_ROUTED = "routed"
-"""The small table of upstreams that have, or had, a route: `{"now": true}`, or `{"before": <id>}`."""
 
 
 @dataclass(slots=True)
@@ -156,20 +154,16 @@ class Deliveries:
             raise
 
     async def _extents(self, config: UpstreamConfig, consumer: AsyncConsumer) -> ExtentTeller:
-        """How far this upstream is; durable is what a route keeps from it, before it does.
+        """How far this upstream is.
 
         Raises:
             DiskFault: The disk refuses.
         """
-        table, routed = self._buffer.state(_ROUTED), config.options.route() is not None
-        row = table.get(config.name) or {}
-        if routed and not row.get("now"):
-            await table.put(config.name, row := {"now": True})
-        elif not routed and row.get("now"):
-            await table.put(config.name, row := {"before": consumer.newest_id + 1})
-        begins = row.get("before", 0)
+        name, routed = config.name, config.options.route() is not None
+        table = self._buffer.state(ROUTED)
+        begins = await whole_from(table, name, consumer.newest_id, routed=routed)
         return ExtentTeller(
-            lambda: extents_of(config.name, consumer.reach, self._buffer.epochs, routed=routed, begins=begins)
+            lambda: extents_of(name, consumer.reach, self._buffer.epochs, routed=routed, begins=begins)
         )
 
     def _identity_of(self, record_id: int) -> tuple[str, str]:
@@ -187,7 +181,7 @@ class Deliveries:
             _log.warning("upstream %s is not configured any more: nothing is kept for it", name)
             try:
                 await asyncio.to_thread(database.forget_consumer, name)
-                for table in (_BOUNDS, _ROUTED):
+                for table in (_BOUNDS, ROUTED):
                     await self._buffer.state(table).remove(name)
             except StoreError as error:
                 await self._spine.errors.report(error, layer=STORAGE, operation="forget_upstream")

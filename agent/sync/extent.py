@@ -20,7 +20,7 @@ import asyncio
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,9 @@ EVERY_MIN_S = 60.0
 """Between two messages at least."""
 EVERY_MAX_S = 600.0
 """Twice as long after each, up to this, as long as the connection lasts."""
+
+ROUTED: Final = "routed"
+"""The small table of upstreams that have, or had, a route: `{"now": true}`, or `{"before": <id>}`."""
 
 _Id = Annotated[int, Field(ge=0, le=2**63 - 2)]
 
@@ -141,6 +144,33 @@ def extents_of(
         )
         found.append(Extent(epoch.device_id, epoch.store_id, told))
     return found
+
+
+class _Table(Protocol):
+    def get(self, key: str) -> Any: ...
+
+    async def put(self, key: str, value: Any) -> None: ...
+
+
+async def whole_from(table: _Table, upstream: str, newest: int, *, routed: bool) -> int:
+    """From which id on everything goes to an upstream: what a route kept from it earlier it never gets.
+
+    It is durable on return, so that it is known before the route keeps anything back.
+
+    Args:
+        table: Remembers it.
+        upstream: Its name.
+        newest: The highest id that there is.
+        routed: It has a route now.
+
+    Raises:
+        RuntimeError: The disk refuses.
+    """
+    row = table.get(upstream) or {}
+    if routed is not row.get("now", False):
+        row = {"now": True} if routed else {"before": newest + 1}
+        await table.put(upstream, row)
+    return int(row.get("before", 0))
 
 
 @dataclass(slots=True)

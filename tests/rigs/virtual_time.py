@@ -8,6 +8,7 @@ No thread may be waited for: its work takes no virtual time, and time would run 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         loop: Any = self
+        while (
+            loop._scheduled and loop._scheduled[0]._cancelled
+        ):  # else the base class waits for the one behind it
+            loop._timer_cancelled_count -= 1
+            heapq.heappop(loop._scheduled)._scheduled = False
         if not loop._ready and loop._scheduled:
             self._virtual_s = max(self._virtual_s, loop._scheduled[0]._when)
         super()._run_once()  # type: ignore[misc] # of BaseEventLoop

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from agent.sync.extent import ExtentTeller
+
 QUICK = {"first": "10 ms", "base": "10 ms", "cap": "50 ms"}
 
 
@@ -59,13 +61,15 @@ async def receiver(path: Path, url: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def telling(options: Any, buffer: TinyDBBuffer) -> AsyncIterator[Any]:
+async def telling(
+    options: Any, buffer: TinyDBBuffer, extents: ExtentTeller | None = None
+) -> AsyncIterator[Any]:
     async with open_spine(rng=random.Random(1)) as spine:
         feed = LossFeed(buffer.database.ledger, "cloud")
         await feed.begin()
         own = buffer.epochs[-1]
         teller = LossTeller(
-            "cloud", feed, lambda _: (own.device_id, own.store_id), every_s=0.01, retry_s=0.01
+            "cloud", feed, lambda _: (own.device_id, own.store_id), extents, every_s=0.01, retry_s=0.01
         )
         sender = create_sender(
             "cloud",

@@ -38,7 +38,7 @@ class Consumers:
         log: Callable[[], Log],
         table: SmallTable,
         epochs: list[Identity],
-        explained: Callable[[int, int], int] = lambda _low, _high: 0,
+        explained: Callable[[int, int, Callable[[int, int], int]], int] = lambda *_: 0,
     ) -> None:
         """Take what is stored.
 
@@ -46,7 +46,7 @@ class Consumers:
             log: Whose they are.
             table: Keeps their state.
             epochs: The identities of what is in the log.
-            explained: Of how many ids from one to another the ledger says what became of them.
+            explained: Of how many ids from one to another the ledger says what became of them, given how many are absent.
         """
         self._log = log
         self._explained = explained
@@ -95,9 +95,13 @@ class Consumers:
 
     def _absent(self, log: Log, low: int, high: int) -> int:
         """How many of these ids have no record, and are in no entry."""
-        if high < low:
+
+        def absent(first: int, last: int) -> int:
+            return last - first + 1 - log.count(first, last)
+
+        if high < low or not (found := absent(low, high)):
             return 0
-        return max(0, high - low + 1 - log.count(low, high) - self._explained(low, high))
+        return max(0, found - self._explained(low, high, absent))
 
     def names(self) -> list[str]:
         """All consumers there ever were and that were not forgotten."""

@@ -90,7 +90,7 @@ class BufferDB(TinyDB):
             lambda: self.log(READINGS),
             self.small_table(CONSUMERS),
             self._identities.epochs,
-            lambda low, high: self.ledger.explained(READINGS, low, high),
+            lambda low, high, absent: self.ledger.explained(READINGS, low, high, absent),
         )
         self._losses = Losses(
             self.ledger,

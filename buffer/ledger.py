@@ -31,6 +31,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from buffer.journal import Journal
@@ -43,6 +44,8 @@ _TOLD: Final = "ledger_told"
 _FOLDED: Final = "folded"
 _ENTRIES_MAX: Final = 1_000
 _FILES_MAX: Final = 8
+_PARTS_MAX: Final = 50
+"""How many parts are looked at for what is absent in them: each may need a file to be read."""
 
 _Rows = list[tuple[str, str, Any]]
 
@@ -202,18 +205,27 @@ class Ledger:
                 known.add(entry["first"], entry["last"])
         return known.missing_within(first, last)
 
-    def explained(self, table: str, first: int, last: int) -> int:
-        """Of how many ids of a table, from one to another, an entry says what became of them."""
-        never, counted = RangeSet(), 0
+    def explained(self, table: str, first: int, last: int, absent: Callable[[int, int], int]) -> int:
+        """Of how many ids of a table, from one to another, entries say what became of them, at most.
+
+        Args:
+            table: Whose ids.
+            first: The lowest.
+            last: The highest.
+            absent: How many ids between two have no record.
+        """
+        never, counted, counts = RangeSet(), RangeSet(), list[tuple[int, int]]()
         for entry in self._entries.values():
             low, high = max(first, entry["first"]), min(last, entry["last"])
             if entry["table"] != table or high < low:
                 continue
-            if entry["count"]:
-                counted += min(entry["count"], high - low + 1)
-            else:
-                never.add(low, high)
-        return min(counted + never.count_within(first, last), last - first + 1)
+            (counted if entry["count"] else never).add(low, high)
+            counts.append((low, entry["count"]))
+        found = never.count_within(first, last)
+        for low, high in islice(counted, _PARTS_MAX):
+            entered = sum(count for at, count in counts if low <= at <= high)
+            found += min(entered, absent(low, high) - never.count_within(low, high))
+        return found
 
     # -- telling
 

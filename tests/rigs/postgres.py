@@ -18,6 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -137,7 +138,13 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL to the server and all its processes: a power cut. Harmless when it does not run."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            pid = self._process.pid
+            os.kill(pid, signal.SIGSTOP)  # it makes no further ones
+            # Each of its processes leads a group of its own, and would answer until it misses its parent.
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            for each in (*map(int, children), pid):
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
             self._process.wait()
             self._process = None
 

@@ -1,7 +1,8 @@
 """Group commit: what arrives while one transaction is being written rides the next.
 
 A hundred devices that post at the same time share one fsync, and each is answered only after it. A database that is away
-is waited for, with what it was to get. Any other failure is looked for pack by pack, so that a sick one harms nobody else.
+is waited for, with what it was to get. Any other failure is looked for pack by pack, so that a sick one harms nobody else;
+but what came behind it over the same connection waits until it has come again, so that the order is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from agent.receiver.meter import Meter
 from agent.receiver.packs import Received, ReceivedLosses, Refused
-from agent.receiver.store import StoreError, StoreUnavailable
+from agent.receiver.store import StoreError, StoreUnavailable, Unstorable
 from agent.spine.backoff import Backoff, BackoffPolicy
 
 if TYPE_CHECKING:
@@ -34,10 +35,29 @@ RETRY = BackoffPolicy(first_s=0.2, base_s=0.2, cap_s=5.0, stable_s=10.0)
 """For a database that is away: its own server, and everybody waits for it."""
 
 
+@dataclass(slots=True)
+class Inflow:
+    """What comes over one connection, in its order."""
+
+    committer: Committer
+    failure: StoreError | None = None
+    """Something of it was not committed, and will come again: nothing that came behind it is written before."""
+
+    async def submit(self, pack: Received | ReceivedLosses | Refused) -> asyncio.Future[None]:
+        """Hand the next pack over, as `Committer.submit` does."""
+        return await self.committer.submit(pack, self)
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     pack: Received | ReceivedLosses | Refused
     done: asyncio.Future[None]
+    inflow: Inflow | None
+
+    def fail(self, error: StoreError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # seen: whoever asked may be gone
 
 
 class Committer:
@@ -60,13 +80,20 @@ class Committer:
         self.fault: str | None = None
         """Why the last commit failed; None after one that did not."""
 
-    async def submit(self, pack: Received | ReceivedLosses | Refused) -> asyncio.Future[None]:
-        """Hand a pack over, once there is room. The future is done when it is durable, or raises StoreError."""
+    async def submit(
+        self, pack: Received | ReceivedLosses | Refused, inflow: Inflow | None = None
+    ) -> asyncio.Future[None]:
+        """Hand a pack over, once there is room. The future is done when it is durable, or raises StoreError.
+
+        Args:
+            pack: To be written.
+            inflow: What it comes in; None where each comes by itself.
+        """
         while len(self._waiting) >= WAITING_MAX:
             self._room.clear()
             await self._room.wait()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(pack, done))
+        self._waiting.append(_Waiting(pack, done, inflow))
         self.meter.waiting += 1
         self._arrived.set()
         return done
@@ -99,6 +126,9 @@ class Committer:
 
     async def _commit(self, group: list[_Waiting]) -> None:
         """Write a group; each of its futures is done then."""
+        group = [waiting for waiting in group if not self._has_to_come_again(waiting)]
+        if not group:
+            return
         try:
             await self._write_patiently(group)
         except StoreError as error:
@@ -108,15 +138,24 @@ class Committer:
                     await self._commit([waiting])
                 return
             (waiting,) = group
+            if waiting.inflow is not None and not isinstance(error, Unstorable):
+                waiting.inflow.failure = error
             self.meter.batches["failed"] += 1
-            if not waiting.done.done():
-                waiting.done.set_exception(error)
-                waiting.done.exception()  # seen: whoever asked may be gone
+            waiting.fail(error)
         else:
             self.fault = None
             for waiting in group:
                 if not waiting.done.done():
                     waiting.done.set_result(None)
+
+    def _has_to_come_again(self, waiting: _Waiting) -> bool:
+        """Whether something before it was not committed; it is not, either."""
+        failure = None if waiting.inflow is None else waiting.inflow.failure
+        if failure is None:
+            return False
+        self.meter.batches["failed"] += 1
+        waiting.fail(StoreError(f"what came before it was not committed: {failure}"))
+        return True
 
     async def _write_patiently(self, group: list[_Waiting]) -> None:
         """Write, again and again while the database is away. Raises what waiting does not mend."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
-    from agent.receiver.committer import Committer
+    from agent.receiver.committer import Committer, Inflow
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Underway(Generic[M]):
 
 
 async def taken_in(
-    message: M, origin: str, device_id: str, payload: bytes, committer: Committer, *, losses: bool
+    message: M, origin: str, device_id: str, payload: bytes, inflow: Inflow, *, losses: bool
 ) -> Underway[M]:
     """Decode a message and hand it to the committer, once that has room.
 
@@ -63,11 +63,11 @@ async def taken_in(
         origin: The topic or subject it came on.
         device_id: Whose that is.
         payload: What it holds.
-        committer: Takes it.
+        inflow: What comes over this connection; it takes it.
         losses: Whether it is of the loss ledger.
     """
     pack = await _decoded(origin, device_id, payload, losses=losses)
-    return Underway(message, device_id, origin, payload, pack, await committer.submit(pack))
+    return Underway(message, device_id, origin, payload, pack, await inflow.submit(pack))
 
 
 async def durable(item: Underway[M], committer: Committer) -> None:

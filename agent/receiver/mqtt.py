@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
+from agent.receiver.committer import Inflow
 from agent.receiver.intake import Underway, acknowledgements, durable, taken_in
 from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import describe
@@ -99,6 +100,7 @@ class MqttReceiver:
 
         Whoever waited for that answer would, on a slow link, give up and get the same again and again.
         """
+        inflow = Inflow(self._committer)
         underway: asyncio.Queue[Underway[InboundMessage]] = asyncio.Queue(RECEIVE_MAXIMUM)
         async with asyncio.TaskGroup() as group:
             aside = (
@@ -111,7 +113,7 @@ class MqttReceiver:
                     message.topic,
                     device_of(message.topic),
                     message.payload,
-                    self._committer,
+                    inflow,
                     losses=message.topic.endswith("/ledger"),
                 )
                 await underway.put(item)

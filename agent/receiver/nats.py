@@ -28,6 +28,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 from nats.js.errors import NotFoundError
 from pydantic_core import to_json
 
+from agent.receiver.committer import Inflow
 from agent.receiver.intake import Underway, acknowledgements, durable, taken_in
 from agent.spine.backoff import Backoff, BackoffPolicy
 from agent.spine.errors import describe
@@ -198,6 +199,7 @@ class _Consumer:
         self._connection = connection
         self._options = options
         self._committer = committer
+        self._inflow = Inflow(committer)
         self._jetstream: JetStreamContext = connection.jetstream(timeout=_ANSWER_TIMEOUT_S)
         self._inbox = connection.new_inbox()
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()  # bounded by what was asked for
@@ -286,7 +288,7 @@ class _Consumer:
             message.subject,
             device_of_subject(message.subject),
             message.data,
-            self._committer,
+            self._inflow,
             losses=message.subject.endswith(".ledger"),
         )
         await self._underway.put(item)

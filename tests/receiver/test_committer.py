@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.receiver import committer as committer_module
-from agent.receiver.committer import Committer
+from agent.receiver.committer import Committer, Inflow
 from agent.receiver.packs import Refused
 from agent.receiver.store import Stored, StoreError, StoreUnavailable, Unstorable
 from agent.spine.backoff import BackoffPolicy
@@ -79,6 +79,39 @@ async def test_a_sick_pack_fails_alone() -> None:
         with pytest.raises(Unstorable, match="no such character"):
             await futures[1]
         assert store.groups == [1, 1]
+        run.cancel()
+
+
+async def test_what_came_behind_a_failure_over_the_same_connection_is_not_written_before_it_has_come_again() -> (
+    None
+):
+    store = SlowStore()
+    store.go.set()
+    store.sick, store.sickness = received(), StoreError("for now")
+    committer = committer_of(store)
+    one, other = Inflow(committer), Inflow(committer)
+    async with asyncio.TaskGroup() as group:
+        futures = [
+            await inflow.submit(pack)
+            for inflow, pack in ((one, received()), (one, store.sick), (other, received()), (one, received()))
+        ]
+        run = group.create_task(committer.run())
+        await asyncio.gather(futures[0], futures[2])
+        late = await one.submit(received())
+        for future, why in (
+            (futures[1], "^for now"),
+            (futures[3], "came before it"),
+            (late, "came before it"),
+        ):
+            with pytest.raises(StoreError, match=why):
+                await future
+        again = Inflow(committer)
+        await (await again.submit(received()))
+        store.sickness = Unstorable("for good")
+        refused, behind = await again.submit(store.sick), await again.submit(received())
+        with pytest.raises(Unstorable):
+            await refused
+        await behind
         run.cancel()
 
 

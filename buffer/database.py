@@ -317,7 +317,8 @@ class BufferDB(TinyDB):
         Raises:
             BufferFull, BufferClosed: As `insert_json`.
         """
-        self.require_open()
+        if not self._opened:
+            self.require_open()
         ids = (self._logs.opened.get(table) or self.log(table)).append(documents, size)
         if self.options.threaded:
             self._committer.arrived(size)
@@ -339,7 +340,8 @@ class BufferDB(TinyDB):
         Raises:
             DiskFault: The disk refused; it is tried again by itself.
         """
-        self.require_open()
+        if not self._opened:
+            self.require_open()
         self.commit()
         self._committer.relax()
 
@@ -395,11 +397,13 @@ class BufferDB(TinyDB):
             DiskFault: The disk refused.
         """
         waiting, sound, tombstones = [], self._state_fault is None, False
-        for log in self._logs.all():
-            tombstones = tombstones or log.deleted_unwritten
+        for log in list(self._logs.opened.values()):
+            if log.deleted_unwritten:
+                tombstones = True
             if log.waits:
                 waiting.append(log)
-                sound = sound and not log.fault
+                if log.fault:
+                    sound = False
         # Each file that is written is looked for by itself, so the whole place need not be.
         if not (waiting and sound):
             self._check_place()

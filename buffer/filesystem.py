@@ -17,6 +17,8 @@ from typing import Final, Protocol
 
 BLOCK_BYTES: Final = 4096
 """What every disk can take past the cache, and the most that it may ask for at a time."""
+SPACES: Final = b" " * (64 << 10)
+"""What files are written ahead with: this very object as a piece of `write_durably` is not copied."""
 _SECTOR_BYTES: Final = 512
 _ALIGNED_BYTES: Final = 64 * BLOCK_BYTES
 _READ_TRIES: Final = 4
@@ -69,7 +71,7 @@ class FileSystem(Protocol):
 
         Args:
             handle: The file.
-            pieces: What is written.
+            pieces: What is written; from the first one that is `SPACES` on, spaces only.
             offset: Where.
             grows: The file gets longer by it.
         """
@@ -192,6 +194,20 @@ def _read_sectors(fs: FileSystem, handle: int, size: int) -> bytes:
     return bytes(data)
 
 
+def _write_once(handle: int, parts: Sequence[memoryview], offset: int) -> int:
+    return os.pwrite(handle, parts[0], offset) if len(parts) == 1 else os.pwritev(handle, parts, offset)
+
+
+def _beyond(parts: Sequence[memoryview], size: int) -> list[memoryview]:
+    """What is left of them after so many bytes."""
+    left = []
+    for part in parts:
+        if size < len(part):
+            left.append(part[size:])
+        size = max(0, size - len(part))
+    return left
+
+
 class SystemFileSystem:
     """The file system of this machine."""
 
@@ -206,6 +222,9 @@ class SystemFileSystem:
         """Room for what the kernel answers about an open file."""
         self._block_bytes: dict[int, int] = {}
         """What each device writes at once, by its number."""
+        self._spaces = memoryview(mmap(-1, len(SPACES)))
+        """`SPACES`, where the disk can take them from."""
+        self._spaces[:] = SPACES
 
     def make_directory(self, path: str) -> None:
         """Create a directory and its parents, durably; fine when it exists."""
@@ -290,7 +309,12 @@ class SystemFileSystem:
 
     def _write_pieces(self, handle: int, pieces: Sequence[bytes], offset: int, memory: memoryview) -> None:
         filled = 0
-        for piece in pieces:
+        for at, piece in enumerate(pieces):
+            if piece is SPACES and not filled % _SECTOR_BYTES:
+                # Nothing but spaces comes after these. All at once: the disk is waited for once.
+                ahead = [self._spaces[: len(more)] for more in pieces[at:]]
+                self._write_aligned(handle, [memory[:filled], *ahead], offset)
+                return
             end = filled + len(piece)
             if end < _ALIGNED_BYTES:
                 memory[filled:end] = piece
@@ -303,24 +327,24 @@ class SystemFileSystem:
                 filled += len(part)
                 taken += len(part)
                 if filled == _ALIGNED_BYTES:
-                    self._write_aligned(handle, memory, offset)
+                    self._write_aligned(handle, [memory], offset)
                     offset, filled = offset + filled, 0
         if filled:
-            self._write_aligned(handle, memory[:filled], offset)
+            self._write_aligned(handle, [memory[:filled]], offset)
 
-    def _write_aligned(self, handle: int, memory: memoryview, offset: int) -> None:
-        written = 0
+    def _write_aligned(self, handle: int, parts: Sequence[memoryview], offset: int) -> None:
+        size, written = sum(map(len, parts)), 0
         try:
-            written = os.pwrite(handle, memory, offset)
-            while written < len(memory):
-                written += os.pwrite(handle, memory[written:], offset + written)
+            written = _write_once(handle, parts, offset)
+            while written < size:
+                written += _write_once(handle, _beyond(parts, written), offset + written)
         except OSError as error:
             if error.errno != EINVAL:
                 raise
             # This disk cannot do it after all, or not in blocks of this size: nothing was written.
             flags = fcntl.fcntl(handle, fcntl.F_GETFL)
             fcntl.fcntl(handle, fcntl.F_SETFL, flags & ~os.O_DIRECT)
-            self.write(handle, bytes(memory[written:]), offset + written)
+            self.write(handle, b"".join(_beyond(parts, written)), offset + written)
 
     def sync(self, handle: int) -> None:
         """Make a file's data (and its size) durable."""

@@ -132,16 +132,17 @@ def lines(records: list[tuple[int, bytes]], *, first: bool) -> bytes:
     return (b"\n" if first else b"\n,") + b",\n".join([b'"%d":%b' % record for record in records])
 
 
-def run_lines(runs: Sequence[Run], *, first: bool) -> Iterator[bytes]:
+def run_lines(runs: Sequence[Run], *, first: bool) -> list[bytes]:
     """What `lines` gives, in pieces: large blocks of memory cost more than what is done with them.
 
     Of a hundred ids all but the last two digits are the same, so that nothing is formatted for a record.
     """
     assert runs
     start = b"\n" if first else b"\n,"
+    pieces = []
     for record_id, documents in runs:
         if len(documents) == 1:
-            yield b'%b"%d":%b' % (start, record_id, documents[0])
+            pieces.append(b'%b"%d":%b' % (start, record_id, documents[0]))
             start = b",\n"
             continue
         done = 0
@@ -153,9 +154,10 @@ def run_lines(runs: Sequence[Run], *, first: bool) -> Iterator[bytes]:
             parts[0] = start + opening
             parts[1::3] = (_LAST_DIGITS if hundreds else _SMALL_IDS)[digits : digits + n]
             parts[2::3] = documents[done : done + n]
-            yield b"".join(parts)
+            pieces.append(b"".join(parts))
             start = b",\n"
             done += n
+    return pieces
 
 
 def scan(data: bytes) -> list[Frame]:

@@ -19,7 +19,11 @@ _RESERVE_SHARE: Final = 10
 
 
 class Limits:
-    """The limits of one table. Asked on the committing thread only, apart from `bound_bytes`."""
+    """The limits of one table. Asked on the committing thread only, apart from `bound_bytes`.
+
+    Attributes:
+        any: Whether there is one.
+    """
 
     def __init__(self, options: BufferOptions, path: str, readings: Log) -> None:
         self._options = options
@@ -27,16 +31,13 @@ class Limits:
         self._readings = readings
         self._ceiling_bytes: int | None = None
         """What the readings took when the reserve was reached; None while there is more than that."""
+        self.any = _any(options)
 
     def change(self, options: BufferOptions) -> None:
         """Go by other limits from now on."""
         self._options = options
         self._ceiling_bytes = None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a limit."""
-        return self._options.quota_bytes is not None or self._options.reserve_bytes > 0
+        self.any = _any(options)
 
     def over(self) -> str | None:
         """Which limit what waits would pass, in words; None while there is room."""
@@ -79,3 +80,7 @@ class Limits:
         """How much the readings may take on disk in all, as things are."""
         room = max(0, self.free_bytes() - self.reserve_bytes)
         return min(self._options.quota_bytes or sys.maxsize, self._readings.disk_bytes + room)
+
+
+def _any(options: BufferOptions) -> bool:
+    return options.quota_bytes is not None or options.reserve_bytes > 0

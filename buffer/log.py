@@ -184,9 +184,10 @@ class Log(StreamedRecords):
         Raises:
             DiskFault: As `commit`.
         """
+        pending = self._pending
         with self.io:
             with self.lock:
-                runs = self._pending.fill_flight()
+                runs = pending.fill_flight()
             if not runs:
                 return False
             try:
@@ -198,34 +199,31 @@ class Log(StreamedRecords):
                 self._landed()
         if self._listeners:
             self.tell()
-        return self._pending.records > 0
+        return pending.records > 0
 
     def _write(self, runs: list[Run]) -> None:
-        active = self._active
-        records, size = self._pending.flight_records, self._pending.flight_bytes
-        if active is not None and (
-            (active.count and active.end + size > self._segment_bytes) or not active.room_for(records)
-        ):
-            self._roll(runs[0][0])
-            active = self._active
+        active, pending = self._active, self._pending
+        records = pending.flight_records
         if active is None:
             active = self._begin_active(runs[0][0])
-        before = active.bytes_written
-        active.write(runs, records, self.cursor())
-        self.bytes_written += active.bytes_written - before
+        elif (
+            active.count and active.end + pending.flight_bytes > self._segment_bytes
+        ) or not active.room_for(records):
+            active = self._roll(runs[0][0])
+        self.bytes_written += active.write(runs, records, self.cursor())
 
     def _landed(self) -> None:
-        active = self._active
+        active, pending, segment = self._active, self._pending, self.segments[-1]
         assert active is not None
-        assert active.last > self.durable_id
-        segment = self.segments[-1]
+        last, end = active.last, active.end
+        assert last > self.durable_id
         if active.alarms and segment.alarms is not None:
             segment.alarms = segment.alarms.plus(active.alarms)
-        self.stored_bytes += active.end - segment.end
-        segment.last, segment.count, segment.end = active.last, active.count, active.end
-        self.durable_id = max(active.last, self._pending.dropped_id)
-        self.committed += self._pending.flight_records
-        self._pending.landed()
+        self.stored_bytes += end - segment.end
+        segment.last, segment.count, segment.end = last, active.count, end
+        self.durable_id = max(last, pending.dropped_id)
+        self.committed += pending.flight_records
+        pending.landed()
         self.fault = None
 
     def keep_of_flight(self, kept: list[tuple[int, bytes]]) -> None:
@@ -291,7 +289,7 @@ class Log(StreamedRecords):
         except OSError as error:
             self.fault = f"{self.directory}: {error}"
             raise DiskFault(f"{self.table}: no new file: {error}") from error
-        self.bytes_written += active.bytes_written
+        self.bytes_written += active.size
         with self.lock:
             # Ids were given out only above all that is on disk, so the files never overlap.
             assert not self.segments or self.segments[-1].last < base
@@ -362,26 +360,34 @@ class Log(StreamedRecords):
         self.check_place()
         self.require_active()
 
-    def _roll(self, base: int) -> None:
-        """Seal the active file, having made the next one.
+    def _roll(self, base: int) -> ActiveFile:
+        """Seal the active file, having made the next one, which is returned.
 
         In this order, since a directory without an active file would look as if nothing had been
         handed out beyond the last sealed one.
+
+        Raises:
+            DiskFault: The disk refused.
         """
         old, segment = self._active, self.segments[-1]
         assert old is not None
         self._active = None
         try:
-            self._begin_active(base)
+            active = self._begin_active(base)
         except DiskFault:
             self._active = old
             raise
         self._seal(old, segment)
+        return active
 
     def _seal(self, old: ActiveFile, segment: Segment, high_water: int = 0) -> None:
+        """Give a file its sealed name.
+
+        The directory is not synced for that: a cut may leave the file under its old name, and the next opening
+        seals it, too. Whoever makes or removes another file syncs the directory.
+        """
         try:
             name = old.seal(high_water)
-            self._fs.sync_directory(self.directory)
         except OSError as error:
             # All that counts in it is durable; `tidy` will write it anew.
             self._let_go(old)
@@ -392,6 +398,16 @@ class Log(StreamedRecords):
             segment.sealed, segment.verified, segment.size = name, True, segment.end + len(TAIL)
             segment.last = name.last
             self._sealed_bytes = None
+
+    def _seal_last(self, old: ActiveFile) -> None:
+        """Seal the file that no other one follows: its name, durable now, says up to where ids were given out."""
+        segment = self.segments[-1]
+        self._seal(old, segment, self.next_id - 1)
+        if segment.sealed:
+            try:
+                self._fs.sync_directory(self.directory)
+            except OSError as error:
+                self.fault = f"{segment.name} could not be sealed: {error}"
 
     def _abandon_active(self, error: Exception) -> None:
         """A file whose write or fsync failed is never written, synced or trusted again."""
@@ -461,7 +477,7 @@ class Log(StreamedRecords):
                 raise
             else:
                 if self._active is not None:
-                    self._seal(self._active, self.segments[-1], self.next_id - 1)
+                    self._seal_last(self._active)
             finally:
                 self._active = None
 

@@ -100,6 +100,12 @@ class Pending:
         if self.flight:
             return self.flight  # it failed, and goes again unchanged
         size = 0
+        if len(self._waiting) == 1 and self._waiting[0].bytes <= COMMIT_BYTES_MAX:  # nearly always
+            (chunk,) = self._waiting
+            self._waiting = []
+            self.flight = [(chunk.first, chunk.documents)]
+            self.flight_records, self.flight_bytes = len(chunk.documents), chunk.bytes
+            return self.flight
         while self._waiting and size < COMMIT_BYTES_MAX:
             chunk = self._waiting[0]
             if size + chunk.bytes > COMMIT_BYTES_MAX and len(chunk.documents) > 1:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from errno import ENOENT
 from zlib import crc32
 
-from buffer.filesystem import BLOCK_BYTES, FileSystem
+from buffer.filesystem import BLOCK_BYTES, SPACES, FileSystem
 from buffer.lanes import alarm_starts
 from buffer.layout import RECORDS_MAX, TAIL, TRAILER_BYTES, Run, close_frame, header, lines, run_lines
 from buffer.naming import SealedName, active_name
@@ -19,11 +19,9 @@ from buffer.naming import SealedName, active_name
 PREFILL_BYTES = 256 << 10
 """When a small commit makes the file grow, so much is written, most of it spaces, so that those that
 follow change no metadata: a quarter of the device bytes, and three times as fast. Larger commits get more
-of it, so that no more than one in some forty is slow, but no more than four times as much."""
-_PREFILL_COMMITS = 40
+of it, so that no more than one in some four hundred is slow, but no more than four times as much."""
+_PREFILL_COMMITS = 400
 _SMALL_COMMIT_BYTES = 32 << 10
-_SPACES = b" " * (64 << 10)
-_TAIL_BLOCK = TAIL + b" " * BLOCK_BYTES
 _FRAME_BYTES = 64 << 10
 """The size of frames when a segment is written as a whole."""
 
@@ -36,7 +34,6 @@ class ActiveFile:
         end: Where its last committed frame ends.
         count: How many records are committed in it.
         alarms: Where the lines of alarms in its last frame begin.
-        bytes_written: What was handed to the file system since it was opened.
     """
 
     def __init__(
@@ -69,7 +66,6 @@ class ActiveFile:
         self.base = base
         self.count = 0
         self.last = base - 1
-        self.bytes_written = 0
         self.alarms: list[int] = []
         opening = header(table)
         trailer, self._crc = close_frame(opening, 0, records=0, cursor=cursor)
@@ -84,15 +80,14 @@ class ActiveFile:
         self._block_bytes = fs.bypass_cache(self._handle)
         self._last_block = data[self.end - self.end % self._block_bytes : self.end]
         """The committed bytes of the block that the next frame begins in, which is written whole."""
-        self.bytes_written += len(data)
 
     @property
     def size(self) -> int:
         """How many bytes the file has."""
         return self._file_end
 
-    def write(self, runs: Sequence[Run], records: int, cursor: int) -> None:
-        """Commit one frame of so many records; it is durable when this returns."""
+    def write(self, runs: Sequence[Run], records: int, cursor: int) -> int:
+        """Commit one frame of so many records; it is durable when this returns. Gives how many bytes were written."""
         assert runs[0][0] > self.last
         block_start = self.end - len(self._last_block)
         pieces = [self._last_block]
@@ -111,20 +106,21 @@ class ActiveFile:
         pieces.append(trailer)
         tail_end = end + len(TAIL)
         grows = tail_end > self._file_end
+        kept = end % self._block_bytes
         if grows:
             write_end = self._new_size(block_start, size, tail_end)
-            spaces = [TAIL, *_spaces(write_end - tail_end)]
         else:
             write_end = tail_end + -tail_end % self._block_bytes
-            spaces = [_TAIL_BLOCK[: write_end - end]]
-        kept = end % self._block_bytes
         if write_end - block_start <= _SMALL_COMMIT_BYTES:
-            data = b"".join([*pieces, *spaces])
+            pieces.append(TAIL.ljust(write_end - end))
+            data = b"".join(pieces)
             self._fs.write_durably(self._handle, (data,), block_start, grows=grows)
             last_block = data[end - kept - block_start : end - block_start]
         else:
-            self._fs.write_durably(self._handle, [*pieces, *spaces], block_start, grows=grows)
             last_block = _ending(pieces, kept)
+            filled = tail_end + -tail_end % self._block_bytes
+            pieces += (TAIL.ljust(filled - end), *_spaces(write_end - filled))
+            self._fs.write_durably(self._handle, pieces, block_start, grows=grows)
         if self._fs.removed(self._handle):  # it keeps nothing then
             raise self._removed()
         if grows:
@@ -134,7 +130,7 @@ class ActiveFile:
         self.count = count
         first, documents = runs[-1]
         self.last = first + len(documents) - 1
-        self.bytes_written += write_end - block_start
+        return write_end - block_start
 
     def _new_size(self, block_start: int, commit_bytes: int, tail_end: int) -> int:
         """How long the file becomes when a commit makes it grow."""
@@ -145,7 +141,7 @@ class ActiveFile:
         return _rounded_up(tail_end, BLOCK_BYTES)
 
     def seal(self, high_water: int = 0) -> SealedName:
-        """Give the file its final size and name; durable once the directory is synced.
+        """Give the file its final size, durably, and its name; durable once the directory is synced.
 
         Args:
             high_water: Ids up to here were given out, though perhaps to nothing in this file.
@@ -179,7 +175,8 @@ def _rounded_up(size: int, multiple: int) -> int:
 
 
 def _spaces(size: int) -> list[bytes]:
-    return [_SPACES] * (size // len(_SPACES)) + [_SPACES[: size % len(_SPACES)]]
+    whole, rest = divmod(size, len(SPACES))
+    return [SPACES] * whole + ([SPACES[:rest]] if rest else [])
 
 
 def _ending(pieces: list[bytes], size: int) -> bytes:

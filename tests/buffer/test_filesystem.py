@@ -4,11 +4,12 @@ import io
 import os
 import random
 from errno import EINVAL, EIO, EOPNOTSUPP
+from pathlib import Path
 
 import pytest
 
 from buffer import BufferDB, filesystem
-from buffer.filesystem import BLOCK_BYTES, SystemFileSystem
+from buffer.filesystem import BLOCK_BYTES, SPACES, SystemFileSystem
 from buffer.writer import PREFILL_BYTES
 from tests.rigs.faulty_disk import FaultyDisk
 
@@ -77,6 +78,37 @@ def test_a_disk_that_turns_out_to_need_its_cache_gets_it(fs, tmp_path, monkeypat
     fs.write_durably(handle, [data], 0, grows=grows)
     fs.close(handle)
     assert read(fs, path) == data
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+@pytest.mark.parametrize("refuses", [True, False])
+def test_spaces_written_ahead_are_all_there_however_the_disk_takes_them(
+    fs, tmp_path, monkeypatch, taken, refuses
+):
+    path = str(tmp_path / "file")
+    handle = fs.create(path)
+    fs.bypass_cache(handle)
+    pwrite, calls = os.pwrite, iter([True] * taken + [False])
+
+    def picky(target, buffers, offset):
+        data = b"".join(buffers)
+        if next(calls, False):
+            return pwrite_around(target, data[: 5 * BLOCK_BYTES], offset)
+        if refuses:
+            raise OSError(EINVAL, "no such alignment")
+        return pwrite_around(target, data, offset)
+
+    def pwrite_around(target, data, offset):
+        with Path(path).open(
+            "r+b"
+        ) as around:  # memory of any alignment, which the disk itself might not take
+            return pwrite(around.fileno(), data, offset)
+
+    monkeypatch.setattr(os, "pwritev", picky)
+    start = b"x" * (BLOCK_BYTES - 3) + b"\n}}"
+    fs.write_durably(handle, [start, SPACES, SPACES, SPACES[:BLOCK_BYTES]], 0, grows=True)
+    fs.close(handle)
+    assert read(fs, path) == start + b" " * (2 * len(SPACES) + BLOCK_BYTES)
 
 
 def test_a_kernel_that_cannot_write_and_sync_in_one_does_both(fs, tmp_path, monkeypatch):

@@ -57,9 +57,8 @@ command_bundle() {
     mkdir -p "$made/wheels"
     cp -R "$root/deploy" "$root/requirements" "$root/install.sh" "$root/README.md" "$root/pyproject.toml" "$made/"
     echo "$with" >"$made/extras"
-    "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input install --require-hashes \
-        --only-binary :all: --target "$work/tools" -r "$root/requirements/build.lock" >/dev/null ||
-        install_failed
+    quietly 'installing the build tools' "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input install \
+        --require-hashes --only-binary :all: --target "$work/tools" -r "$root/requirements/build.lock" || install_failed
     quietly 'building outstation' env PYTHONPATH="$work/tools" "$venv/bin/python" -m pip --quiet \
         --disable-pip-version-check --no-input wheel --no-index --no-deps --no-build-isolation \
         --wheel-dir "$made/wheels" "$root" || die 'outstation could not be built; the reason stands above.'
@@ -73,7 +72,7 @@ command_bundle() {
     quietly "fetching the packages for $arch, Python $bundle_python" \
         "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input download --require-hashes \
         --only-binary :all: --no-deps --implementation cp --python-version "$bundle_python" --dest "$made/wheels" "$@" ||
-        die "the packages for $arch could not be fetched; pip says why above."
+        die "the packages for $arch could not be fetched; pip says why above." ${clock_trouble:+"$clock_trouble"}
     (cd "$made" && find . -type f -print | LC_ALL=C sort | xargs sha256sum) >"$work/sums"
     mv "$work/sums" "$made/SHA256SUMS"
     mkdir -p "$(dirname "$bundle")"

@@ -448,13 +448,25 @@ prepare_files() {
     fi
 }
 
-# A bundle for another Python than the image's would show it at the first boot only, where nobody is.
+# A bundle for another Python or architecture than the image's would show it at the first boot only, where nobody is.
 check_bundle_fits() {
     version=$(readlink "$files/usr/bin/python3" | sed -n 's/^python//p')
     [ -n "$version" ] || return 0
     tag=cp$(echo "$version" | tr -d .)
     [ -n "$(find "$bundle/wheels" -name "*-$tag-$tag-*.whl")" ] ||
         die "$bundle is not for Python $version, which $image has." "Remedy: ./install.sh bundle --arch ARCH --python $version"
+    arch=$(architecture_of "$files/usr/bin/python$version")
+    [ -z "$arch" ] || [ -n "$(find "$bundle/wheels" -name "pydantic_core-*_$arch.whl")" ] ||
+        die "$bundle is not for $arch, which $image is for." "Remedy: ./install.sh bundle --arch $arch --python $version"
+}
+
+# Of a program, by the field e_machine of its ELF header; nothing for another one than ours.
+architecture_of() {
+    case $(od -An -tx1 -j 18 -N 1 "$1" 2>/dev/null | tr -d ' ') in
+    b7) echo aarch64 ;;
+    28) echo armv7l ;;
+    3e) echo x86_64 ;;
+    esac
 }
 
 enable_at_boot() {

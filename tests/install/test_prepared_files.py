@@ -205,6 +205,22 @@ def test_another_card_than_the_one_that_was_shown_is_not_written(tmp_path: Path)
     assert "is not the card any more" in done.stderr
 
 
+def test_a_bundle_for_another_architecture_is_refused(card: Path) -> None:
+    (card / "wheels").mkdir()
+    (card / "wheels/pydantic_core-2.0-cp311-cp311-manylinux_2_17_armv7l.manylinux2014_armv7l.whl").touch()
+    (card / "root/usr/bin/python3").symlink_to("python3.11")
+    script = "files=$CARD/root bundle=$CARD image=raspios.img; check_bundle_fits"
+    for machine, remedy in (
+        (0xB7, "bundle --arch aarch64 --python 3.11"),
+        (0x28, ""),
+        (0x3E, "--arch x86_64"),
+    ):
+        (card / "root/usr/bin/python3.11").write_bytes(b"\x7fELF".ljust(18, b"\0") + bytes([machine, 0]))
+        done = shell(script, CARD=card)
+        assert done.returncode == (1 if remedy else 0), done.stderr
+        assert remedy in done.stderr
+
+
 def test_a_bundle_for_another_python_is_refused(card: Path) -> None:
     (card / "wheels").mkdir()
     (card / "wheels/pydantic_core-2.0-cp311-cp311-manylinux_2_17_aarch64.whl").touch()

@@ -100,6 +100,7 @@ async def run_agent(
         last_resort.buffer_closed = False
         if not await _open_buffer(agent, stop, spine, manager):
             last_resort.buffer_closed = True
+            await _within(_DISCONNECT_S, "disconnect the sources", agent.disconnect_sources())
             return
         try:
             await agent.start()

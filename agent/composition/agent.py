@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 from agent.composition.dead_letters import DeadLetters
 from agent.composition.deliveries import Deliveries
+from agent.composition.meanwhile import Meanwhile
 from agent.composition.parts import BACKEND_ID, device_id_of, open_buffer
 from agent.composition.processing import Processing
 from agent.composition.settings import Settings, fixed
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from agent.forward import Standing
     from agent.spine.spine import Spine
     from collectors.models import CollectedData
+
+_log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 0.4
 
@@ -82,6 +86,7 @@ class Agent:
         self._sources = Sources(
             collection.create_collection_manager(), self._processing, self.buffer, self._time, spine
         )
+        self._meanwhile = Meanwhile(self._sources, spine)
         self._letters = DeadLetters(self.buffer, self._processing, spine)
         self._deliveries = Deliveries(self.device_id, self.buffer, self._time, spine, self._letters.to)
         self._settings = Settings(
@@ -98,7 +103,7 @@ class Agent:
         return self._time.watch.synchronised.is_set()
 
     async def _take_in(self, data: CollectedData) -> str | None:
-        return await self._processing.take_in(data)
+        return None if self._meanwhile.keeps(data) else await self._processing.take_in(data)
 
     # Starting
 
@@ -118,8 +123,13 @@ class Agent:
         await self.buffer.connect()
 
     async def buffer_failed(self, error: Exception) -> float:
-        """Tell everybody that the buffer does not open; how long to wait before the next attempt, in seconds."""
+        """Tell everybody that the buffer does not open, and listen meanwhile to who speaks only once.
+
+        Returns:
+            How long to wait before the next attempt, in seconds.
+        """
         self._does_not_open = f"it does not open: {error}"
+        await self._meanwhile.begin(self._config)
         self._settings.serve_status_while_opening()
         await self._spine.errors.report(error, layer=STORAGE, operation="open", critical=True)
         return self._buffer_backoff.delay_s(self._spine.clock.monotonic_s())
@@ -130,6 +140,7 @@ class Agent:
         await self._storage.register_backend(self.buffer, {})
         await self._processing.begin(self._config)
         self._processing.run()
+        self._meanwhile.hand_over(self._processing, self._time.boot)
         self._settings.begin()
         self._time.run()
         await self._letters.begin()
@@ -191,6 +202,8 @@ class Agent:
     async def disconnect_sources(self) -> None:
         """Stop collecting."""
         await self._sources.close()
+        if (lost := self._meanwhile.lost()) is not None:
+            _log.warning("stopping before the buffer could take them: %s", lost)
 
     async def drain(self, deadline_s: float) -> None:
         """Deliver what can be delivered in that time."""
@@ -215,7 +228,8 @@ class Agent:
                 self._version,
                 self._started_at,
                 self._configuration_status(),
-                self._does_not_open,
+                self._does_not_open + self._meanwhile.told(),
+                self._sources.status(),
             )
         return StatusReport(
             version=self._version,

@@ -91,6 +91,17 @@ class Sources:
         """Tell of the sources of a configuration from now on, though they are not collected from yet."""
         self._configured = config.source
 
+    async def begin_early(self, config: AgentConfig) -> frozenset[str]:
+        """Begin to collect before the buffer is open, from those sources that need nothing of it; which these are.
+
+        What can be had again once it is (a broker keeps it for us), and who has to know what is stored, waits.
+        """
+        self._configured = config.source
+        made = [one for one in await self.make_new(config) if not _needs_the_buffer(one.source)]
+        for one in made:
+            await self._begin(one)
+        return frozenset(one.config.id for one in made)
+
     async def begin_new(self, config: AgentConfig, made: Sequence[NewSource]) -> None:
         """Begin to collect from the sources of a configuration that were made for it."""
         self._configured = config.source
@@ -146,3 +157,8 @@ class Sources:
             return SourceStatus(source_id=config.id, driver=config.driver, state="starting")
         link, hearing = self._manager.link(config.id), self._manager.hearing(config.id)
         return source_status(running.config, running.source, link, hearing, self._processing.intake)
+
+
+def _needs_the_buffer(source: IDataSource) -> bool:
+    resumes = isinstance(source, Resuming) and source.resume_readings
+    return bool(resumes) or isinstance(source, (Acknowledging, Remembering))

@@ -40,9 +40,7 @@ def findings(buffer: BufferConfig, root: Path = Path("/")) -> Iterator[Finding]:
     try:
         require_mounted(buffer.path, root)
     except NotMountedError as error:
-        remedy = (
-            "`dmesg` and `systemctl status` of its mount unit say why; the agent collects once it is mounted"
-        )
+        remedy = "`dmesg` and `systemctl status` of its mount unit say why; the agent stores again once it is mounted"
         yield problem("file system", f"{error}: the agent does not write what would be hidden later", remedy)
         return
     place = buffer.path

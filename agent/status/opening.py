@@ -1,7 +1,7 @@
 """Status while the buffer does not open.
 
 The agent's own socket lies in the buffer's folder, which is not there then. So it answers in the folder that systemd makes for it in
-/run, where only its user, its group and root get in; without systemd it says in its log alone why it does not collect.
+/run, where only its user, its group and root get in; without systemd it says in its log alone why it does not store.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.status.clock import ClockStatus
-from agent.status.report import BufferStatus, SourceStatus, StatusReport, UpstreamStatus
+from agent.status.report import BufferStatus, StatusReport, UpstreamStatus
 from agent.status.socket import AgentNotRunningError, ask_status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from agent.config import AgentConfig
-    from agent.status.report import ConfigurationStatus
+    from agent.status.report import ConfigurationStatus, SourceStatus
 
 _FOLDER_VARIABLE: Final = "RUNTIME_DIRECTORY"
 _FOLDER: Final = "/run/outstation"
@@ -62,8 +63,9 @@ def report_while_opening(
     started_at: datetime,
     configuration: ConfigurationStatus,
     fault: str,
+    sources: Sequence[SourceStatus],
 ) -> StatusReport:
-    """That nothing is collected, and why."""
+    """That nothing is stored, and why."""
     return StatusReport(
         version=version,
         device_id=device_id,
@@ -72,11 +74,8 @@ def report_while_opening(
         clock=ClockStatus(
             quality="estimated", by="not asked yet", error_s=None, boot=0, boots=[], boots_known=0, steps=[]
         ),
-        sources=[
-            SourceStatus(source_id=source.id, driver=source.driver, state="stopped", condition="stopped")
-            for source in config.source
-        ],
-        buffer=BufferStatus(path=str(config.buffer.path), store_id="", fault=f"NOT COLLECTING: {fault}"),
+        sources=sources,
+        buffer=BufferStatus(path=str(config.buffer.path), store_id="", fault=f"NOT STORING: {fault}"),
         upstreams=[
             UpstreamStatus(name=upstream.name, driver=upstream.driver, state="stopped")
             for upstream in config.upstream

@@ -144,7 +144,7 @@ def test_a_buffer_whose_partition_is_dead_is_said_and_taken_up_once_it_is_back(d
     assert device.property("ActiveState", "var-lib-outstation.mount") == "failed"
     said = "/srv/card, which /etc/fstab has at /var/lib/outstation, is not mounted"
     device.run("sh", "-c", "until systemctl is-active --quiet outstation; do sleep 0.1; done")
-    assert device.run("outstation", "status").stdout.startswith("buffer: NOT COLLECTING: it does not open: ")
+    assert device.run("outstation", "status").stdout.startswith("buffer: NOT STORING: it does not open: ")
     for place in (("outstation", "status"), ("systemctl", "status", "outstation"), ("outstation", "doctor")):
         assert said in device.run(*place, check=False).stdout
     assert said in device.run("journalctl", "-u", "outstation", "-p", "err", "--no-pager").stdout

@@ -167,7 +167,7 @@ class TestRunning:
         device.run("sh", "-c", "echo no folder >/var/lib/outstation/buffer")
         device.run("systemctl", "start", "outstation")
         assert device.property("ActiveState") == "active"
-        eventually(lambda: "NOT COLLECTING" in device.property("StatusText"), device.property("StatusText"))
+        eventually(lambda: "NOT STORING" in device.property("StatusText"), device.property("StatusText"))
         device.run("rm", "/var/lib/outstation/buffer")
         device.run("mv", "/var/lib/outstation/away", "/var/lib/outstation/buffer")
         device.collects()

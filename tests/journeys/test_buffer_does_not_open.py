@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.doctor import agent_process
 from drivers.examination import Level
 from tests.rigs.programs import Program, run_command, until
+from tests.rigs.stored import documents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,15 +23,17 @@ CONFIGURATION = """
 id = "house"
 driver = "simulated"
 rate = 50
-signals = [{{ name = "temperature", kind = "sine" }}]
+signals = [{{ name = "n", kind = "counter" }}]
 
 [buffer]
 path = "{path}"
 """
-SAID = "NOT COLLECTING: it does not open: "
+SAID = "NOT STORING: it does not open: "
 
 
-async def test_it_is_said_and_then_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_said_and_what_came_meanwhile_is_stored_once_it_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
     buffer = tmp_path / "buffer"
@@ -41,7 +44,8 @@ async def test_it_is_said_and_then_taken_up(tmp_path: Path, monkeypatch: pytest.
         agent.start()
         report = await until(partial(asked, buffer), "status while it does not open")
         assert SAID in report.summary()
-        assert [source.condition for source in report.sources] == ["stopped"]
+        assert "frames wait in memory" in report.summary()
+        assert [(source.source_id, source.condition) for source in report.sources] == [("house", "ok")]
         found = agent_process.findings(buffer / "agent.sock", report)
         assert any(finding.level is Level.PROBLEM and SAID in finding.what for finding in found)
         command = await asyncio.to_thread(run_command, "status", "--config", config)
@@ -53,9 +57,16 @@ async def test_it_is_said_and_then_taken_up(tmp_path: Path, monkeypatch: pytest.
             report = await asked(buffer)
             return 0 if report is None else report.buffer.stored
 
-        await until(stored, "it collects")
+        await until(stored, "it stores")
         await until(lambda: not list((tmp_path / "run").iterdir()), "it answers at one place only")
         assert agent.running
+        await agent.stop()
+    stored_now = await asyncio.to_thread(documents, buffer)
+    readings = list(stored_now.values())
+    assert [reading["values"]["n"] for reading in readings] == list(range(len(readings))), "none is missing"
+    times = [reading["up"] for reading in readings]
+    assert times == sorted(times)
+    assert (readings[0]["boot"], readings[0]["clock"]) == (1, "estimated")
 
 
 async def asked(buffer: Path) -> StatusReport | None:

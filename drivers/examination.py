@@ -22,6 +22,15 @@ class Level(StrEnum):
     """It could not be looked at."""
 
 
+class Fault(StrEnum):
+    """A fault that several checks come upon."""
+
+    UNREACHABLE = "unreachable"
+    """The other end cannot be reached; the check of the network looks for that."""
+    UNREADABLE = "unreadable"
+    """A secret cannot be read; the check of the configuration looks for that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at."""
@@ -33,8 +42,8 @@ class Finding:
     """What was found."""
     remedy: str | None = None
     """What to do about it."""
-    is_unreachable: bool = False
-    """The other end cannot be reached: what is found about the network says the same, if it found that too."""
+    fault: Fault | None = None
+    """What is behind it, where another check looks for that: its finding says the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,12 @@ def problem(subject: str, what: str, remedy: str) -> Finding:
 
 def unreachable(subject: str, what: str, remedy: str) -> Finding:
     """The other end cannot be reached."""
-    return Finding(subject, Level.PROBLEM, what, remedy, is_unreachable=True)
+    return Finding(subject, Level.PROBLEM, what, remedy, Fault.UNREACHABLE)
+
+
+def unreadable(subject: str, what: str, remedy: str) -> Finding:
+    """A secret cannot be read."""
+    return Finding(subject, Level.PROBLEM, what, remedy, Fault.UNREADABLE)
 
 
 def unknown(subject: str, what: str, remedy: str | None = None) -> Finding:

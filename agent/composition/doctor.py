@@ -65,13 +65,13 @@ def _checks(
 
 
 def _configuration(path: Path, config: AgentConfig, agent: Person) -> list[Finding]:
-    found = list(configuration.findings(config, agent))
+    told: list[Finding] = []
     if os.geteuid() in {0, agent.uid}:  # others may not see its secrets, which the agent may
         try:
             load_config(path, catalogue(), check_files=True)
         except ConfigurationError as error:
-            return configuration.wrong(error) + found
-    return found
+            told = configuration.wrong(error)
+    return told + list(configuration.findings(config, agent, absent_told=bool(told)))
 
 
 def _machine(buffer: BufferConfig) -> Iterator[Check]:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from rich.console import Console, RenderableType
     from rich.live import Live
 
 _EVENTS_SHOWN = 8
-_BACKLOGS_SHOWN = 56
+_BACKLOGS_MAX = 1000
+_BARS_SHOWN = 56
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -30,7 +32,7 @@ class Scene:
     accepted: int = 0
     delivered: int = 0
     backlog: int = 0
-    backlogs: deque[int] = field(default_factory=lambda: deque(maxlen=_BACKLOGS_SHOWN))
+    backlogs: deque[int] = field(default_factory=lambda: deque(maxlen=_BACKLOGS_MAX))
     events: deque[str] = field(default_factory=lambda: deque(maxlen=_EVENTS_SHOWN))
 
 
@@ -84,6 +86,14 @@ class PlainView:
         print(_stamped(scene, f"* {text}"), flush=True)
 
 
+def bars(backlogs: Sequence[int]) -> str:
+    """All of them from the beginning, in bars; each bar is the highest of as many as share it."""
+    highest = max(backlogs, default=0) or 1
+    share = -(-len(backlogs) // _BARS_SHOWN) or 1
+    groups = [backlogs[first : first + share] for first in range(0, len(backlogs), share)]
+    return "".join(_BARS[(len(_BARS) - 1) * max(group) // highest] for group in groups)
+
+
 class LiveView:
     """A panel on a terminal, drawn by rich.
 
@@ -125,8 +135,6 @@ class LiveView:
         from rich.table import Table
         from rich.text import Text
 
-        highest = max(1, *scene.backlogs) if scene.backlogs else 1
-        bars = "".join(_BARS[(len(_BARS) - 1) * backlog // highest] for backlog in scene.backlogs)
         link = Text("up", "bold green") if scene.link_up else Text("CUT", "bold red")
         agent = Text(scene.agent, "bold green" if scene.agent == "running" else "bold red")
         table = Table.grid(padding=(0, 2))
@@ -134,7 +142,7 @@ class LiveView:
         table.add_row("agent", agent)
         table.add_row("accepted", Text(f"{scene.accepted:>7}   {scene.rate:.0f} readings/s"))
         table.add_row("delivered", Text(f"{scene.delivered:>7}"))
-        table.add_row("backlog", Text(f"{scene.backlog:>7}   ") + Text(bars, "yellow"))
+        table.add_row("backlog", Text(f"{scene.backlog:>7}   ") + Text(bars(list(scene.backlogs)), "yellow"))
         progress = ProgressBar(total=scene.total_s, completed=min(scene.elapsed_s, scene.total_s))
         events = Text("\n".join(scene.events))
         return Panel(Group(table, "", events, "", progress), title="Outstation demo", width=90)

@@ -22,19 +22,31 @@ def wrong(error: ConfigurationError) -> list[Finding]:
     return [problem("configuration", str(each), remedy) for each in error.problems]
 
 
-def findings(config: AgentConfig, agent: Person) -> Iterator[Finding]:
-    """What is to be said of one that is right. Asks the system: blocks."""
+def findings(config: AgentConfig, agent: Person, *, absent_told: bool) -> Iterator[Finding]:
+    """What is to be said of one that is right. Asks the system: blocks.
+
+    Args:
+        config: The configuration.
+        agent: Who must be able to read its secrets.
+        absent_told: Secrets that are not there are told already: it is not quite right.
+    """
     names = ", ".join(str(file) for file in config.files)
-    yield ok("configuration", f"{names}: {len(config.source)} sources, {len(config.upstream)} upstreams")
+    if not absent_told:
+        there_are = f"{_counted(len(config.source), 'source')}, {_counted(len(config.upstream), 'upstream')}"
+        yield ok("configuration", f"{names}: {there_are}")
     for source_id, advice in advice_of(config):
         yield warning(source_id, advice, "change the configuration")
     if not config.upstream:
         yield warning("upstream", "there is none: readings are kept here only", "add an [[upstream]]")
     for file in config.secret_files:
-        yield from _secret(file, agent)
+        yield from _secret(file, agent, absent_told=absent_told)
 
 
-def _secret(file: Path, agent: Person) -> Iterator[Finding]:
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _secret(file: Path, agent: Person, *, absent_told: bool) -> Iterator[Finding]:
     """Whether the agent may read a secret, and not everybody."""
     try:
         state = file.stat()
@@ -43,7 +55,8 @@ def _secret(file: Path, agent: Person) -> Iterator[Finding]:
         return
     except OSError as error:
         remedy = "put the secret there, or correct the configuration"
-        yield problem("secrets", f"{file}: {error.strerror or error}", remedy)
+        if not absent_told:
+            yield problem("secrets", f"{file}: {error.strerror or error}", remedy)
         return
     if state.st_mode & (stat.S_IROTH | stat.S_IWOTH):
         yield warning("secrets", f"everybody on this machine may read {file}", f"sudo chmod o= {file}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions
 from agent.sync.upstream import Paused, UpstreamError
-from drivers.examination import ok, problem, unknown, unreachable, warning
+from drivers.examination import ok, problem, unknown, unreachable, unreadable, warning
 from drivers.transport.apart import run_apart
 from drivers.transport.secrecy import Secrecy
 
@@ -52,7 +52,7 @@ async def _mqtt(name: str, options: MqttUpstreamOptions, secrecy: Secrecy) -> li
     try:
         broker = await run_apart("secret", lambda: broker_options(options, "doctor", secrecy))
     except (OSError, ValueError) as error:
-        return [problem(name, f"the password cannot be read: {error}", _SECRET)]
+        return [unreadable(name, f"the password cannot be read: {error}", _SECRET)]
     found = await log_in(name, broker, keeps_messages=options.ack == "broker")
     if options.ack == "broker":
         what = "a broker's acknowledgement is not a durable one: it keeps only what somebody subscribes to, and may lose that when it crashes"
@@ -70,7 +70,7 @@ async def _http(name: str, options: HttpUpstreamOptions, secrecy: Secrecy) -> li
         address = await run_apart("secret", lambda: address_of(options, secrecy))
         tls = await run_apart("certificates", options.certificates().context) if options.secure else True
     except (OSError, ValueError) as error:
-        return [problem(name, f"credentials cannot be read: {error}", _SECRET)]
+        return [unreadable(name, f"credentials cannot be read: {error}", _SECRET)]
     headers = {} if authorization is None else {"Authorization": authorization}
     timeout = aiohttp.ClientTimeout(total=options.timeout)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drivers.examination import problem
+from drivers.examination import unreadable
 from drivers.transport.apart import run_apart
 from drivers.transport.log_in import log_in
 
@@ -19,7 +19,7 @@ async def examine(examined: Examined) -> list[Finding]:
         options = await run_apart("secret", config.options)
     except (OSError, ValueError) as error:
         remedy = "run this as the user the agent runs as, or as root; else correct `password`"
-        return [problem(examined.source_id, f"the password cannot be read: {error}", remedy)]
+        return [unreadable(examined.source_id, f"the password cannot be read: {error}", remedy)]
     return await log_in(
         examined.source_id, options, keeps_messages=config.qos == 1 and config.session_expiry > 0
     )

@@ -8,6 +8,7 @@ import pytest
 
 from agent.demo.link import Link
 from agent.demo.sensors import PtySensor
+from agent.demo.view import bars
 
 
 async def test_a_sensor_speaks_json_lines_on_its_port():
@@ -72,3 +73,15 @@ async def test_without_a_target_the_link_resets():
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read(1) == b""
         writer.close()
+
+
+def test_the_backlog_is_drawn_from_its_beginning_to_its_end():
+    assert bars([]) == ""
+    assert bars([0, 0]) == "▁▁"
+    assert bars([0, 35, 70, 0]) == "▁▄█▁"
+    rising_and_drained = bars([0] * 30 + list(range(40)) + [0] * 50)
+    assert len(rising_and_drained) == 40
+    assert rising_and_drained.startswith("▁" * 10)
+    assert rising_and_drained.endswith("▁" * 16)
+    assert "█" in rising_and_drained
+    assert len(bars(range(1000))) <= 56

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
+from agent.composition.catalogue import catalogue
+from agent.config import load_config
 from agent.config.model import BufferConfig
-from agent.doctor import disk, network, power, store
+from agent.doctor import configuration, disk, network, power, store
 from agent.doctor.rounds import Check, examine
 from agent.doctor.x509 import NotACertificateError, ends_of
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions
@@ -34,6 +36,7 @@ from drivers.serial.config import SerialConfig
 from drivers.serial.examine import examine as examine_port
 from drivers.transport.credentials import TlsFiles
 from tests.rigs.certificates import make_certificates
+from tests.rigs.configuration import counting_source, device, upstream
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.programs import free_port
 
@@ -407,3 +410,19 @@ def test_who_the_agent_is_is_known_by_its_process_or_its_buffer(tmp_path: Path):
     assert (mine.uid, mine.name) == (os.geteuid(), pwd.getpwuid(os.geteuid()).pw_name)
     report = SimpleNamespace(pid=os.getpid())
     assert person(report, tmp_path).gids == {os.getegid(), *os.getgroups()}
+
+
+def test_what_a_configuration_has_is_counted_and_an_absent_secret_told_once(tmp_path: Path):
+    path = tmp_path / "agent.toml"
+    secret = tmp_path / "secret"
+    path.write_text(
+        device(
+            counting_source(1),
+            upstream("http://127.0.0.1:1/x", token={"file": str(secret)}),
+        )
+    )
+    config = load_config(path, catalogue())
+    first, absent = said(list(configuration.findings(config, NOBODY, absent_told=False)))
+    assert first == ("ok", f"{path}: 1 source, 1 upstream")
+    assert absent == ("problem", f"{secret}: No such file or directory")
+    assert not list(configuration.findings(config, NOBODY, absent_told=True))

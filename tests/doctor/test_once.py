@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.once import told_once
 from agent.doctor.rounds import Report
-from drivers.examination import Level, ok, problem, unreachable, warning
+from drivers.examination import Level, ok, problem, unreachable, unreadable, warning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,3 +73,16 @@ def test_what_cannot_be_reached_though_the_network_answers_stays_a_problem():
         Report("upstream", [unreachable("n", "no answer", "see network")]),
     ]
     assert lines(told_once(expiring)) == lines(expiring)
+
+
+def test_a_secret_that_is_not_there_is_one_problem():
+    reports = [
+        Report("configuration", [problem("configuration", "there is no file x", "mend it")]),
+        Report("upstream", [unreadable("cloud", "no password: there is no file x", "correct it")]),
+    ]
+    assert lines(told_once(reports)) == [
+        ("configuration", "configuration", Level.PROBLEM, "there is no file x"),
+        ("upstream", "cloud", Level.UNKNOWN, "not tried further: see what is said about the configuration"),
+    ]
+    untold = [Report("configuration", [ok("configuration", "fine")]), reports[1]]
+    assert lines(told_once(untold)) == lines(untold)

@@ -114,6 +114,7 @@ class Sender(Generic[B]):
         self._connected_s = -inf
         self._frozen = frozen
         self._restored = frozen is None
+        self._bounds_told = False
         self._window = 1
         self._rejected_in_a_row = 0
         self._delivered = 0
@@ -170,8 +171,20 @@ class Sender(Generic[B]):
         if not self._restored:
             self._restored = True
             await self._feeder.restore(self._frozen.load())
-        else:
+            return
+        try:
             await self._frozen.save(self._outbox.sent_bounds())
+        except (
+            RuntimeError,
+            OSError,
+        ) as error:  # a disk that refuses costs repetitions, if we are killed; never delivery
+            if not self._bounds_told:
+                self._bounds_told = True
+                await self._spine.errors.report(
+                    error, layer=SYNC, operation="keep_bounds", upstream=self.name
+                )
+        else:
+            self._bounds_told = False
 
     async def drain(self, deadline_s: float) -> bool:
         """Send what is there without lingering; True once nothing is left, False when it would not go.

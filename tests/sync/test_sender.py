@@ -600,3 +600,24 @@ async def test_bounds_that_nobody_understands_are_forgotten() -> None:
     table.rows["cloud"] = [["sideways", 1, 2]]
     async with rig(readings=5, frozen=StoredBounds(table, "cloud")) as r:
         await r.until_settled()
+
+
+class SickTable(Table):
+    """On a disk that takes nothing any more."""
+
+    async def put(self, key: str, value: Any) -> None:
+        raise RuntimeError("read-only file system")
+
+
+async def test_bounds_that_cannot_be_kept_hold_nothing_up() -> None:
+    upstream = ScriptedUpstream()
+    async with rig(upstream, readings=30, frozen=StoredBounds(SickTable(), "cloud")) as r:
+        upstream.gate.clear()
+        await r.until(lambda: upstream.in_flight == 1)
+        upstream.cut()
+        await r.until(lambda: len(upstream.sent) == 2)
+        assert not await r.sender.drain(0.05)
+        upstream.gate.set()
+        await r.until_settled()
+    assert [n for _, n in upstream.arrived] == list(range(1, 31))
+    assert [error.operation for error in r.heard.errors].count("keep_bounds") == 1

@@ -29,6 +29,7 @@ from agent.sync.upstream import (
     Rejected,
     RetryLater,
     TooLarge,
+    Unanswered,
     UpstreamError,
 )
 from drivers.transport.mqtt import (
@@ -189,7 +190,7 @@ class MqttUpstream:
             raise kind(f"{self.name}: {error}") from error
         except TimeoutError as error:
             # Overloaded, throttling or far away: nothing of this says that the pack is bad.
-            raise LinkLost(f"{self.name}: no PUBACK within {self._options.ack_timeout:g} s") from error
+            raise Unanswered(f"{self.name}: no PUBACK within {self._options.ack_timeout:g} s") from error
 
         if code == _NO_MATCHING_SUBSCRIBERS and self._options.ack == "broker" and not self._told_unheard:
             self._told_unheard = True

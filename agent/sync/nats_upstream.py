@@ -187,6 +187,7 @@ class NatsUpstream:
     async def lost(self) -> None:
         """Return when the connection has ended."""
         await self._closed.wait()
+        self._awaited.link_lost()
 
     async def send(self, pack: Pack) -> None:
         """Publish one pack; returns when it is acknowledged.

@@ -38,7 +38,16 @@ from agent.sync.outbox import Item, Outbox
 from agent.sync.schedule import Schedule, SchedulePolicy
 from agent.sync.standing import Standing
 from agent.sync.status import SenderStatus
-from agent.sync.upstream import LinkLost, Paused, Rejected, RetryLater, TooLarge, Upstream, UpstreamError
+from agent.sync.upstream import (
+    LinkLost,
+    Paused,
+    Rejected,
+    RetryLater,
+    TooLarge,
+    Unanswered,
+    Upstream,
+    UpstreamError,
+)
 
 if TYPE_CHECKING:
     from agent.spine.backoff import BackoffPolicy
@@ -345,7 +354,9 @@ class Sender(Generic[B]):
         except UpstreamError as error:
             item.error = error
             self._schedule.failed(item.lane, pack.load)
-            if isinstance(error, RetryLater):
+            if isinstance(error, RetryLater) and (
+                isinstance(error, Unanswered) or not isinstance(error, LinkLost)
+            ):
                 self._schedule.overloaded(now_s())
         except Exception as error:  # noqa: BLE001 (a bug in one upstream: reported, and the pack stays)
             item.error = RetryLater(f"unexpected: {describe(error)}")

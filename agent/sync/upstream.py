@@ -68,6 +68,10 @@ class LinkLost(RetryLater):
     """The connection has ended; nothing can be sent before `connect` is called again."""
 
 
+class Unanswered(LinkLost):
+    """There was no answer in time, and the connection is given up: the other end or the link cannot keep up."""
+
+
 class LinkBroken(LinkLost):
     """The other end ended the connection when it got this pack, and had not taken it: perhaps because of it.
 

@@ -12,7 +12,7 @@ from agent.spine.backoff import BackoffPolicy
 from agent.spine.spine import open_spine
 from agent.sync.config import MqttUpstreamOptions
 from agent.sync.registry import create_sender
-from agent.sync.upstream import LinkBroken, LinkLost
+from agent.sync.upstream import LinkBroken, LinkLost, Unanswered
 from tests.rigs.no_timing import AsMeasured
 from tests.rigs.scripted_broker import CONNACK_5, read_packet, scripted_broker
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
@@ -100,6 +100,18 @@ async def test_waiting_for_a_receiver_while_the_link_breaks_is_no_fault_of_the_p
         upstream.gate.set()
         await r.until_settled()
     assert {pack.count for pack in upstream.sent} == {10}
+
+
+@pytest.mark.parametrize(
+    ("end", "pace"), [(LinkLost("cut"), 1.0), (LinkBroken("gone"), 1.0), (Unanswered("?"), 0.5)]
+)
+async def test_only_an_end_that_cannot_keep_up_makes_the_backlog_yield(end: LinkLost, pace: float) -> None:
+    upstream = ScriptedUpstream()
+    upstream.answers.append(end)
+    slow = BackoffPolicy(first_s=30, base_s=30, cap_s=30)
+    async with rig(upstream, retry=slow, readings=10) as r:
+        await r.until(lambda: r.sender.status.state == "retrying")
+        assert r.sender._schedule.pace == pytest.approx(pace, abs=0.1)
 
 
 @pytest.mark.parametrize("how", ["no PUBACK", "no receiver", "closes at once"])

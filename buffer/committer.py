@@ -81,9 +81,12 @@ class Committer:
 
     def arrived(self, size: int) -> None:
         """Records were appended."""
-        now = self._last_arrival = time.monotonic()
         self._bytes += size
-        if self._waiting_since is None or self._bytes >= _EARLY_BYTES:
+        armed = self._waiting_since is not None and self._bytes < _EARLY_BYTES
+        if armed and self._urgent_since is None:
+            return  # the usual case: who hurries from now on came later than these
+        now = self._last_arrival = time.monotonic()
+        if not armed:
             with self._condition:
                 if self._waiting_since is None:
                     self._waiting_since = now

@@ -45,8 +45,8 @@ What a fault does:
 | a second process | `BufferLocked` |
 | a store that a newer version wrote | read, unless its major version is higher: then `UnknownFormat`, and nothing is touched |
 
-Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary` (pure); `version`; `filesystem` (the seam);
-`segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `segment_files`, `stored`, `streaming`, `pending`,
+Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary`, `loss`, `salvage` (pure); `version`; `filesystem`
+(the seam); `segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `segment_files`, `stored`, `streaming`, `pending`,
 `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
 `lane_queries`, `progress`, `consumer`, `consumers` (who takes records out); `edit`, `changing`, `thinning`, `limits`,
 `ages`, `retention` (what changes and goes); `capacity`, `wear` (how long it lasts); `committer` (the thread);

@@ -16,9 +16,9 @@ from buffer.edit import DELETED, KEEP, Changes, Edit
 from buffer.errors import UnknownRecord
 from buffer.lanes import lane_of
 from buffer.ledger import Lost
+from buffer.loss import Loss
 from buffer.naming import READINGS
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,13 +23,14 @@ from buffer.journal import Journal, SmallTable
 from buffer.lane_queries import count_lane
 from buffer.lanes import LANES, lane_of
 from buffer.layout import TAIL, scan
+from buffer.loss import Loss
 from buffer.losses import SeenLosses
 from buffer.naming import READINGS, is_segment, table_of
 from buffer.overlay import Overlay
 from buffer.progress import Progress
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss, Recovered, Recovery
+from buffer.recovery import Recovered, Recovery
 from buffer.segment import Segment
 from buffer.streaming import StreamedRecords
 from buffer.summaries import read_sidecar

@@ -28,7 +28,7 @@ from pydantic_core import from_json, to_json
 from buffer.errors import BufferClosed, DiskFault
 from buffer.filesystem import FileSystem, read_file
 from buffer.layout import TAIL, close_frame, header, lines
-from buffer.recovery import salvage
+from buffer.salvage import salvage
 from buffer.segment import parse_json
 from buffer.writer import create_durably
 

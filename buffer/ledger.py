@@ -35,8 +35,8 @@ from itertools import islice
 from typing import Any, Final
 
 from buffer.journal import Journal
+from buffer.loss import Loss
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss
 
 LEDGER: Final = "ledger"
 _TOTALS: Final = "ledger_totals"

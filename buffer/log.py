@@ -9,10 +9,11 @@ from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem
 from buffer.lanes import AlarmPages
 from buffer.layout import ID_MAX, TAIL, Run
+from buffer.loss import NEVER_ISSUED, Loss
 from buffer.losses import Losses
 from buffer.pending import Pending, records_of
 from buffer.quarantine import Quarantine
-from buffer.recovery import NEVER_ISSUED, PENDING_RECORDS_MAX, Loss, Recovered
+from buffer.recovery import PENDING_RECORDS_MAX, Recovered
 from buffer.segment import DamagedSegment, Segment, parse_json
 from buffer.streaming import StreamedRecords
 from buffer.writer import PREFILL_BYTES, ActiveFile

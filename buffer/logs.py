@@ -11,9 +11,9 @@ from buffer.errors import DiskFault
 from buffer.filesystem import names_in
 from buffer.journal import SmallTable
 from buffer.log import Log
+from buffer.loss import Loss
 from buffer.naming import READINGS, directory_name, is_segment, table_of
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss
 from buffer.segment import DamagedSegment
 
 if TYPE_CHECKING:

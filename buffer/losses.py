@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from buffer.ledger import Ledger
+    from buffer.loss import Loss
     from buffer.ranges import RangeSet
-    from buffer.recovery import Loss
 
 
 class Losses:

@@ -31,9 +31,9 @@ from buffer.errors import DiskFault
 from buffer.lanes import ALARM, LANES, NORMAL, is_alarm
 from buffer.ledger import Lost
 from buffer.limits import Limits
+from buffer.loss import Loss
 from buffer.naming import DEAD_LETTERS
 from buffer.ranges import RangeSet
-from buffer.recovery import Loss
 from buffer.segment import DamagedSegment
 from buffer.thinning import LiveRecord, live_records, salvaged_records, thin
 

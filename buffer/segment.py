@@ -27,7 +27,7 @@ _PROBE_BYTES: Final = 4 << 10
 
 
 class DamagedSegment(Exception):
-    """A segment's bytes are not what was written; `recovery.salvage` saves what is intact."""
+    """A segment's bytes are not what was written; `salvage` saves what is intact."""
 
     def __init__(self, segment: "Segment") -> None:
         super().__init__(f"{segment.name} is damaged")

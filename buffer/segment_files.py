@@ -13,11 +13,13 @@ from dataclasses import replace
 
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem, read_file
+from buffer.loss import NOT_JSON, Loss
 from buffer.losses import Losses
 from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
-from buffer.recovery import NOT_JSON, Loss, Recovered, Recovery, losses_of, salvage
+from buffer.recovery import Recovered, Recovery
+from buffer.salvage import losses_of, salvage
 from buffer.segment import (
     DamagedSegment,
     Segment,

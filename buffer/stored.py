@@ -10,7 +10,7 @@ from buffer.errors import DiskFault
 from buffer.lane_reading import alarms_from, learn_alarms
 from buffer.lanes import ALARM, NORMAL, without_alarms
 from buffer.layout import lines, record_ids
-from buffer.recovery import NOT_JSON, Loss
+from buffer.loss import NOT_JSON, Loss
 from buffer.segment import (
     DamagedSegment,
     Position,

@@ -15,8 +15,9 @@ from buffer.edit import EDITS
 from buffer.inspection import Inspection, SeenTable
 from buffer.journal import is_journal, twin_checksum
 from buffer.layout import ID_MAX, TAIL, scan
+from buffer.loss import Loss
 from buffer.naming import READINGS, active_name, is_temporary, parse_active, parse_sealed
-from buffer.recovery import Loss, as_written
+from buffer.salvage import as_written
 from buffer.segment import Segment, parse_documents
 from buffer.summary import TIME
 

@@ -30,7 +30,7 @@ from buffer.naming import (
     table_of,
 )
 from buffer.ranges import RangeSet
-from buffer.recovery import salvage
+from buffer.salvage import salvage
 from buffer.segment import parse_lines, split_lines, take_lines
 from buffer.writer import build_segment
 

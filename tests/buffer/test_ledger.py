@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from buffer import BufferDB, DiskFault
 from buffer.journal import Journal
 from buffer.ledger import Ledger, Lost
-from buffer.recovery import Loss
+from buffer.loss import Loss
 from tests.rigs.faulty_disk import FaultyDisk
 
 

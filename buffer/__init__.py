@@ -47,7 +47,7 @@ What a fault does:
 
 Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary`, `loss`, `salvage` (pure); `version`; `filesystem`
 (the seam); `segment`, `blocks`, `writer`, `recovery`, `quarantine` (files); `segment_files`, `stored`, `streaming`, `pending`,
-`log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
+`appended_files`, `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
 `lane_queries`, `progress`, `consumer`, `consumers` (who takes records out); `edit`, `changing`, `thinning`, `limits`,
 `ages`, `retention` (what changes and goes); `capacity`, `wear` (how long it lasts); `committer` (the thread);
 `summaries`, `selection` (queries); `place`, `logs` (the directory and its tables); `table`, `database`

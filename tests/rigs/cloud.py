@@ -76,17 +76,19 @@ def counters(arrived: Iterable[Row]) -> dict[str, list[int]]:
 
 
 def disordered(arrived: Iterable[Row]) -> list[Row]:
-    """Rows of a source that go on with neither its live readings nor its backlog; alarms are counted apart.
+    """Rows of a source that go on with neither its live readings nor its backlog, nor, if they are alarms, with its alarms.
 
-    Live readings and the backlog each come in order, so that the numbers of a source are two ascending sequences.
+    Live readings and the backlog each come in order, so that the numbers of a source are two ascending sequences; alarms are one.
     """
-    newest: dict[tuple[object, ...], list[int]] = defaultdict(lambda: [0, 0])
+    newest: dict[tuple[object, ...], list[int]] = {}
     late = []
     for row in arrived:
-        piles = newest[row.device_id, row.store_id, row.source, row.document.get("lane")]
+        lane = row.document.get("lane")
+        key = row.device_id, row.store_id, row.source, lane
+        piles = newest.setdefault(key, [0] if lane == "alarm" else [0, 0])
         piles.sort()
-        place = 1 if piles[1] < row.seq else 0
-        if piles[place] > row.seq:
+        place = max((at for at, pile in enumerate(piles) if pile < row.seq), default=None)
+        if place is None:
             late.append(row)
         else:
             piles[place] = row.seq

@@ -46,6 +46,14 @@ def counting_source(rate_hz: float, *, start: int = 0) -> str:
     return _source("counter", "simulated", {"rate": rate_hz, "signals": [signal]})
 
 
+def alarming_source(rate_hz: float, *, every_s: float) -> str:
+    """A simulated source, `guard`, and the pipeline that makes one alarm of it in this time, raised and cleared in turn."""
+    signal = {"name": "level", "kind": "square", "low": 0, "high": 1, "period": f"{2000 * every_s:g} ms"}
+    source = _source("guard", "simulated", {"rate": rate_hz, "signals": [signal]})
+    step = _table("[[pipeline.step]]", {"processor": "alarm", "metric": "level", "above": 0.5})
+    return "\n".join([source, _table("[[pipeline]]", {"sources": ["guard"]}), step])
+
+
 def upstream(url: str, *, retry: Mapping[str, object] = QUICK_RETRY, **options: object) -> str:
     """The upstream `cloud`; the scheme of its URL says by which driver."""
     scheme = url.partition(":")[0]

@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 AGENT_KILLS, RECEIVER_KILLS, DATABASE_KILLS = 3, 2, 1
 FILL_HZ, LIVE_HZ = 4000.0, 50.0
 GUARD_HZ, ALARM_EVERY_S = 10.0, 0.5
-SHARED_READINGS, SHARED_FAULTS = 20_000, 8
+SHARED_READINGS, SHARED_FAULTS = 12_000, 6
 """At most, of the run with two receivers."""
 RETRY = {"first": "300 ms", "base": "100 ms", "cap": "1 s", "stable": "1 s"}
 
@@ -137,7 +137,8 @@ class World:
         assert alarms > 10, alarms
         disordered = cloud.disordered(arrived) if ordered else []
         assert not disordered, disordered[:5]
-        print(f"{len(arrived)} readings, {alarms} of them alarms: lost 0, doubled 0, out of order 0")  # noqa: T201 (for -s)
+        order = ", out of order 0" if ordered else ""
+        print(f"{len(arrived)} readings, {alarms} of them alarms: lost 0, doubled 0{order}")  # noqa: T201 (for -s)
         for row in arrived:
             assert row.document["values"] == on_device[row.seq]["values"]
         gaps = run_command("gaps", self.database)
@@ -189,12 +190,13 @@ async def test_over_mqtt_to_two_receivers_that_share(tmp_path: Path, size: tuple
         broker = stack.enter_context(Mosquitto())
         world = World(tmp_path, rng, stack)
         to_broker = await world.proxy(broker.port)
-        links = [(to_broker,)]
+        links, databases = [(to_broker,)], []
         for name in ("one", "two"):
             from_broker = await world.proxy(broker.port)
             url = f"mqtt://127.0.0.1:{from_broker.port}"
             to_database = await world.start_receiver(url, "--share", "fleet", "--client-id", name)
             links += [(from_broker,), (to_database,)]
+            databases.append(to_database)
         await world.start_agent(
             readings,
             f"mqtt://127.0.0.1:{to_broker.port}",
@@ -205,6 +207,8 @@ async def test_over_mqtt_to_two_receivers_that_share(tmp_path: Path, size: tuple
         )
         await rage(world, Storm(rng, links, faults), readings)
         world.judge(await world.drained(), ordered=False)
+        written = [proxy.passed["up"] for proxy in databases]
+        assert min(written) > sum(written) / 10, f"one did it alone: {written}"
     shutil.rmtree(tmp_path)
 
 

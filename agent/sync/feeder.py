@@ -4,6 +4,8 @@ It decides what is in a batch and when it is complete; the sender's schedule dec
 stored when the connection came up is backlog, and goes oldest first. What comes later is live, and goes oldest
 first, too, as long as the link keeps up; where it does not, what is left behind for long becomes backlog, so
 that live stays live. Either lane keeps the order of the ids. Alarms wait for nothing.
+
+A lane that cannot be read, or has something in it that nobody foresaw, waits and tries again; the others go on.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from agent.sync.packing import Packer, Parcel, parcels
 from agent.sync.requeued import LetterBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from agent.sync.batches import Record
     from agent.sync.frozen import Bounds
@@ -32,6 +34,8 @@ _GROWTH = 20
 _IDLE_WAIT_S = 1.0
 _LINGER_SLICE_S = 0.25
 """How soon a lingering feeder notices that it should hurry."""
+FAULT_WAIT_S = 10.0
+"""How soon a lane that cannot be read is read again."""
 _BEHIND_S = 15.0
 """Live readings that wait for so long after they have lingered, since the link does not keep up, are backlog."""
 
@@ -81,6 +85,7 @@ class Feeder(Generic[B]):
         packer: Makes the packs.
         options: How readings are gathered into batches.
         timing: Gives readings their final time.
+        on_fault: Is told when a lane cannot be read, once each time that it begins.
         route: What the upstream wants. The rest is acknowledged for it, so that nothing is kept for it in vain.
     """
 
@@ -92,6 +97,7 @@ class Feeder(Generic[B]):
         packer: Packer,
         options: SendOptions,
         timing: Timing,
+        on_fault: Callable[[Exception], Awaitable[None]],
         route: Route | None = None,
     ) -> None:
         self.hurry = False
@@ -102,6 +108,8 @@ class Feeder(Generic[B]):
         self._packer = packer
         self._options = options
         self._timing = timing
+        self._on_fault = on_fault
+        self._faulty: set[SendLane] = set()
         self._route = route
         self._skipped_to = 0
         self._readings_max = options.batch_readings
@@ -130,7 +138,15 @@ class Feeder(Generic[B]):
             while self._outbox.waiting(lane) >= depth():
                 self._room[lane].clear()
                 await self._room[lane].wait()
-            await self._put(await self._next_batch(lane), lane)
+            try:
+                await self._put(await self._next_batch(lane), lane)
+            except Exception as error:  # noqa: BLE001 (a sick disk, or a bug that one batch has met: told, and tried again)
+                if lane not in self._faulty:
+                    self._faulty.add(lane)
+                    await self._on_fault(error)
+                await asyncio.sleep(FAULT_WAIT_S)
+            else:
+                self._faulty.discard(lane)
 
     async def _put(self, batch: B, lane: SendLane) -> None:
         """Put a batch into the outbox; or acknowledge it, when nothing in it is wanted."""

@@ -113,6 +113,8 @@ class Requeued:
             self._sending[letter_id] = count
             try:
                 batch = await self._load(letter_id)
+            except (RuntimeError, OSError) as error:  # this one keeps no others back
+                batch = f"it cannot be read: {error}"
             except BaseException:
                 self.release(letter_id)
                 raise

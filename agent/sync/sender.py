@@ -117,7 +117,9 @@ class Sender(Generic[B]):
         self._outbox: Outbox[B] = Outbox()
         self._wake = asyncio.Event()
         self._schedule = Schedule(policy or SchedulePolicy())
-        self._feeder = Feeder(consumer, self._outbox, self._wake, packer, options, timing, route)
+        self._feeder = Feeder(
+            consumer, self._outbox, self._wake, packer, options, timing, self._on_fault, route
+        )
         self._settled = asyncio.Event()
         self._connect_interval_s = connect_interval_s
         self._connected_s = -inf
@@ -172,6 +174,13 @@ class Sender(Generic[B]):
             for batch in self._outbox.empty():
                 self._consumer.release(batch)
             self._standing.enter("stopped")
+
+    async def _on_fault(self, error: Exception) -> None:
+        """Something cannot be taken from the buffer."""
+        self._standing.last_error = describe(error)
+        await self._spine.errors.report(
+            error, layer=SYNC, operation="take", critical=True, upstream=self.name
+        )
 
     async def _keep_bounds(self) -> None:
         """At first, take what was sent before the restart as it was; then note what is sent and not acknowledged."""

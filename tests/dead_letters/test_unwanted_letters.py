@@ -11,6 +11,7 @@ from agent.composition import catalogue
 from agent.config import load_config
 from agent.dead_letters import TABLE
 from agent.sync.requeued import LetterBatch, RequeueingConsumer
+from buffer import DiskFault
 from tests.dead_letters.test_requeue import letters_of, ordered
 from tests.rigs import stored
 from tests.rigs.configuration import counting_source, device, upstream
@@ -57,6 +58,28 @@ async def test_an_order_says_why_it_is_left_alone(tmp_path: Path):
         assert (handled.sending, handled.left) == (0, ((1, WHY),))
         assert await taken(letters) is None
     assert list(stored.documents(tmp_path / "buffer", "dead_letters")) == [1]
+
+
+async def test_one_that_cannot_be_read_keeps_nobody_back(tmp_path: Path, monkeypatch: Any, caplog: Any):
+    async with letters_of(configured(tmp_path)) as letters:
+        await refused(letters)
+        await refused(letters)
+        log = letters._buffer.database.log(TABLE)
+        find = log.find
+
+        def sick(letter_id: int) -> Any:
+            if letter_id == 1:
+                raise DiskFault("Input/output error")
+            return find(letter_id)
+
+        monkeypatch.setattr(log, "find", sick)
+        assert (await ordered(letters)).sending == 2
+        batch = await taken(letters)
+        assert isinstance(batch, LetterBatch)
+        assert batch.letter_id == 2
+        assert "dead letter 1 stays one" in caplog.text
+        await letters.settle()
+    assert list(stored.documents(tmp_path / "buffer", "dead_letters")) == [1, 2]
 
 
 async def test_on_its_way_it_turns_back_when_the_routes_change(tmp_path: Path, caplog: Any):

@@ -85,7 +85,8 @@ class SickRoute(Route):
 
 
 @pytest.mark.parametrize("away", [0, 2])
-async def test_what_cannot_be_judged_is_given_back_and_comes_again(away):
+async def test_what_cannot_be_judged_is_given_back_and_comes_again(away, monkeypatch):
+    monkeypatch.setattr("agent.sync.feeder.FAULT_WAIT_S", 0.01)
     upstream = ScriptedUpstream()
     upstream.connect_answers += [RetryLater("away")] * away
     async with rig(upstream, readings=20, route=SickRoute()) as r:

@@ -387,9 +387,32 @@ async def test_a_buffer_that_cannot_be_read_is_reported_and_survived(monkeypatch
             return await take(n, max_bytes, **part)
 
         monkeypatch.setattr(r.consumer, "take", sick)
+        monkeypatch.setattr("agent.sync.feeder.FAULT_WAIT_S", 0.01)
         r.consumer.add_readings(5)
         await r.until_settled()
         assert any(e.is_critical for e in r.heard.errors)
+
+
+async def test_a_backlog_that_cannot_be_read_holds_up_no_other_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.sync.feeder.FAULT_WAIT_S", 0.01)
+    async with rig(readings=20) as r:
+        take, ill = r.consumer.take, True
+
+        async def sick(n: int, max_bytes: int | None = None, **part: Any) -> Any:
+            if ill and part.get("upto"):
+                raise OSError("EIO")
+            return await take(n, max_bytes, **part)
+
+        monkeypatch.setattr(r.consumer, "take", sick)
+        await r.until(lambda: any(e.is_critical for e in r.heard.errors))
+        r.consumer.add_readings(5)
+        r.consumer.add_readings(1, lane="alarm")
+        await r.until(lambda: r.consumer.backlog == 20)
+        assert r.upstream.connects == 1
+        assert sum("EIO" in e.message for e in r.heard.errors) == 1
+        assert "EIO" in (r.sender.status.last_error or "")
+        ill = False
+        await r.until_settled()
 
 
 async def test_what_was_taken_is_given_back_at_the_end() -> None:

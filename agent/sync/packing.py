@@ -55,6 +55,11 @@ class Packer:
         within = self.points_max is None or pack.points <= self.points_max
         return within and len(pack.payload) <= self.payload_bytes_max
 
+    def has_too_many(self, records: Sequence[Record]) -> bool:
+        """Whether records have more values than one message may have: told without encoding them."""
+        most = self.points_max
+        return most is not None and sum(_points(record.document) for record in records) > most
+
     def pack(self, device_id: str, store_id: str, records: Sequence[Record]) -> Pack:
         """One pack of all these records, however large."""
         payload = self.encode(device_id, store_id, records)
@@ -154,7 +159,7 @@ def parcels(
     A record that cannot be encoded, or alone is too large, becomes a parcel of its own with `fault`,
     so that it takes nobody with it.
     """
-    if not (halve and len(records) > 1):
+    if len(records) == 1 or not (halve or packer.has_too_many(records)):
         try:
             pack = packer.pack(device_id, store_id, records)
         except senml.NotEncodable as error:

@@ -44,7 +44,7 @@ CLOUDS = {
 }
 
 
-class _Windows:
+class Windows:
     def __init__(self, what: str, limits: tuple[tuple[int, float], ...]) -> None:
         self._what = what
         self._windows = [(amount, seconds, deque[tuple[float, int]]()) for amount, seconds in limits]
@@ -77,10 +77,10 @@ class LimitingCloud:
 
     def __post_init__(self) -> None:
         limits = self.limits
-        self._messages = _Windows("messages", limits.messages)
-        self._bytes = _Windows("bytes", limits.bytes)
-        self._points = _Windows("values", limits.points)
-        self._connects = _Windows("connects", limits.connects)
+        self._messages = Windows("messages", limits.messages)
+        self._bytes = Windows("bytes", limits.bytes)
+        self._points = Windows("values", limits.points)
+        self._connects = Windows("connects", limits.connects)
         self._in_flight = 0
         self._cut = asyncio.Event()
 

@@ -8,8 +8,8 @@ No thread may be waited for: its work takes no virtual time, and time would run 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from datetime import UTC, datetime, timedelta
+from heapq import heappop
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -32,14 +32,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         loop: Any = self
-        while (
-            loop._scheduled and loop._scheduled[0]._cancelled
-        ):  # else the base class waits for the one behind it
-            loop._timer_cancelled_count -= 1
-            heapq.heappop(loop._scheduled)._scheduled = False
-        if not loop._ready and loop._scheduled:
-            self._virtual_s = max(self._virtual_s, loop._scheduled[0]._when)
+        if not loop._ready and (due_s := next_due_s(loop)) is not None:
+            self._virtual_s = max(self._virtual_s, due_s)
         super()._run_once()  # type: ignore[misc] # of BaseEventLoop
+
+
+def next_due_s(loop: Any) -> float | None:
+    """When a loop's next timer is due: not one that was cancelled, which would be waited for beyond in real time."""
+    while loop._scheduled and loop._scheduled[0]._cancelled:
+        loop._timer_cancelled_count -= 1
+        heappop(loop._scheduled)._scheduled = False
+    return loop._scheduled[0]._when if loop._scheduled else None
 
 
 class LoopClock:

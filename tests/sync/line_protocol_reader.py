@@ -9,7 +9,7 @@ from typing import Any
 def points(payload: bytes) -> list[tuple[str, dict[str, str], dict[str, Any], int]]:
     """Measurement, tags, fields and timestamp of each line."""
     found = []
-    for line in payload.decode().split("\n"):
+    for line in _lines(payload.decode()):
         head, _, rest = _cut(line, " ")
         fields, _, timestamp = _cut(rest, " ", quoted=True)
         measurement, *pairs = _split(head, ",")
@@ -19,6 +19,29 @@ def points(payload: bytes) -> list[tuple[str, dict[str, str], dict[str, Any], in
         own = {name: _plain(value) for name, value in tags.items()}
         found.append((_plain(measurement), own, values, int(timestamp)))
     return found
+
+
+def _lines(text: str) -> list[str]:
+    """One for each point. A text may hold line breaks: such a line is not over before its quotes are closed."""
+    found: list[str] = []
+    for part in text.split("\n"):
+        if found and _is_open(found[-1]):
+            found[-1] += f"\n{part}"
+        else:
+            found.append(part)
+    return found
+
+
+def _is_open(line: str) -> bool:
+    """Whether it ends within a quoted value; a quote in the name of a field is a character like others."""
+    escaped = inside = False
+    before = ""
+    for char in _cut(line, " ")[2]:
+        if char == '"' and not escaped and (inside or before == "="):
+            inside = not inside
+        before = "" if escaped else char
+        escaped = char == "\\" and not escaped
+    return inside
 
 
 def _cut(text: str, at: str, *, quoted: bool = False) -> tuple[str, str, str]:

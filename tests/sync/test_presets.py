@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from agent.spine.spine import open_spine
 from agent.sync import feeder, registry
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions, UpstreamOptions
+from agent.sync.formats import Format
 from agent.sync.presets import PRESETS
 from agent.sync.upstream import LinkLost, Pack, RetryLater, TooLarge, UpstreamError
 from tests.rigs.limiting_cloud import CLOUDS, LimitingCloud
@@ -31,6 +33,10 @@ WRITTEN: dict[tuple[str, str], dict[str, Any]] = {
 """What one has to write for each: url and credentials."""
 
 
+EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
+"""Of each preset; `EXAMPLES=2000` in the environment looks further."""
+
+
 def options_of(preset: str, driver: str, **further: Any) -> UpstreamOptions:
     written = {"preset": preset, **WRITTEN[preset, driver], **further}
     return registry.load_options_class(driver).model_validate(written)
@@ -42,19 +48,23 @@ def test_every_preset_is_here():
 
 
 def a_reading(n: int, values: int, lane: str) -> dict[str, Any]:
-    noise = random.Random(n)
     document: dict[str, Any] = {
         "source": "soil",
         "t": 1790000000.0 + n / 100,
-        "values": {f"metric_{place}": noise.random() * 1000 for place in range(values)},
+        "values": {f"metric_{place}": 17.25 + place for place in range(values)},
     }
     return document if lane == "normal" else {**document, "lane": lane}
 
 
+def as_large(device_id: str, store_id: str, records: Any) -> bytes:
+    """As large as SenML is, and made in no time."""
+    return bytes(sum(90 + 50 * len(record.document["values"]) for record in records))
+
+
 moments = st.tuples(
-    st.sampled_from([0.0, 0.01, 0.3, 1.0, 20.0, 300.0]),  # until the next
-    st.integers(1, 400),  # readings
-    st.sampled_from([1, 3, 40]),  # values of each
+    st.sampled_from([0.0, 0.01, 0.3, 1.0, 7.0, 70.0]),  # until the next
+    st.integers(1, 120),  # readings
+    st.sampled_from([1, 3, 20]),  # values of each
     st.sampled_from(["normal", "normal", "alarm"]),
 )
 weathers = st.sampled_from([None, None, None, None, LinkLost("cut"), RetryLater("429"), TooLarge("413")])
@@ -70,12 +80,16 @@ def _weather(
     return None if isinstance(trouble, TooLarge) and (pack is None or pack.count == 1) else trouble
 
 
-@pytest.mark.parametrize(("preset", "driver"), WRITTEN)
-@settings(max_examples=6, deadline=None)
-@given(backlog=st.integers(0, 1500), schedule=st.lists(moments, max_size=8), data=st.data())
-def test_no_schedule_of_readings_exceeds_a_limit(preset, driver, backlog, schedule, data):
-    rng = random.Random(data.draw(st.integers(0, 1000)))
-    troubles = data.draw(st.lists(weathers, max_size=12))
+def ran(
+    preset: str,
+    driver: str,
+    backlog: int,
+    schedule: list[tuple[float, int, int, str]],
+    troubles: list[UpstreamError | None],
+    seed: int = 0,
+) -> LimitingCloud:
+    """What a cloud counted of a sender of this preset, after it had delivered all."""
+    rng = random.Random(seed)
     quick = {"retry": {"first": 0.1, "base": 0.1, "cap": 1}}
     options = options_of(preset, driver, **quick)
 
@@ -106,8 +120,37 @@ def test_no_schedule_of_readings_exceeds_a_limit(preset, driver, backlog, schedu
         return cloud
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "create_format", lambda _: Format(as_large, "text/plain"))
         patch.setattr(feeder, "_THREAD_READINGS_MIN", 10**9)  # a thread would take no virtual time
-        assert run_virtually(run()).exceeded == []
+        return run_virtually(run())
+
+
+@pytest.mark.parametrize(("preset", "driver"), WRITTEN)
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    backlog=st.integers(0, 400),
+    schedule=st.lists(moments, max_size=5),
+    troubles=st.lists(weathers, max_size=12),
+    seed=st.integers(0, 1000),
+)
+def test_no_schedule_of_readings_exceeds_a_limit(preset, driver, backlog, schedule, troubles, seed):
+    assert ran(preset, driver, backlog, schedule, troubles, seed).exceeded == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "driver", "messages", "values"),
+    [
+        ("thingsboard", "mqtt", 1200, 14),  # 16,800 values: more than an hour's
+        ("thingsboard", "http", 620, 1),
+        ("generic-mqtt", "mqtt", 900, 1),
+        ("generic-http", "http", 900, 1),
+    ],
+)
+def test_what_takes_longer_than_the_longest_window_exceeds_none(preset, driver, messages, values):
+    """Each reading a message of its own: alarms, one after the other."""
+    schedule = [(0.05, 1, values, "alarm")] * messages
+    cloud = ran(preset, driver, 0, schedule, [])
+    assert cloud.exceeded == []
 
 
 def test_a_cloud_that_is_asked_for_too_much_says_so():

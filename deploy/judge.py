@@ -1,6 +1,6 @@
 """Whether a new release does what the one before did: `judge.py BEFORE FIRST NOW [DOCTOR]`.
 
-Each is a file of JSON. BEFORE holds two lines, reports of `outstation status --json` of the release before, some seconds apart; FIRST and
+Each is a file of JSON. BEFORE holds three lines, reports of `outstation status --json` of the release before, some seconds apart; FIRST and
 NOW are such reports of the new one, its first and its latest; DOCTOR is what `outstation doctor --json` of the release before finds
 while the new one runs: what does not work for that one either is no fault of the new one's. `judge.py --stamp` puts a report into one
 line, with the time.
@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ Missing = tuple[str, str, str]
 """Of which kind of check of the doctor's, about what, in words."""
 
 
-def missing(earlier: Report, before: Report, first: Report, now: Report) -> Iterator[Missing]:
+def missing(samples: list[Report], first: Report, now: Report) -> Iterator[Missing]:
     """What the release before did, and this one does not (yet)."""
+    *_, before = samples
     if now["buffer"].get("fault") and not before["buffer"].get("fault"):
         yield "disk", "buffer", f"the buffer: {now['buffer']['fault']}"
-    elif stored(earlier) != stored(before) and stored(first) == stored(now):
+    elif stores_all_the_time(samples) and stored(first) == stored(now):
         yield "disk", "buffer", "readings were stored before, and are not now"
     sources = {source["source_id"]: source for source in now["sources"]}
     for source in before["sources"]:
@@ -38,6 +40,12 @@ def missing(earlier: Report, before: Report, first: Report, now: Report) -> Iter
     upstreams = {upstream["name"]: upstream for upstream in now["upstreams"]}
     for upstream in before["upstreams"]:
         yield from _of_upstream(upstream, upstreams.get(upstream["name"]), before)
+
+
+def stores_all_the_time(samples: list[Report]) -> bool:
+    """Whether something came each time; a pipeline with windows of minutes stores now and then only."""
+    counts = [stored(sample) for sample in samples]
+    return all(one != other for one, other in pairwise(counts))
 
 
 def stored(report: Report) -> int:
@@ -65,7 +73,7 @@ def _of_upstream(before: Report, now: Report | None, report: Report) -> Iterator
         yield "upstream", name, f"upstream {name} is not there any more"
     elif now["state"] != "connected":
         yield "upstream", name, f"upstream {name} was connected before, and now: {now['state']}"
-    elif delivered_lately(before, report) and not now["last_delivery"]:
+    elif delivered_lately(before, report) and now["backlog"] and not now["last_delivery"]:
         yield "upstream", name, f"nothing is delivered to upstream {name}, as it was before"
 
 
@@ -102,11 +110,11 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(json.dumps({"at": datetime.now(UTC).isoformat()} | json.load(sys.stdin)) + "\n")
         return 0
     texts = [Path(name).read_text("utf-8") for name in arguments]
-    earlier, before = map(json.loads, texts[0].splitlines())
+    samples = list(map(json.loads, texts[0].splitlines()))
     first, now = map(json.loads, texts[1:3])
     pardoned = excused(json.loads(texts[3]) if texts[3:] else None)
     guilty = False
-    for kind, name, what in missing(earlier, before, first, now):
+    for kind, name, what in missing(samples, first, now):
         if (kind, name) in pardoned:
             sys.stdout.write(f"{what}, which the release before finds no better\n")
         else:

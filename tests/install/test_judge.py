@@ -15,6 +15,7 @@ import pytest
 from tests.install.checkout import REPOSITORY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -34,7 +35,7 @@ def the_script() -> ModuleType:
 JUDGE = the_script()
 STARTED, BEFORE = "2026-11-26T10:00:00Z", "2026-11-26T11:00:00+00:00"
 SOURCE = {"source_id": "soil", "condition": "ok", "frames": 3600}
-UPSTREAM = {"name": "cloud", "state": "connected", "last_delivery": "2026-11-26T10:59:58Z"}
+UPSTREAM = {"name": "cloud", "state": "connected", "backlog": 0, "last_delivery": "2026-11-26T10:59:58Z"}
 
 
 def report(stored: int = 100, fault: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -56,12 +57,14 @@ def judged(
     now: dict[str, Any],
     *,
     before: dict[str, Any] | None = None,
+    stored: Sequence[int] = (100, 105),
     doctor: list[dict[str, str]] | None = None,
 ) -> tuple[int, str]:
     """The exit status, and what it says."""
     known = before or report(110)
     texts = {
-        "before": f"{json.dumps(known | {'buffer': {'stored': 100}})}\n{json.dumps(known)}\n",
+        "before": "".join(f"{json.dumps(known | {'buffer': {'stored': n}})}\n" for n in stored)
+        + f"{json.dumps(known)}\n",
         "first": json.dumps(report(120)),
         "now": json.dumps(now),
     }
@@ -93,7 +96,7 @@ def test_one_that_does_what_the_one_before_did(tmp_path: Path) -> None:
         (report(130, upstreams=[]), "upstream cloud is not there any more"),
         (report(130, **upstream(state="failing")), "upstream cloud was connected before, and now: failing"),
         (
-            report(130, **upstream(last_delivery=None)),
+            report(130, **upstream(last_delivery=None, backlog=3)),
             "nothing is delivered to upstream cloud, as it was before",
         ),
     ],
@@ -105,7 +108,6 @@ def test_one_that_does_less(tmp_path: Path, now: dict[str, Any], says: str) -> N
 @pytest.mark.parametrize(
     ("before", "now"),
     [
-        (report(100), report(120)),
         (report(110, **source(condition="link_down")), report(130, **source(condition="link_down"))),
         (report(110, **source(frames=20)), report(130, **source(frames=0))),
         (report(110), report(130, **source(condition="silent", frames=2))),
@@ -114,7 +116,6 @@ def test_one_that_does_less(tmp_path: Path, now: dict[str, Any], says: str) -> N
         (report(110, fault="read-only"), report(130, fault="read-only")),
     ],
     ids=[
-        "nothing came",
         "link was down",
         "says little",
         "said something",
@@ -127,6 +128,12 @@ def test_what_was_not_before_is_not_asked_for(
     tmp_path: Path, before: dict[str, Any], now: dict[str, Any]
 ) -> None:
     assert judged(tmp_path, now, before=before) == (0, "")
+
+
+def test_what_is_stored_now_and_then_only_is_not_waited_for(tmp_path: Path) -> None:
+    assert judged(tmp_path, report(120), before=report(100), stored=(100, 100)) == (0, "")
+    assert judged(tmp_path, report(120), stored=(100, 110)) == (0, "")
+    assert judged(tmp_path, report(130, **upstream(last_delivery=None))) == (0, ""), "nothing to deliver"
 
 
 def finding(check: str, subject: str, level: str = "problem") -> dict[str, str]:

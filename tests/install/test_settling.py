@@ -39,7 +39,7 @@ def device(tmp_path: Path) -> Path:
         (programs / "python").symlink_to(sys.executable)
         (programs / "outstation").write_text(AGENT)
         (programs / "outstation").chmod(0o755)
-    (tmp_path / "before").write_text(f"{json.dumps(report(100))}\n{json.dumps(report(110))}\n")
+    (tmp_path / "before").write_text("".join(f"{json.dumps(report(n))}\n" for n in (100, 105, 110)))
     (tmp_path / "first").write_text(json.dumps(report(120)))
     (tmp_path / "doctor").write_text(json.dumps({"findings": []}))
     return tmp_path

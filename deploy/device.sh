@@ -394,16 +394,16 @@ step_self_test() {
         die "release $release does not accept $configuration; what runs is as it was." \
             'Remedy: mend what it says above, then upgrade again.'
     rm -f "$did_before"
-    note_report "$before" >>"$did_before" || true
+    note_how_it_does
     runuser -u outstation -- "$new" self-test --config "$configuration" ||
         die "release $release does not pass its self-test; what runs is as it was."
-    note_report "$before" >>"$did_before" || true
+    note_how_it_does
 }
 
 step_pending() {
     # What sensors say every second or two has come again by then.
     [ ! -s "$did_before" ] || sleep 3
-    note_report "$before" >>"$did_before" || true
+    note_how_it_does
     echo "$before" >"$pending.new"
     sync_disk
     mv "$pending.new" "$pending"

@@ -19,6 +19,17 @@ note_report() {
         "$releases/$1/venv/bin/python" -I -S "$root/deploy/judge.py" --stamp 2>/dev/null
 }
 
+# A busy device may not answer at once.
+note_how_it_does() {
+    for _ in 1 2 3; do
+        if line=$(note_report "$before"); then
+            echo "$line" >>"$did_before"
+            return
+        fi
+        sleep 1
+    done
+}
+
 step_settle() {
     settle
 }
@@ -58,8 +69,10 @@ does_not_end_again() {
 # Sources that worked, upstreams that were connected, readings that were stored: as soon as all of it is so again, or when the
 # time is over and the release before finds no fault with what is missing (its doctor looks while the new one runs).
 does_what_the_one_before_did() {
-    # An agent that did not answer, or that was of a release without reports of that kind, says nothing of the new one.
-    [ "$(grep -c . "$did_before" 2>/dev/null)" = 3 ] || return 0
+    if [ "$(grep -c . "$did_before" 2>/dev/null)" != 3 ]; then
+        say 'how the release before did is not known, so no more is asked of this one than to run and to report'
+        return 0
+    fi
     say 'seeing whether it does what the release before did'
     judging=$(mktemp -d)
     verdict=0

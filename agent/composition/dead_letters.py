@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.composition.parts import open_buffer
 from agent.composition.processing import FixedTime, Processing
 from agent.dead_letters import TABLE, Handled, Letter, Selection
+from agent.partition import require_mounted
 from agent.spine.errors import STORAGE
 from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory, StorageLayerFactory
 from agent.spine.spine import open_spine
@@ -286,6 +287,7 @@ async def open_dead_letters(config: AgentConfig) -> AsyncIterator[DeadLetters]:
         StoreError: The disk refuses.
     """
     # In a thread, since it asks the machine who it is.
+    await asyncio.to_thread(require_mounted, config.buffer.path)
     buffer = await asyncio.to_thread(open_buffer, config, clock_trusted=lambda: False)
     async with open_spine() as spine:
         await buffer.connect()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 
 from agent.sync.batches import B
 from agent.sync.lanes import LANES, SendLane
-from agent.sync.upstream import LinkBroken, LinkLost, TooLarge
+from agent.sync.upstream import LinkBroken, LinkLost, Rejected, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,9 +84,11 @@ class Item(Generic[B]):
         several = self.parcel.count > 1
         if self.losses < (LOSSES_MAX if several else LOSSES_OF_ONE_MAX):
             return
-        if several or self.on_trial:
-            what = "" if several else ", and others got through"
-            self.error = TooLarge(f"the connection ended {self.losses} times when it was sent{what}")
+        said = f"the other end broke the connection {self.losses} times when it was sent"
+        if several:
+            self.error = TooLarge(said)
+        elif self.on_trial:
+            self.error = Rejected(f"{said}, and took others")
         else:
             self.suspect = True
 

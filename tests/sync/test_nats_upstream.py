@@ -71,6 +71,8 @@ async def test_what_a_message_looks_like_and_that_a_resend_is_kept_once() -> Non
         async with stream(server) as client, upstream(server.url, ack="broker") as u:
             for _ in range(2):
                 await u.send(pack())
+                await u.disconnect()
+                await u.connect()
             (message,) = await messages(client)
     assert message.subject == batch_subject(DEVICE)
     assert message.data == pack().payload

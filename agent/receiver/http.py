@@ -3,7 +3,7 @@
 | answer | when |
 | --- | --- |
 | 200 | it is durable; the body names the pack |
-| 400 | it is no pack of readings, or one that the database will never take; the body says why |
+| 400 | it is no pack of readings, or one that the database will never take; the body names it and says why |
 | 401 | the token is missing or wrong |
 | 413 | it is too large |
 | 415 | its Content-Encoding is neither gzip nor identity |
@@ -23,6 +23,7 @@ from pydantic_core import to_json
 
 from agent.receiver.packs import PackTooLarge, Received, ReceivedLosses, unpack_aside, unpack_losses
 from agent.receiver.store import StoreError, Unstorable
+from agent.sync.acknowledgement import digest
 from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.senml import NotSenML
 
@@ -118,7 +119,7 @@ class HttpReceiver:
             return _answer(413, error=str(error))
         except NotSenML as error:
             _log.warning("receive: %s sent no pack: %s", request.remote, error)
-            return _answer(400, error=str(error))
+            return _answer(400, error=str(error), rejected=[(digest(body), str(error))])
         return await self._committed(pack, request.remote)
 
     async def _committed(self, pack: Received | ReceivedLosses, remote: str | None) -> web.Response:
@@ -131,7 +132,7 @@ class HttpReceiver:
             )
         except Unstorable as error:
             _log.warning("receive: %s sent what the database will never take: %s", remote, error)
-            return _answer(400, error=str(error))
+            return _answer(400, error=str(error), rejected=[(pack.digest, str(error))])
         except StoreError as error:
             _log.error("receive: %s", error)
             return _answer(503, retry=True, error="the database did not commit")

@@ -2,12 +2,12 @@
 
 | answer | what it means |
 | --- | --- |
-| 2xx | acknowledged (with `ack = "receiver"`: when it names the pack) |
+| 2xx | acknowledged (with `ack = "receiver"`: when it names the pack, else pause) |
 | 408, 425, 429, 5xx | retry, not before Retry-After |
 | 413 | cut the batch |
 | 401, 403, 407 | pause: the credentials are wrong |
 | 3xx, 404, 405, 410 | pause: the address is wrong. No redirect is followed: a POST would become a GET, and a log-in page's 200 is no acknowledgement |
-| other 4xx | the other end will never take this pack |
+| other 4xx | the other end will never take this pack (with `ack = "receiver"`: when it names the pack, else pause) |
 """
 
 from __future__ import annotations
@@ -171,9 +171,7 @@ class HttpUpstream:
         """What an answer means; None is an acknowledgement."""
         what = f"{self.name}: {status} {_phrase(status)}".rstrip()
         if 200 <= status < 300:  # noqa: PLR2004 (success, RFC 9110 section 15.3)
-            if self._options.ack == "server" or _names(body, pack):
-                return None
-            return Paused(f"{what}, but the answer does not name the pack: is it `outstation receive`?")
+            return None if self._options.ack == "server" else _named(body, pack, what)
         said = f"{what}{self._excerpt(body)}"
         if status in _RETRY or status >= 500:  # noqa: PLR2004 (server error, section 15.6)
             return RetryLater(said, retry_after_s=retry_after_s(headers.get("Retry-After"), self._clock))
@@ -182,7 +180,9 @@ class HttpUpstream:
         if status in _ADDRESS or status < 400:  # noqa: PLR2004 (redirection, section 15.4)
             place = self._secrecy.hide(headers.get("Location", ""))[:_REASON_LENGTH_MAX]
             return Paused(f"{said}: check the url{f', the server points to {place}' if place else ''}")
-        return TooLarge(said) if status == _TOO_LARGE else Rejected(said)
+        if status == _TOO_LARGE or self._options.ack == "server":
+            return (TooLarge if status == _TOO_LARGE else Rejected)(said)
+        return _named(body, pack, said)
 
     def _excerpt(self, body: bytes) -> str:
         """The beginning of what a server says; what is secret is hidden before the rest is cut off."""
@@ -283,12 +283,18 @@ async def _some_of(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(found[:_ANSWER_BYTES_MAX])
 
 
-def _names(body: bytes, pack: Pack) -> bool:
-    """Whether the answer acknowledges exactly this pack."""
+def _named(body: bytes, pack: Pack, what: str) -> UpstreamError | None:
+    """What a receiver's answer says of exactly this pack; something else between that answers knows nothing of it."""
     try:
-        return pack.digest in Acknowledgement.model_validate(from_json(body)).acked
+        said = Acknowledgement.model_validate(from_json(body))
     except ValueError:
-        return False
+        said = Acknowledgement()
+    for payload_digest, why in said.rejected:
+        if payload_digest == pack.digest:
+            return Rejected(f"the receiver refused it: {why}")
+    if pack.digest in said.acked:
+        return None
+    return Paused(f"{what}, but the answer does not name the pack: is it `outstation receive`?")
 
 
 def _phrase(status: int) -> str:

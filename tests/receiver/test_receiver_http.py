@@ -101,7 +101,11 @@ async def test_a_pack_is_stored_and_named(tmp_path: Path) -> None:
 
 async def test_what_is_no_pack_is_refused_with_the_reason(tmp_path: Path) -> None:
     async with receiver(tmp_path / "r.db") as url:
-        assert await post(url, b"hello") == (400, {"error": "not JSON: expected value at line 1 column 1"})
+        why = "not JSON: expected value at line 1 column 1"
+        assert await post(url, b"hello") == (
+            400,
+            {"error": why, "rejected": [[digest(b"hello"), why]]},
+        )
         status, said = await post(url, b'[{"bn":"d:s/","bt":1,"n":"a","v":1}]')
         assert (status, said["error"]) == (400, "the first record has no `store`: no key to tell a resend by")
         assert (await post(url, payload()[:-3]))[0] == 400

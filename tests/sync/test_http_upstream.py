@@ -231,8 +231,16 @@ async def test_a_captive_portal_is_no_acknowledgement() -> None:
         ):
             s.answer = lambda body=body: web.Response(body=body)  # type: ignore[misc]
             assert type(await outcome(u)) is Paused
+            s.answer = lambda body=body: web.Response(status=400, body=body)  # type: ignore[misc]
+            assert type(await outcome(u)) is Paused
         s.answer = lambda: web.Response(body=to_json({"acked": [pack().digest]}))
         await u.send(pack())
+        for status in (200, 400):
+            said = to_json({"rejected": [[pack().digest, "no `store`"]]})
+            s.answer = lambda said=said, status=status: web.Response(status=status, body=said)  # type: ignore[misc]
+            refused = await outcome(u)
+            assert type(refused) is Rejected
+            assert str(refused) == "the receiver refused it: no `store`"
 
 
 async def test_nobody_listens() -> None:

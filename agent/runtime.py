@@ -22,6 +22,7 @@ from agent.service_manager import ServiceManager
 from agent.service_watch import tell_progress, tell_while_opening
 from agent.spine.errors import COLLECTION, STORAGE, LogErrorHandler
 from agent.spine.spine import open_spine
+from agent.status.text import counted
 from agent.supervisor import supervise
 from agent.terminal import Terminal
 from buffer import BufferLocked, StoreError, UnknownFormat, clear_abandoned_copies
@@ -109,7 +110,7 @@ async def run_agent(
                 _tell(manager, agent, spine)
             clearing = asyncio.to_thread(_clear_abandoned_copies, config.buffer.path)
             spine.start("clear", clearing, layer=STORAGE, subject="copies of the buffer, abandoned")
-            _log.info("%s collects from %d sources", agent.device_id, len(config.source))
+            _log.info("%s collects from %s", agent.device_id, counted(len(config.source), "source"))
             await stop.wait()
         finally:
             manager.stopping()
@@ -203,7 +204,11 @@ async def _shut_down(agent: Agent) -> bool:
 def _told(left: int | None) -> str:
     if left is None:
         return "no upstream has begun: the readings are in the buffer"
-    return f"{left} readings wait in the buffer" if left else "everything is delivered"
+    return (
+        f"{counted(left, 'reading')} not delivered yet: kept in the buffer"
+        if left
+        else "everything is delivered"
+    )
 
 
 async def _within(timeout_s: float, what: str, work: Coroutine[Any, Any, object]) -> bool:

@@ -6,6 +6,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from agent.config.advice import advice_of
+from agent.status.text import counted
 from drivers.examination import READ, may, ok, problem, unknown, warning
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def findings(config: AgentConfig, agent: Person, *, absent_told: bool) -> Iterat
     """
     names = ", ".join(str(file) for file in config.files)
     if not absent_told:
-        there_are = f"{_counted(len(config.source), 'source')}, {_counted(len(config.upstream), 'upstream')}"
+        there_are = f"{counted(len(config.source), 'source')}, {counted(len(config.upstream), 'upstream')}"
         yield ok("configuration", f"{names}: {there_are}")
     for source_id, advice in advice_of(config):
         yield warning(source_id, advice, "change the configuration")
@@ -40,10 +41,6 @@ def findings(config: AgentConfig, agent: Person, *, absent_told: bool) -> Iterat
         yield warning("upstream", "there is none: readings are kept here only", "add an [[upstream]]")
     for file in config.secret_files:
         yield from _secret(file, agent, absent_told=absent_told)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _secret(file: Path, agent: Person, *, absent_told: bool) -> Iterator[Finding]:

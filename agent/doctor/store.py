@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.status.text import counted
 from buffer.errors import NoBuffer
 from buffer.inspection import Inspection
 from buffer.verification import verify
@@ -42,7 +43,7 @@ def findings(path: Path, *, deep: bool, runs: bool) -> Iterator[Finding]:
     if quarantine := inspection.quarantine():
         yield warning(
             "buffer",
-            f"{len(quarantine)} damaged files were set aside: power cuts, or a card that wears out",
+            f"{counted(len(quarantine), 'damaged file')} set aside: power cuts, or a card that wears out",
             "`outstation buffer ls` lists them; without power cuts before, use another card",
         )
     letters = inspection.table(DEAD_LETTERS)
@@ -59,7 +60,7 @@ def _sound(inspection: Inspection, *, deep: bool) -> Iterator[Finding]:
     if deep:
         verdict = verify(inspection)
         if verdict.sound:
-            yield ok("buffer", f"sound: every byte of {verdict.records} records was checked")
+            yield ok("buffer", f"sound: every byte of {verdict.records:,} records was checked")
         else:
             yield problem("buffer", "damaged", remedy)
         return
@@ -67,7 +68,9 @@ def _sound(inspection: Inspection, *, deep: bool) -> Iterator[Finding]:
     count = table.count(1, table.durable_id)
     lost = sum(loss.count for loss in table.losses)
     if lost or inspection.journal.damaged:
-        what = f"{lost} readings cannot be read" if lost else "its small tables are damaged"
+        what = f"unreadable: {counted(lost, 'reading')}" if lost else "its small tables are damaged"
         yield problem("buffer", what, remedy)
     else:
-        yield ok("buffer", f"{count} readings; nothing is wrong at a glance (--deep checks every byte)")
+        yield ok(
+            "buffer", f"{counted(count, 'reading')}; nothing is wrong at a glance (--deep checks every byte)"
+        )

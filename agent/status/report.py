@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from agent.status.clock import ClockStatus
+from agent.status.text import counted
 
 _COMPLAINTS_SHOWN = 3
 """Of sources, in the summary; one line has room for a few."""
@@ -138,7 +139,7 @@ class StatusReport(BaseModel):
     def summary(self) -> str:
         """One line: what is not being delivered, and why."""
         held = [
-            f"{upstream.name}: {upstream.backlog} readings not delivered, {upstream.holding_back}"
+            f"{upstream.name}: {counted(upstream.backlog, 'reading')} not delivered, {upstream.holding_back}"
             for upstream in self.upstreams
             if upstream.holding_back and upstream.backlog
         ]
@@ -161,13 +162,15 @@ class StatusReport(BaseModel):
         if held or complaints:
             return "; ".join(held + complaints)
         backlog = sum(upstream.backlog for upstream in self.upstreams)
-        gone = [f"{count} lost ({why})" for why, count in self.buffer.lost.items()]
+        gone = [f"{count:,} lost ({why})" for why, count in self.buffer.lost.items()]
         gone += [
-            f"{upstream.set_aside} set aside as dead letters ({upstream.name})"
+            f"{upstream.set_aside:,} set aside as dead letters ({upstream.name})"
             for upstream in self.upstreams
             if upstream.set_aside
         ]
         apart = f", apart from {' and '.join(gone)}" if gone else ""
         return (
-            f"delivering, {backlog} readings to go{apart}" if backlog else f"everything is delivered{apart}"
+            f"delivering, {counted(backlog, 'reading')} to go{apart}"
+            if backlog
+            else f"everything is delivered{apart}"
         )

@@ -45,6 +45,11 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 segment`, `2,000 segments`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _room(buffer: BufferStatus) -> Iterator[str]:
     """How long room and card last."""
     if buffer.left_s is not None and buffer.bytes_per_s is not None and buffer.bound_bytes is not None:
@@ -69,10 +74,11 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
         yield f"config    as of {ago(report.configuration.loaded_at, now)}; what came later was refused:"
         for problem in report.configuration.refused.splitlines():
             yield f"          {problem}"
+    count = report.buffer.dead_letters
+    letters = f"; {counted(count, 'dead letter')}: see outstation dead-letters list" if count else ""
     yield (
-        f"buffer    {report.buffer.stored} readings, {size(report.buffer.usage_bytes)}"
-        f" in {report.buffer.path}, dead letters {report.buffer.dead_letters}"
-        f"{' (see outstation dead-letters list)' if report.buffer.dead_letters else ''}"
+        f"buffer    {counted(report.buffer.stored, 'reading')}, {size(report.buffer.usage_bytes)}"
+        f" in {report.buffer.path}{letters}"
     )
     for line in _room(report.buffer):
         yield f"          {line}"
@@ -85,12 +91,12 @@ def lines(report: StatusReport, now: datetime) -> Iterator[str]:
 
 
 def _source_lines(source: SourceStatus, now: datetime) -> Iterator[str]:
-    garbage = f", {source.dead_letters} dead letters" if source.dead_letters else ""
-    failures = f", {source.failures} failures" if source.failures else ""
+    garbage = f", {counted(source.dead_letters, 'dead letter')}" if source.dead_letters else ""
+    failures = f", {counted(source.failures, 'failure')}" if source.failures else ""
     state = source.state if source.condition == "ok" else source.condition.replace("_", " ")
     yield (
         f"source    {source.source_id:<16} {source.driver:<10} {state:<10}"
-        f" {source.frames} frames, last {ago(source.last_data, now)}{garbage}{failures}"
+        f" {counted(source.frames, 'frame')}, last {ago(source.last_data, now)}{garbage}{failures}"
     )
     for complaint in source.complaints():
         yield f"          {complaint}"
@@ -106,7 +112,7 @@ def _upstream_lines(upstream: UpstreamStatus, now: datetime) -> Iterator[str]:
     set_aside = f", {upstream.set_aside} set aside" if upstream.set_aside else ""
     yield (
         f"upstream  {upstream.name:<16} {upstream.driver:<10} {upstream.state:<10}"
-        f" {upstream.delivered} delivered, {upstream.backlog} waiting{oldest}, {upstream.in_flight} in flight"
+        f" {upstream.delivered:,} delivered, {upstream.backlog:,} waiting{oldest}, {upstream.in_flight} in flight"
         f"{set_aside}"
     )
     if upstream.holding_back:

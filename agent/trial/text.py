@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.dead_letters import Letter
+from agent.status.text import counted
 from collectors.enums import Lane
 from collectors.models import CollectedData, Reading
 
@@ -222,7 +223,7 @@ class Summary:
 
     def lines(self) -> Iterator[str]:
         """The summary for a person."""
-        yield f"{self.items} in: {self.stored} readings would be stored, {self.letters} dead letters"
+        yield f"{self.items} in: {counted(self.stored, 'reading')} would be stored, {counted(self.letters, 'dead letter')}"
         width = max((len(step) for _, _, step in self._steps), default=0)
         shown = None
         for (pipeline, number, step), counts in sorted(self._steps.items()):

@@ -107,7 +107,7 @@ async def test_status_says_how_it_goes_for_people_and_for_programs(tmp_path: Pat
                     f"pid {report.pid}",
                     str(agent.buffer),
                     "2 readings",
-                    "1 dead letters",
+                    "1 dead letter",
                 ):
                     assert fact in said
                 parsed = json.loads(as_json.stdout)

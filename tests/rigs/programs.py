@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 _INSTALLED = Path(sys.executable).with_name("outstation")
 COMMAND = [str(_INSTALLED)] if _INSTALLED.exists() else [sys.executable, "-m", "agent"]
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 """For what takes well under a second on an idle machine."""
 _POLL_S = 0.02
 _STATUS_POLL_S = 0.1

@@ -10,6 +10,7 @@ from agent.cli.buffer.words import moment
 from agent.cli.exit_status import DONE, FAILED, WRONG_CONFIGURATION
 from agent.cli.new_file import new_file
 from agent.cli.progress import Progress
+from agent.status.text import counted
 from buffer.export import Selected, TooManyColumns, to_csv, to_jsonl
 from buffer.inspection import Inspection
 
@@ -93,7 +94,7 @@ def _watch(table: SeenTable, passes: int, progress: Callable[[int, int], None]) 
 def _tell(arguments: argparse.Namespace, table: SeenTable, count: int) -> int:
     """Say what was exported, where that is not in the way of it."""
     if arguments.output is not None:
-        print(f"{count:,} readings in {arguments.output}", file=sys.stderr)
+        print(f"{counted(count, 'reading')} in {arguments.output}", file=sys.stderr)
     lost = sum(loss.count for loss in table.losses)
     if lost:
         print(

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.buffer.words import counted, short_time
+from agent.cli.buffer.words import short_time
 from agent.cli.exit_status import DONE
 from agent.cli.progress import Progress
-from agent.status.text import size
+from agent.status.text import counted, size
 from buffer.export import time_text
 from buffer.inspection import Inspection
 from buffer.naming import READINGS

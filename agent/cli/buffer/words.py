@@ -34,8 +34,3 @@ def moment(text: str | None, now: datetime) -> float | None:
 def short_time(time: str | None) -> str:
     """A time in ISO 8601 to the second, which is what people look for; empty when there is none."""
     return "" if time is None else f"{time[:19]}Z"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 segment`, `2,000 segments`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

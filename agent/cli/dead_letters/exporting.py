@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.cli.dead_letters.looking import letters
 from agent.cli.exit_status import DONE, WRONG_CONFIGURATION
 from agent.cli.new_file import new_file
+from agent.status.text import counted
 from buffer.export import time_text
 
 if TYPE_CHECKING:
@@ -32,5 +33,5 @@ def run(arguments: argparse.Namespace, config: AgentConfig, selection: Selection
         print(f"{arguments.output} is there already: give a new name", file=sys.stderr)
         return WRONG_CONFIGURATION
     if arguments.output is not None:
-        print(f"{count:,} dead letters in {arguments.output}", file=sys.stderr)
+        print(f"{counted(count, 'dead letter')} in {arguments.output}", file=sys.stderr)
     return DONE

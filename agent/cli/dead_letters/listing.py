@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from agent.cli.buffer.words import counted, short_time
+from agent.cli.buffer.words import short_time
 from agent.cli.dead_letters.looking import letters, whose
 from agent.cli.exit_status import DONE, FAILED
 from agent.dead_letters import Letter, UnreadableLetterError
-from agent.status.text import size
+from agent.status.text import counted, size
 from buffer.export import time_text
 
 if TYPE_CHECKING:

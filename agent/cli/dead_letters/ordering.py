@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from agent.cli.buffer.words import counted
 from agent.cli.exit_status import DONE, FAILED
 from agent.composition.dead_letters import open_dead_letters
 from agent.dead_letters import Handled, Order
 from agent.status.socket import AgentNotRunningError, RefusedError, ask_status, give_order
+from agent.status.text import counted
 
 if TYPE_CHECKING:
     import argparse

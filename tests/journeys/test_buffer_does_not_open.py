@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -71,3 +72,25 @@ async def test_it_is_said_and_what_came_meanwhile_is_stored_once_it_opens(
 
 async def asked(buffer: Path) -> StatusReport | None:
     return await agent_process.ask(buffer / "agent.sock")
+
+
+async def test_what_waits_in_memory_when_it_is_stopped_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    (tmp_path / "buffer").write_text("no folder")
+    config = tmp_path / "outstation.toml"
+    config.write_text(CONFIGURATION.format(path=tmp_path / "buffer"))
+    with Program("run", "--config", config, log=tmp_path / "log") as agent:
+        agent.start()
+
+        async def something_waits() -> bool:
+            report = await asked(tmp_path / "buffer")
+            return report is not None and re.search(r"[1-9]\d* frames wait", report.summary()) is not None
+
+        await until(something_waits, "something waits")
+        status, took_s = await agent.stop()
+        assert status == 0
+        assert took_s < 5
+        assert "stopping before the buffer could take them: " in agent.log
+        assert "frames wait in memory" in agent.log

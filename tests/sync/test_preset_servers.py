@@ -44,9 +44,14 @@ def reading(n: int, rng: random.Random, lane: str) -> dict[str, Any]:
     return document if lane == "normal" else {**document, "lane": lane}
 
 
-async def measured(consumer: MemoryConsumer, rng: random.Random) -> None:
-    """A backlog, and then bursts and trickles of readings for a minute or two."""
+async def measured(consumer: MemoryConsumer, rng: random.Random, texts_bytes: int) -> None:
+    """A backlog, with long texts, and then bursts and trickles of readings for a minute or two."""
     count = 0
+    text = "x" * 8000
+    large = [
+        {"source": "log", "t": 1789990000.0 + n, "values": {"line": text}}
+        for n in range(texts_bytes // len(text))
+    ]
 
     def some(how_many: int, lane: str) -> None:
         nonlocal count
@@ -54,6 +59,7 @@ async def measured(consumer: MemoryConsumer, rng: random.Random) -> None:
         count += how_many
 
     some(500, "normal")
+    consumer.add(*large)
     for _ in range(6):
         for _ in range(rng.choice([1, 15, 40])):
             some(rng.choice([1, 1, 1, 60]), rng.choice(["normal", "normal", "alarm"]))
@@ -99,7 +105,7 @@ async def deliver(preset: str, driver: str, token: Path, seed: int, trouble: flo
         )
         sender = registry.create_sender("cloud", options, DEVICE, consumer, letters, spine, AsMeasured())
         _, task = spine.start("sync", sender.run(), layer="sync", subject="cloud")
-        await measured(consumer, rng)
+        await measured(consumer, rng, 2_000_000 if preset == "aws-iot-core" else 100_000)
         async with asyncio.timeout(86400):
             while consumer.backlog:
                 await asyncio.sleep(1)

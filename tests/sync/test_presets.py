@@ -138,19 +138,20 @@ def test_no_schedule_of_readings_exceeds_a_limit(preset, driver, backlog, schedu
 
 
 @pytest.mark.parametrize(
-    ("preset", "driver", "messages", "values"),
+    ("preset", "driver", "backlog", "messages", "values"),
     [
-        ("thingsboard", "mqtt", 1200, 14),  # 16,800 values: more than an hour's
-        ("thingsboard", "http", 620, 1),
-        ("generic-mqtt", "mqtt", 900, 1),
-        ("generic-http", "http", 900, 1),
+        ("aws-iot-core", "mqtt", 20_000, 0, 0),  # 4.8 MB: more than nine seconds' bytes
+        ("aws-iot-core", "mqtt", 0, 1000, 1),
+        ("thingsboard", "mqtt", 0, 1200, 14),  # 16,800 values: more than an hour's
+        ("thingsboard", "http", 0, 620, 1),
+        ("generic-mqtt", "mqtt", 0, 900, 1),
+        ("generic-http", "http", 0, 900, 1),
     ],
 )
-def test_what_takes_longer_than_the_longest_window_exceeds_none(preset, driver, messages, values):
-    """Each reading a message of its own: alarms, one after the other."""
-    schedule = [(0.05, 1, values, "alarm")] * messages
-    cloud = ran(preset, driver, 0, schedule, [])
-    assert cloud.exceeded == []
+def test_what_no_window_has_room_for_takes_longer(preset, driver, backlog, messages, values):
+    """A backlog in large batches; or alarms, each a message of its own where there is room."""
+    schedule = [(0.004 if preset == "aws-iot-core" else 0.05, 1, values, "alarm")] * messages
+    assert ran(preset, driver, backlog, schedule, []).exceeded == []
 
 
 def test_a_cloud_that_is_asked_for_too_much_says_so():

@@ -7,6 +7,7 @@
 | 413 | cut the batch |
 | 401, 403, 407 | pause: the credentials are wrong |
 | 3xx, 404, 405, 410 | pause: the address is wrong. No redirect is followed: a POST would become a GET, and a log-in page's 200 is no acknowledgement |
+| 400, 422 | something in this pack is what the other end will never take: it is looked for (with `ack = "receiver"`: as below) |
 | other 4xx | the other end will never take this pack (with `ack = "receiver"`: when it names the pack, else pause) |
 """
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _RETRY = frozenset({408, 425, 429})
 _CREDENTIALS = frozenset({401, 403, 407})
 _ADDRESS = frozenset({404, 405, 410})
+_CONTENT = frozenset({400, 422})
+"""Of a batch with one line that InfluxDB cannot take, it takes none, or all others."""
 _TOO_LARGE = 413
 _REASON_LENGTH_MAX = 400
 """How much of an answer is worth showing."""
@@ -180,9 +183,10 @@ class HttpUpstream:
         if status in _ADDRESS or status < 400:  # noqa: PLR2004 (redirection, section 15.4)
             place = self._secrecy.hide(headers.get("Location", ""))[:_REASON_LENGTH_MAX]
             return Paused(f"{said}: check the url{f', the server points to {place}' if place else ''}")
-        if status == _TOO_LARGE or self._options.ack == "server":
-            return (TooLarge if status == _TOO_LARGE else Rejected)(said)
-        return _named(body, pack, said)
+        if status == _TOO_LARGE:
+            return TooLarge(said)
+        by_server = Rejected(said, in_part=status in _CONTENT)
+        return by_server if self._options.ack == "server" else _named(body, pack, said)
 
     def _excerpt(self, body: bytes) -> str:
         """The beginning of what a server says; what is secret is hidden before the rest is cut off."""

@@ -26,12 +26,16 @@ LOSSES_MAX = 3
 LOSSES_OF_ONE_MAX = 10
 """After so many a single reading is suspected; with the back-off's defaults that takes half an hour."""
 
+SEARCHES_MAX = 32
+"""So often a batch that was refused is cut to find what is refused in it: enough for two readings of ten thousand."""
+
 
 @dataclass(eq=False, slots=True)
 class _Taken(Generic[B]):
     batch: B
     readings: int
     parcels_left: int
+    searches_left: int = SEARCHES_MAX
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +66,11 @@ class Item(Generic[B]):
     letter_reason: str = ""
     letter_awaited: bool = False
     letter_durable: bool = False
+
+    @property
+    def may_be_searched(self) -> bool:
+        """Whether it may be cut to find what is refused in it."""
+        return self.parcel.count > 1 and self.taken.searches_left > 0
 
     @property
     def has_outcome(self) -> bool:

@@ -12,7 +12,8 @@ Rules:
 4. After a connection or a failure one pack goes alone; only its acknowledgement opens the window. So a server
    that refuses what it gets sees one attempt, not a window full of them. The pieces of a pack that was too
    large go one by one, too, and batches are smaller for a while.
-5. What the other end will never take is set aside and blocks nobody. When that happens to several in a row,
+5. What the other end will never take is set aside and blocks nobody. Where it may be because of some readings only, a batch is
+   cut to find them, within bounds; the others arrive. When that happens to several in a row,
    the fault is more likely the address or the format: each further one costs a back-off first, so that a
    mistake in the configuration cannot turn a whole backlog into dead letters quickly.
 6. A pack at which the other end breaks the connection again and again, alone, is cut as if it were too large: some
@@ -391,11 +392,11 @@ class Sender(Generic[B]):
         elif item.parcel.fault:
             return await self._write_letter(item, item.parcel.fault)
         elif isinstance(error, TooLarge) and item.parcel.count > 1:
-            batch, records = item.taken.batch, item.parcel.records
-            pieces = await self._feeder.pack(batch.device_id, batch.store_id, records, halve=True)
-            self._outbox.replace(item, pieces)
+            await self._cut(item)
             self._feeder.shrink(item.parcel.count // 2)
-            self._wake.set()
+        elif isinstance(error, Rejected) and error.in_part and item.may_be_searched:
+            item.taken.searches_left -= 1
+            await self._cut(item)
         elif isinstance(error, TooLarge):
             return await self._refused(item, f"one reading alone is too large: {error}")
         elif isinstance(error, Rejected):
@@ -404,6 +405,13 @@ class Sender(Generic[B]):
             await self._hold(error)
             return error
         return None
+
+    async def _cut(self, item: Item[B]) -> None:
+        """Two pieces take the place of a parcel."""
+        batch, records = item.taken.batch, item.parcel.records
+        pieces = await self._feeder.pack(batch.device_id, batch.store_id, records, halve=True)
+        self._outbox.replace(item, pieces)
+        self._wake.set()
 
     async def _refused(self, item: Item[B], reason: str) -> UpstreamError | None:
         """Set a parcel aside that the upstream will never take; slow down when it takes none at all."""

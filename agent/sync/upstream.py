@@ -89,7 +89,11 @@ class TooLarge(UpstreamError):
 
 
 class Rejected(UpstreamError):
-    """The other end will never take this pack."""
+    """The other end will never take this pack; `in_part`: perhaps because of some readings in it only."""
+
+    def __init__(self, message: str, *, in_part: bool = False) -> None:
+        super().__init__(message)
+        self.in_part = in_part
 
 
 class Upstream(Protocol):

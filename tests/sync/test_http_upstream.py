@@ -142,6 +142,7 @@ async def test_what_each_refusal_means(status: int, kind: type[UpstreamError]) -
         s.answer = lambda: web.Response(status=status, headers={"Location": "/login"})
         error = await outcome(u)
         assert type(error) is kind
+        assert getattr(error, "in_part", False) is (status in {400, 422})
         assert str(status) in str(error)
         assert len(s.requests) == 1, "no redirect is followed"
 

@@ -47,6 +47,15 @@ def test_a_part_of_a_limit_leaves_the_rest_to_others():
     assert window.wait_s(0.0, 1) == 0
 
 
+def test_what_is_kept_as_one_counts_until_the_last_of_it_is_a_period_ago():
+    window = SlidingWindow(Limit("messages", 10, 60.0))
+    window.add(0.0, 5)
+    window.add(0.9, 5)  # within a sixty-fourth of the period
+    assert len(window._sent) == 1
+    assert window.wait_s(60.5, 6) == pytest.approx(0.4)
+    assert window.wait_s(60.9, 6) == 0
+
+
 def test_what_alone_exceeds_a_part_may_have_the_whole():
     window = SlidingWindow(Limit("bytes", 100, 1.0))
     assert window.wait_s(0.0, 90, 0.5) == 0

@@ -248,6 +248,33 @@ async def test_a_poison_batch_is_set_aside_whole_and_blocks_nobody() -> None:
         assert len(r.heard.errors) == 1
 
 
+@pytest.mark.parametrize("poison", [{37}, {1}, {200}, {37, 38}, {3, 190}])
+async def test_readings_that_a_batch_is_refused_for_are_set_aside_and_all_others_arrive(
+    poison: set[int],
+) -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: (
+        Rejected("400 a line", in_part=True) if poison & set(range(pack.first, pack.last + 1)) else None
+    )
+    async with rig(upstream, batch_readings=200) as r:
+        r.consumer.add_readings(200)
+        await r.until_settled()
+        assert sorted(r.letters.seqs) == sorted(poison)
+        assert [seq for _, seq in upstream.arrived] == sorted(set(range(1, 201)) - poison)
+        assert len(upstream.sent) < 40
+        assert r.consumer.acks == [(1, 200)]
+
+
+async def test_the_search_for_what_is_refused_has_an_end() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: Rejected("400", in_part=True) if pack.last > 100 else None
+    async with rig(upstream, batch_readings=1000) as r:
+        r.consumer.add_readings(1000)
+        await r.until_settled()
+        assert sorted(r.letters.seqs) == list(range(101, 1001))
+        assert len(upstream.sent) < 100
+
+
 async def test_a_record_that_is_no_reading_is_set_aside_alone() -> None:
     async with rig(batch_readings=10) as r:
         r.consumer.add_readings(6)

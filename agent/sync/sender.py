@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING, Generic
 
 from agent.spine.errors import SYNC, describe
 from agent.sync.batches import B, Consumer
-from agent.sync.dead_letters import DeadLetterBox, undelivered
 from agent.sync.feeder import Feeder, SendOptions, Timing
 from agent.sync.outbox import Item, Outbox
 from agent.sync.schedule import Schedule, SchedulePolicy
+from agent.sync.setting_aside import SettingAside
 from agent.sync.standing import Standing
 from agent.sync.status import SenderStatus
 from agent.sync.upstream import (
@@ -53,6 +53,7 @@ from agent.sync.upstream import (
 if TYPE_CHECKING:
     from agent.spine.backoff import BackoffPolicy
     from agent.spine.spine import Spine
+    from agent.sync.dead_letters import DeadLetterBox
     from agent.sync.frozen import FrozenBounds
     from agent.sync.losses import LossTeller
     from agent.sync.packing import Packer
@@ -114,13 +115,13 @@ class Sender(Generic[B]):
         self._upstream = upstream
         self._spine = spine
         self._standing = Standing(name, upstream, retry, spine.clock, spine.rng)
-        self._dead_letters = dead_letters
         self._outbox: Outbox[B] = Outbox()
         self._wake = asyncio.Event()
         self._schedule = Schedule(policy or SchedulePolicy())
         self._feeder = Feeder(
             consumer, self._outbox, self._wake, packer, options, timing, self._on_fault, route
         )
+        self._letters: SettingAside[B] = SettingAside(name, dead_letters, spine.clock, self._hold, self._wake)
         self._settled = asyncio.Event()
         self._connect_interval_s = connect_interval_s
         self._connected_s = -inf
@@ -295,7 +296,7 @@ class Sender(Generic[B]):
                     ended = error if isinstance(error, LinkLost) else ended
             if ended is not None:
                 return ended
-            self._await_letters(group, letters)
+            self._letters.await_all(self._outbox, group, letters)
             left_s = self._standing.hold_left_s
             if left_s <= 0:
                 left_s = self._launch(group, sends)
@@ -334,27 +335,6 @@ class Sender(Generic[B]):
         self._schedule.beside(self._spine.clock.monotonic_s(), pack.load)
         await self._upstream.send(pack)
 
-    def _await_letters(self, group: asyncio.TaskGroup, letters: set[asyncio.Task[None]]) -> None:
-        """Beside the pump: a disk that refuses must not keep it from what else happens."""
-        for item in self._outbox:
-            if item.letter_id is not None and not item.letter_awaited and not item.letter_durable:
-                item.letter_awaited = True
-                task = group.create_task(
-                    self._await_letter(item, item.letter_id), name=f"sync-letter:{self.name}:{item.letter_id}"
-                )
-                letters.add(task)
-                task.add_done_callback(letters.discard)
-
-    async def _await_letter(self, item: Item[B], letter_id: int) -> None:
-        try:
-            await self._dead_letters.durable(letter_id)
-        except (RuntimeError, OSError) as error:  # the buffer is closed: nothing is lost, the parcel stays
-            reason = f"cannot set a batch aside ({item.letter_reason}): {describe(error)}"
-            await self._hold(RetryLater(reason))
-        else:
-            item.letter_durable = True
-        self._wake.set()
-
     async def _send(self, item: Item[B], pack: Pack) -> None:
         now_s = self._spine.clock.monotonic_s
         try:
@@ -390,7 +370,7 @@ class Sender(Generic[B]):
         elif item.delivered:
             self._accepted(item)
         elif item.parcel.fault:
-            return await self._write_letter(item, item.parcel.fault)
+            return await self._letters.write(item, item.parcel.fault)
         elif isinstance(error, TooLarge) and item.parcel.count > 1:
             await self._cut(item)
             self._feeder.shrink(item.parcel.count // 2)
@@ -416,7 +396,7 @@ class Sender(Generic[B]):
     async def _refused(self, item: Item[B], reason: str) -> UpstreamError | None:
         """Set a parcel aside that the upstream will never take; slow down when it takes none at all."""
         self._rejected_in_a_row += 1
-        unheard = await self._write_letter(item, reason)
+        unheard = await self._letters.write(item, reason)
         if self._rejected_in_a_row >= REJECTED_IN_A_ROW_MAX:
             count = self._rejected_in_a_row
             await self._hold(Paused(f"{count} batches in a row were refused for good: {reason}"))
@@ -442,25 +422,6 @@ class Sender(Generic[B]):
         self._feeder.made_room(item.lane)
         self._settled.set()
         self._wake.set()
-
-    async def _write_letter(self, item: Item[B], reason: str) -> UpstreamError | None:
-        """Make a dead letter of a parcel's readings; the parcel stays as it is when there is no room for it."""
-        batch = item.taken.batch
-        letter = undelivered(
-            item.parcel.records,
-            upstream=self.name,
-            device_id=batch.device_id,
-            store_id=batch.store_id,
-            reason=reason,
-            t=self._spine.clock.now().timestamp(),
-        )
-        try:
-            item.letter_id, item.letter_reason = self._dead_letters.append(letter), reason
-        except (RuntimeError, OSError) as error:
-            failure = RetryLater(f"cannot set a batch aside ({reason}): {describe(error)}")
-            await self._hold(failure)
-            return failure
-        return None
 
     async def _put_aside(self, item: Item[B]) -> None:
         """A parcel's dead letter is durable: the parcel has found its end."""

@@ -2,7 +2,7 @@
 
 | answer | what it means |
 | --- | --- |
-| 2xx | acknowledged (with `ack = "receiver"`: when it names the pack, else pause) |
+| 2xx | acknowledged (from InfluxDB and ThingsBoard: when it is empty, else pause; with `ack = "receiver"`: when it names the pack, else pause) |
 | 408, 425, 429, 5xx | retry, not before Retry-After |
 | 413 | cut the batch |
 | 401, 403, 407 | pause: the credentials are wrong |
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _RETRY = frozenset({408, 425, 429})
 _CREDENTIALS = frozenset({401, 403, 407})
 _ADDRESS = frozenset({404, 405, 410})
+_SAY_NOTHING = frozenset({"influxdb", "thingsboard"})
+"""Clouds whose success has no body: one that has is not theirs."""
 _CONTENT = frozenset({400, 422})
 """Of a batch with one line that InfluxDB cannot take, it takes none, or all others."""
 _TOO_LARGE = 413
@@ -174,7 +176,7 @@ class HttpUpstream:
         """What an answer means; None is an acknowledgement."""
         what = f"{self.name}: {status} {_phrase(status)}".rstrip()
         if 200 <= status < 300:  # noqa: PLR2004 (success, RFC 9110 section 15.3)
-            return None if self._options.ack == "server" else _named(body, pack, what)
+            return self._judge_success(what, body, pack)
         said = f"{what}{self._excerpt(body)}"
         if status in _RETRY or status >= 500:  # noqa: PLR2004 (server error, section 15.6)
             return RetryLater(said, retry_after_s=retry_after_s(headers.get("Retry-After"), self._clock))
@@ -187,6 +189,14 @@ class HttpUpstream:
             return TooLarge(said)
         by_server = Rejected(said, in_part=status in _CONTENT)
         return by_server if self._options.ack == "server" else _named(body, pack, said)
+
+    def _judge_success(self, what: str, body: bytes, pack: Pack) -> UpstreamError | None:
+        if self._options.ack == "receiver":
+            return _named(body, pack, what)
+        if self._options.preset in _SAY_NOTHING and body.strip():
+            strange = f"{what}{self._excerpt(body)}, where {self._options.preset} would say nothing"
+            return Paused(f"{strange}: is there a log-in page of the network, or is the url wrong?")
+        return None
 
     def _excerpt(self, body: bytes) -> str:
         """The beginning of what a server says; what is secret is hidden before the rest is cut off."""

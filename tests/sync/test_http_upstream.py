@@ -244,6 +244,23 @@ async def test_a_captive_portal_is_no_acknowledgement() -> None:
             assert str(refused) == "the receiver refused it: no `store`"
 
 
+@pytest.mark.parametrize(
+    "preset", [{"preset": "influxdb", "org": "o", "bucket": "b"}, {"preset": "thingsboard"}]
+)
+async def test_what_a_cloud_does_not_say_is_no_acknowledgement_of_its(
+    preset: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("t0ken")
+    async with server() as s, upstream(s.url, token={"file": tmp_path / "token"}, **preset) as u:
+        s.answer = lambda: web.Response(text="<html>Please log in</html>")
+        error = await outcome(u)
+        assert type(error) is Paused
+        assert "log-in page" in str(error)
+        for status in (200, 204):
+            s.answer = lambda status=status: web.Response(status=status)  # type: ignore[misc]
+            await u.send(pack())
+
+
 async def test_nobody_listens() -> None:
     async with server() as s:
         pass

@@ -192,7 +192,7 @@ async def test_a_dead_letter_and_the_status_show_no_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     consumer, letters = MemoryConsumer(), MemoryDeadLetters()
-    consumer.add_readings(3)
+    consumer.add_readings(1)
     async with (
         await parrot(ANSWERS["the whole request"], PLAIN) as server,
         open_spine(rng=random.Random(1)) as spine,

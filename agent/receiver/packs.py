@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from agent.sync import senml
 from agent.sync.acknowledgement import digest
 from agent.sync.losses import ToldLosses
+from agent.sync.packing import PLAIN_BYTES_MAX
 from agent.sync.senml import NotSenML, ReceivedReading
 
-PACK_BYTES_MAX = 8 * 1024 * 1024
-"""Of an uncompressed pack. Ours are 48 KiB compressed, some 1 MiB uncompressed at most."""
+PACK_BYTES_MAX = PLAIN_BYTES_MAX
+"""Of an uncompressed pack."""
 _THREAD_BYTES_MIN = 4096
 """Larger payloads are decoded off the loop (4 KiB of gzip are some 500 readings, 6 ms)."""
 _GZIP_MAGIC = b"\x1f\x8b"

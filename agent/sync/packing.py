@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from agent.sync.batches import Batch, Record
 
+PLAIN_BYTES_MAX = 8 * 1024 * 1024
+"""Of an uncompressed pack: what `outstation receive` takes. Ours are some 1 MiB at most, unless batches are made larger."""
 GZIP_READINGS_MIN = 10
 """Below, gzip's 18 bytes and a short history save nothing worth having."""
 _GZIP_LEVEL = 6
@@ -53,7 +55,7 @@ class Packer:
     def fits(self, pack: Pack) -> bool:
         """Whether the other end may take it."""
         within = self.points_max is None or pack.points <= self.points_max
-        return within and len(pack.payload) <= self.payload_bytes_max
+        return within and len(pack.payload) <= self.payload_bytes_max and pack.plain_bytes <= PLAIN_BYTES_MAX
 
     def has_too_many(self, records: Sequence[Record]) -> bool:
         """Whether records have more values than one message may have: told without encoding them."""
@@ -80,12 +82,12 @@ class Packer:
         return Parcel.of_batch(batch, text, pack) if self.fits(pack) else None
 
     def _pack(self, identity: tuple[str, str, int, int, int], payload: bytes, points: int) -> Pack:
-        encoding = None
+        encoding, plain_bytes = None, len(payload)
         if self.gzip and identity[-1] >= GZIP_READINGS_MIN:
             deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WBITS)
             payload = deflate.compress(payload) + deflate.flush()
             encoding = "gzip"
-        return Pack(*identity, payload, self.content_type, encoding, points)
+        return Pack(*identity, payload, self.content_type, encoding, points, plain_bytes)
 
 
 def _points(document: dict[str, Any]) -> int:
@@ -172,6 +174,8 @@ def parcels(
                 size = f"{len(pack.payload)} bytes, the limit is {packer.payload_bytes_max}"
                 if packer.points_max is not None and pack.points > packer.points_max:
                     size = f"{pack.points} values, the limit is {packer.points_max}"
+                if pack.plain_bytes > PLAIN_BYTES_MAX:
+                    size = f"{pack.plain_bytes} bytes uncompressed, the limit is {PLAIN_BYTES_MAX}"
                 return [Parcel(records, None, f"one reading alone is too large: {size}")]
     middle = len(records) // 2
     return [

@@ -32,6 +32,8 @@ class Pack:
     content_encoding: str | None
     points: int = 0
     """Values in it."""
+    plain_bytes: int = 0
+    """Its size before it was compressed."""
     digest: str = field(init=False)
     """Of the payload: how a receiver names it (`agent.sync.acknowledgement`)."""
 

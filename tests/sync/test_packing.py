@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.receiver.packs import unpack
 from agent.sync.lanes import SendLane
 from agent.sync.outbox import Outbox
 from agent.sync.packing import Packer, Parcel, parcels
@@ -34,6 +35,18 @@ def test_a_parcel_gives_back_what_it_was_given(given: list[dict[str, Any]]) -> N
     assert (parcel.first, parcel.last, parcel.count) == (records[0].seq, records[-1].seq, len(records))
     measured = given[0].get("t")
     assert parcel.t == (measured if isinstance(measured, (int, float)) else None)
+
+
+def test_no_pack_is_larger_than_what_a_receiver_unpacks_however_well_it_is_compressed() -> None:
+    long = {"source": "soil", "t": 1_790_000_000.0, "values": {"text": "x" * 1_000_000}}
+    made = parcels(Packer(1 << 20), "d", "5a" * 16, [MemoryRecord(n, long) for n in range(1, 21)])
+    packs = [parcel.pack for parcel in made]
+    assert [reading.seq for pack in packs if pack for reading in unpack(pack.payload).readings] == [
+        *range(1, 21)
+    ]
+    huge = [MemoryRecord(1, long | {"values": {"text": "x" * (9 << 20)}})]
+    (parcel,) = parcels(Packer(16 << 20), "d", "5a" * 16, huge)
+    assert "bytes uncompressed, the limit is" in parcel.fault
 
 
 def test_half_of_a_surrogate_pair_stays_what_it_is() -> None:

@@ -153,8 +153,14 @@ class Agent:
         await self._settings.end_status_while_opening()
         await self._deliveries.apply(self._config.upstream)
         self._sources.run()
-        await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
+        await self._begin_sources()
         self._settings.take_changes()
+
+    async def _begin_sources(self) -> None:
+        """Begin with all sources that are not running; one that cannot be used keeps no other from it."""
+        await self._sources.begin_new(
+            self._config, await self._sources.make_new(self._config, whatever_works=True)
+        )
 
     def standing(self) -> Standing:
         """How far what has come in has got."""
@@ -180,7 +186,7 @@ class Agent:
         try:
             await self._processing.apply(config)
         except BaseException:
-            await self._sources.begin_new(self._config, await self._sources.make_new(self._config))
+            await self._begin_sources()
             raise
         await self._letters.use(config)
         await self._deliveries.apply(config.upstream)

@@ -104,7 +104,8 @@ class Deliveries:
         self.expect(upstreams)
         for name, delivery in list(self._running.items()):
             if wanted.get(name) != delivery.config:
-                await self._spine.tasks.end_task(delivery.task_id, _END_TIMEOUT_S)
+                if not await self._spine.tasks.end_task(delivery.task_id, _END_TIMEOUT_S):
+                    _log.warning("upstream %s takes long to end: some readings may be sent twice", name)
                 del self._running[name]
         await self._forget_removed(set(wanted))
         for name, upstream in wanted.items():
@@ -146,7 +147,7 @@ class Deliveries:
 
         Else one that is just being made would come back after it was forgotten.
         """
-        making = asyncio.ensure_future(asyncio.to_thread(self._buffer.consumer, name))
+        making = asyncio.create_task(asyncio.to_thread(self._buffer.consumer, name), name=f"consumer:{name}")
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:

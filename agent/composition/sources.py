@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.composition.parts import create_source, read_values, registration_of
 from agent.composition.source_memory import SourceMemory
+from agent.composition.unusable import UnusableSource
 from agent.intake import READINGS
 from agent.resumption import newest_readings
 from agent.spine.errors import COLLECTION, STORAGE
@@ -75,17 +76,34 @@ class Sources:
         self._configured = config.source
         wanted = {source.id: source for source in config.source}
         for source_id, running in list(self._running.items()):
-            if wanted.get(source_id) != running.config:
+            if wanted.get(source_id) != running.config or isinstance(running.source, UnusableSource):
                 await self._manager.unregister_source(source_id)
                 del self._running[source_id]
 
-    async def make_new(self, config: AgentConfig) -> list[NewSource]:
-        """Make each source of a configuration that is not collected from, or not so; changes nothing yet."""
+    async def make_new(self, config: AgentConfig, *, whatever_works: bool = False) -> list[NewSource]:
+        """Make each source of a configuration that is not collected from, or not so; changes nothing yet.
+
+        Args:
+            config: The configuration.
+            whatever_works: One that cannot be made keeps none of the others from it. Else that holds only for those
+                that could not be used before.
+
+        Raises:
+            Exception: One cannot be made; whatever its driver raises.
+        """
+        unusable = [one.config for one in self._running.values() if isinstance(one.source, UnusableSource)]
         running = {source_id: one.config for source_id, one in self._running.items()}
-        new = [source for source in config.source if running.get(source.id) != source]
-        return await asyncio.to_thread(
-            lambda: [NewSource(source, create_source(config, source, self._spine.clock)) for source in new]
-        )
+
+        def made(source: SourceConfig) -> NewSource:
+            try:
+                return NewSource(source, create_source(config, source, self._spine.clock))
+            except Exception as error:
+                if whatever_works or source in unusable:
+                    return NewSource(source, UnusableSource(source.id, error))
+                raise
+
+        new = [each for each in config.source if running.get(each.id) != each or each in unusable]
+        return await asyncio.to_thread(lambda: list(map(made, new)))
 
     def expect(self, config: AgentConfig) -> None:
         """Tell of the sources of a configuration from now on, though they are not collected from yet."""
@@ -97,7 +115,11 @@ class Sources:
         What can be had again once it is (a broker keeps it for us), and who has to know what is stored, waits.
         """
         self._configured = config.source
-        made = [one for one in await self.make_new(config) if not _needs_the_buffer(one.source)]
+        made = [
+            one
+            for one in await self.make_new(config, whatever_works=True)
+            if not _needs_the_buffer(one.source)
+        ]
         for one in made:
             await self._begin(one)
         return frozenset(one.config.id for one in made)
@@ -116,6 +138,13 @@ class Sources:
             await self._begin(one)
 
     async def _begin(self, one: NewSource) -> None:
+        """Begin to collect from a source. One that does not even let itself be registered fails from now on."""
+        try:
+            await self._register(one)
+        except ValueError as error:
+            await self._register(NewSource(one.config, UnusableSource(one.config.id, error)))
+
+    async def _register(self, one: NewSource) -> None:
         if isinstance(one.source, Acknowledging):
             self._processing.intake.acknowledgements.give_to(one.config.id, one.source)
         await self._manager.register_source(one.source, registration_of(one.config))
@@ -125,7 +154,7 @@ class Sources:
     async def _resume(self, made: Iterable[NewSource]) -> None:
         """Let sources whose device can send readings again know what is stored.
 
-        A disk that cannot be read costs duplicates, no start.
+        A disk that cannot be read costs duplicates, no start; neither does a driver that fails at it.
         """
         resuming = [
             (one.config, one.source)
@@ -141,7 +170,12 @@ class Sources:
         except (StoreError, OSError) as error:
             await self._spine.errors.report(error, layer=STORAGE, operation="resume_sources", critical=True)
         for config, source in resuming:
-            source.resume(kept.get(config.id, []), read_values(config.codec.codec()))
+            try:
+                source.resume(kept.get(config.id, []), read_values(config.codec.codec()))
+            except Exception as error:  # noqa: BLE001 (whatever a driver raises: it goes on as after a first start)
+                await self._spine.errors.report(
+                    error, layer=COLLECTION, operation="resume_sources", critical=True, source_id=config.id
+                )
 
     async def close(self) -> None:
         """Stop collecting."""

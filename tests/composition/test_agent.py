@@ -4,7 +4,10 @@ import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from agent.composition import Agent, catalogue
+from agent.composition import sources as composed_sources
 from agent.config import load_config
 from agent.spine.spine import open_spine
 from collectors.enums import TaskStatus
@@ -43,7 +46,8 @@ url = "mqtt://127.0.0.1:1"
 @asynccontextmanager
 async def running(folder: Path, *upstreams: str):
     path = folder / "agent.toml"
-    path.write_text(SOURCE + "".join(UPSTREAM.format(name=name) for name in upstreams))
+    named = (each if "[[" in each else UPSTREAM.format(name=each) for each in upstreams)
+    path.write_text(SOURCE + "".join(named))
 
     def load():
         return load_config(path, catalogue())
@@ -109,3 +113,71 @@ async def test_an_upstream_that_was_removed_holds_nothing_back(tmp_path, caplog)
     async with running(tmp_path, "cloud") as (agent, _):
         assert agent.buffer.database.consumers() == ["cloud"]
     assert "old is not configured any more" in caplog.text
+
+
+BROKEN = """
+[[source]]
+id = "broken"
+driver = "simulated"
+rate = 200
+"""
+
+
+@pytest.mark.parametrize("breaks", ["when it is made", "when it is begun"])
+async def test_a_source_that_cannot_be_used_harms_no_other_and_is_tried_again_when_told(
+    tmp_path, monkeypatch, breaks
+):
+    def spoilt(config, source, clock, **options):
+        if source.id == "broken" and breaks == "when it is made":
+            raise RuntimeError("libsensor.so is not there")
+        made = composed(config, source, clock, **options)
+        if source.id == "broken":
+            made.get_source_id = lambda: ""
+        return made
+
+    composed = composed_sources.create_source
+    monkeypatch.setattr(composed_sources, "create_source", spoilt)
+    async with running(tmp_path, BROKEN) as (agent, _):
+
+        async def states():
+            return {source.source_id: source.state for source in (await agent.report()).sources}
+
+        async def one_fails():
+            return await states() == {"sim": "connected", "broken": "failing"}
+
+        async def both_run():
+            return await states() == {"sim": "connected", "broken": "connected"}
+
+        await until(one_fails)
+        report = await agent.report()
+        assert "it cannot be used: " in report.sources[1].last_error
+        assert "source broken: link down: it cannot be used" in report.summary()
+        before = report.sources[0].frames
+        await agent.reload.reload()
+        assert agent.reload.loaded.refused is None
+        await until(one_fails)
+        monkeypatch.undo()
+        await agent.reload.reload()
+        await until(both_run)
+        assert (await agent.report()).sources[0].frames > before
+
+
+async def test_a_driver_that_fails_to_resume_harms_nobody(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("a bug in a driver")
+
+    def spoilt(config, source, clock, **options):
+        made = composed(config, source, clock, **options)
+        if source.id == "broken":
+            made.resume_readings, made.resume = 10, refuse
+        return made
+
+    composed = composed_sources.create_source
+    monkeypatch.setattr(composed_sources, "create_source", spoilt)
+    async with running(tmp_path, BROKEN) as (agent, spine):
+
+        async def both_run():
+            return {source.state for source in (await agent.report()).sources} == {"connected"}
+
+        await until(both_run)
+        assert spine.errors.reported == 1

@@ -38,20 +38,54 @@ async def tell_progress(
         summary: The first line of its status.
     """
     told = False
-    while True:
-        stuck_s = forward.stuck_for_s()
-        if stuck_s is None:
-            manager.moves()
-            told = False
-        elif not told:
-            told = True
-            _log.critical(
-                "nothing that came in has become durable for %.0f s, and no part says why: systemd, which is not told"
-                " otherwise any more, will start the agent again",
-                stuck_s,
-            )
-        manager.says(await summary())
-        await asyncio.sleep(_interval_s(manager))
+    async with asyncio.TaskGroup() as group:
+        status = _Status(group, manager, summary)
+        while True:
+            stuck_s = forward.stuck_for_s()
+            if stuck_s is None:
+                manager.moves()
+                told = False
+            elif not told:
+                told = True
+                _log.critical(
+                    "nothing that came in has become durable for %.0f s, and no part says why: systemd, which is not"
+                    " told otherwise any more, will start the agent again",
+                    stuck_s,
+                )
+            status.ask()
+            await asyncio.sleep(_interval_s(manager))
+            status.tell_that_it_hangs()
+
+
+class _Status:
+    """Shows the status; one that is not to be had, since a disk hangs, is asked for once, and holds up nothing.
+
+    Args:
+        group: Where it is asked for.
+        manager: Shows it.
+        summary: Gives it.
+    """
+
+    def __init__(
+        self, group: asyncio.TaskGroup, manager: ServiceManager, summary: Callable[[], Awaitable[str]]
+    ) -> None:
+        self._group = group
+        self._manager = manager
+        self._summary = summary
+        self._asking: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """Ask for it, if that is not under way."""
+        if self._asking is None or self._asking.done():
+            self._asking = self._group.create_task(self._show(), name="tell:status")
+
+    def tell_that_it_hangs(self) -> None:
+        """If it is still asked for."""
+        if self._asking is not None and not self._asking.done():
+            self._manager.says("no status: the disk may hang")
+
+    async def _show(self) -> None:
+        self._manager.says(await self._summary())
 
 
 def _interval_s(manager: ServiceManager) -> float:

@@ -168,6 +168,35 @@ async def test_the_watchdog_is_fed_by_progress_only(
     assert caplog.text.count("nothing that came in has become durable for 120 s") == 1
 
 
+async def test_a_status_that_is_not_to_be_had_is_waited_for_and_starves_nobody(
+    listener: Listener, tmp_path: Path
+) -> None:
+    manager = ServiceManager(str(tmp_path / "notify"), watchdog_s=0.003)
+    disk = asyncio.Event()
+    asked = 0
+
+    async def summary() -> str:
+        nonlocal asked
+        asked += 1
+        await disk.wait()
+        return "all is well"
+
+    async with asyncio.TaskGroup() as group:
+        telling = group.create_task(tell_progress(manager, Way().forward, summary))
+        heard: list[str] = []
+        async with asyncio.timeout(10):
+            while heard.count("WATCHDOG=1") < 5:
+                heard += listener.heard()
+                await asyncio.sleep(0.001)
+            assert asked == 1, "a thread for each would be in use"
+            assert "STATUS=no status: the disk may hang" in heard
+            disk.set()
+            while "STATUS=all is well" not in heard:
+                heard += listener.heard()
+                await asyncio.sleep(0.001)
+        telling.cancel()
+
+
 async def test_while_the_buffer_opens_time_is_asked_for(listener: Listener, manager: ServiceManager) -> None:
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(tell_while_opening(manager))

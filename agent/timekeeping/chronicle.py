@@ -14,9 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right, insort
+from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.status.text import counted
 from agent.timekeeping.timeline import Anchor, Span, Stretch, Timeline
 from buffer import StoreError
 from collectors.enums import ClockQuality
@@ -58,16 +61,25 @@ class Chronicle:
         self._load()
 
     def _load(self) -> None:
-        for key, row in self._boots.items():
-            record = self.timeline.boot(int(key))
-            record.alive_ns, record.battery = row["alive_ns"], row["battery"]
-        for key, row in sorted(self._anchors.items(), key=lambda item: _place(item[0])):
-            record = self.timeline.boot(_place(key)[0])
-            record.stretches.append(Stretch(Anchor(*row["first"]), Anchor(*row["last"])))
-        for key, row in self._final_table.items():
-            boot, low_ns = _place(key)
-            self._insert_final(boot, _span_of(low_ns, row))
+        """Learn what is on the disk. A row that cannot be read, such as another version's, costs what it says."""
+        _each_row("clock_boots", self._boots, self._load_boot)
+        found: defaultdict[int, dict[int, Stretch]] = defaultdict(dict)
+        spoilt = _each_row("clock_anchors", self._anchors, partial(_load_stretch, found))
+        for boot, stretches in found.items():
+            # Their places are their names on the disk: with one missing, the others would be called wrongly.
+            if not any(key.partition("/")[0] == str(boot) for key in spoilt):
+                self.timeline.boot(boot).stretches = [stretches[place] for place in sorted(stretches)]
+        _each_row("clock_final", self._final_table, self._load_final)
         self.timeline.boot(self.boot)
+
+    def _load_boot(self, key: str, row: dict[str, Any]) -> None:
+        boot, alive_ns, battery = int(key), row["alive_ns"], row["battery"]
+        record = self.timeline.boot(boot)
+        record.alive_ns, record.battery = alive_ns, battery
+
+    def _load_final(self, key: str, row: dict[str, Any]) -> None:
+        boot, low_ns = _place(key)
+        self._insert_final(boot, _span_of(low_ns, row))
 
     # -- what is found out
 
@@ -211,6 +223,27 @@ class Chronicle:
         except BaseException:
             self._unwritten = unwritten | self._unwritten
             raise
+
+
+def _each_row(name: str, table: StateTable, take: Callable[[str, dict[str, Any]], None]) -> list[str]:
+    """Take each row of a table; the keys of those that cannot be read."""
+    spoilt, why = [], ""
+    for key, row in table.items():
+        try:
+            take(key, row)
+        except (LookupError, TypeError, ValueError) as error:
+            spoilt.append(key)
+            why = why or f"{key}: {type(error).__name__}: {error}"
+    if spoilt:
+        count = counted(len(spoilt), "row")
+        _log.warning("%s of %s cannot be read, and counts for nothing (%s)", count, name, why)
+    return spoilt
+
+
+def _load_stretch(found: dict[int, dict[int, Stretch]], key: str, row: dict[str, Any]) -> None:
+    boot, place = _place(key)
+    stretch = Stretch(Anchor(*row["first"]), Anchor(*row["last"]))
+    found[boot][place] = stretch
 
 
 def _goes_on(before: Span, span: Span) -> bool:

@@ -124,3 +124,29 @@ async def test_what_a_disk_refuses_is_written_when_it_takes_it(watch, clock, tab
     await look(watch, clock, after_s=ANCHOR_S)
     assert list(tables("clock_anchors").rows) == ["1/0"]
     assert stretches(Chronicle(tables, boot=2)) == [(1, 901)]
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "row"),
+    [
+        ("clock_boots", "1", {"alive": 3}),
+        ("clock_boots", "one", {"alive_ns": 3, "battery": False}),
+        ("clock_anchors", "1/0", {"first": [1, 2.0], "last": [1, 2.0]}),
+        ("clock_anchors", "1", {}),
+        ("clock_final", "1/0", {"high_ns": 5, "t": [1.0]}),
+        ("clock_final", "1/0", ["of another version"]),
+    ],
+)
+async def test_a_row_that_cannot_be_read_costs_what_it_says_and_no_start(
+    clock, tables, chronicle, watch, caplog, table, key, row
+):
+    clock.synchronise()
+    await look(watch, clock, after_s=1)
+    await look(watch, clock, after_s=ANCHOR_S)
+    tables(table).rows[key] = row
+    again = Chronicle(tables, boot=2)
+    assert f"1 row of {table} cannot be read" in caplog.text
+    assert stretches(again) == ([] if table == "clock_anchors" else [(1, 901)])
+    watch = ClockWatch(clock, again, clock.probe)
+    await look(watch, clock, after_s=1)
+    assert watch.quality() is ClockQuality.SYNCED

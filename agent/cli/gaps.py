@@ -91,6 +91,8 @@ def _lines(report: _Report) -> Iterator[str]:
         yield f"  dropped       {count:>8}  {why}; they had no number yet"
     if missing.never_issued:
         yield f"  never issued  {missing.never_issued:>8}"
+    if missing.set_aside:
+        yield f"  set aside     {missing.set_aside:>8}  as dead letters, on the device"
     if missing.under_way:
         yield f"  under way     {missing.under_way:>8}  as the device said at {_told_at(coverage)}"
     if missing.not_judged:
@@ -123,6 +125,7 @@ def _as_document(report: _Report) -> dict[str, Any]:
         "dropped": dict(missing.dropped),
         "dropped_without_number": dict(missing.dropped_without_number),
         "never_issued": missing.never_issued,
+        "set_aside": missing.set_aside,
         "under_way": missing.under_way,
         "not_judged": missing.not_judged,
         "unexplained": missing.unexplained,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from agent.spine.errors import STORAGE, SYNC
 from agent.status.report import UpstreamStatus
 from agent.supervisor import supervise
+from agent.sync.aside import ASIDE, SetAside
 from agent.sync.dead_letters import BufferDeadLetters
-from agent.sync.extent import ROUTED, ExtentTeller, extents_of, whole_from
+from agent.sync.extent import ROUTED, Extent, ExtentTeller, extents_of, whole_from
 from agent.sync.frozen import StoredBounds
 from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
@@ -163,9 +164,13 @@ class Deliveries:
         name, routed = config.name, config.options.route() is not None
         table = self._buffer.state(ROUTED)
         begins = await whole_from(table, name, consumer.newest_id, routed=routed)
-        return ExtentTeller(
-            lambda: extents_of(name, consumer.reach, self._buffer.epochs, routed=routed, begins=begins)
-        )
+        aside = SetAside(self._buffer.state(ASIDE), name)
+
+        def look() -> list[Extent]:
+            epochs = self._buffer.epochs
+            return extents_of(name, consumer.reach, epochs, routed=routed, begins=begins, aside=aside)
+
+        return ExtentTeller(look, aside)
 
     def _identity_of(self, record_id: int) -> tuple[str, str]:
         epochs = self._buffer.epochs
@@ -182,7 +187,7 @@ class Deliveries:
             _log.warning("upstream %s is not configured any more: nothing is kept for it", name)
             try:
                 await asyncio.to_thread(database.forget_consumer, name)
-                for table in (_BOUNDS, ROUTED):
+                for table in (_BOUNDS, ROUTED, ASIDE):
                     await self._buffer.state(table).remove(name)
             except StoreError as error:
                 await self._spine.errors.report(error, layer=STORAGE, operation="forget_upstream")

@@ -6,6 +6,7 @@ So of each number in that range that has not come it can be said that it was
 
 - **never issued**: no reading ever had it (a recovery skipped it), says the device's loss ledger;
 - **dropped**: lost, and the ledger says why: a full disk, a damaged file;
+- **set aside**: it was refused, and lies on the device as a dead letter;
 - **under way**: the device has not got rid of it yet: it waits there, or is overtaken by live readings;
 - **not judged**: the upstream has a route, and so it may never have been meant for this receiver;
 - **unexplained**: the device says that it has found its end, but it has not come, and no ledger knows why.
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from agent.receiver.store import Coverage, KnownExtent, Part
 
 Range = tuple[int, int]
+_ASIDE = "\0aside"
+"""No reason of a ledger: these are no losses."""
 
 
 class Fate(StrEnum):
@@ -55,6 +58,7 @@ class Missing:
     never_issued: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     """By the reason in the ledger."""
+    set_aside: int = 0
     unexplained: int = 0
     under_way: int = 0
     not_judged: int = 0
@@ -66,13 +70,15 @@ class Missing:
     @property
     def total(self) -> int:
         """Of all that have a number."""
-        return self.never_issued + self.dropped.total() + self.unexplained + self.under_way + self.not_judged
+        explained = self.never_issued + self.dropped.total() + self.set_aside
+        return explained + self.unexplained + self.under_way + self.not_judged
 
     def by_kind(self) -> dict[str, int]:
         """As counts by kind."""
         return {
             "dropped": self.dropped.total() + self.dropped_without_number.total(),
             "never issued": self.never_issued,
+            "set aside": self.set_aside,
             "under way": self.under_way,
             "not judged": self.not_judged,
             "unexplained": self.unexplained,
@@ -82,10 +88,18 @@ class Missing:
         """Take in what another buffer of the device misses, but for its suspects."""
         self.never_issued += other.never_issued
         self.dropped += other.dropped
+        self.set_aside += other.set_aside
         self.unexplained += other.unexplained
         self.under_way += other.under_way
         self.not_judged += other.not_judged
         self.dropped_without_number += other.dropped_without_number
+
+    def explained(self, why: str | None, count: int) -> None:
+        """So many are explained by an entry of this reason."""
+        if why == _ASIDE:
+            self.set_aside += count
+        elif why is not None:
+            self.dropped[why] += count
 
     def left(self, fate: Fate, count: int) -> None:
         """So many are explained by no ledger."""
@@ -105,6 +119,7 @@ def cuts(coverage: Coverage) -> list[Range]:
     highest = max([last for _, last in ranges] + [extent.newest for extent in coverage.extents], default=0)
     for extent in coverage.extents:
         ranges += [(extent.begins, last) for last in (extent.since, extent.settled, extent.newest, highest)]
+        ranges += [(first, last) for first, last, _ in extent.aside]
     for first, last in ranges:
         if first <= last:
             bounds |= {first, last + 1}
@@ -125,6 +140,10 @@ def missing_of(coverage: Coverage) -> Missing:
             never.append((loss.first, loss.last))
     never = _merged(never)
     numbered += _absent(coverage.extents)
+    asides = {
+        each for extent in coverage.extents for each in extent.aside
+    }  # of each upstream the same readings
+    numbered += [_Counted(*each, _ASIDE) for each in asides]
     numbered.sort(key=lambda each: (each.first, each.last))
     left: list[_Left] = []
     for part in coverage.parts:
@@ -204,8 +223,8 @@ def _explain(found: Missing, left: Iterable[_Left], entries: Sequence[_Counted])
             here = min(entry.count, each.count) if last >= each.part.first else 0
             entry.count -= here
             each.count -= here
-            if here and entry.why is not None:
-                found.dropped[entry.why] += here
+            if here:
+                found.explained(entry.why, here)
             if not entry.count or last < each.part.first:
                 heappop(open_entries)
 

@@ -69,7 +69,7 @@ class Meter:
             lines += _family(
                 "missing_readings",
                 "gauge",
-                "Readings that have not come, by why: dropped, never issued, under way, not judged, or unexplained.",
+                "Readings that have not come, by why: dropped, never issued, set aside, under way, not judged, or unexplained.",
                 _worst(self._missing),
             )
         return "\n".join(lines) + "\n"

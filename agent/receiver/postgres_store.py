@@ -109,6 +109,7 @@ _MIGRATIONS = (
         settled bigint NOT NULL,
         newest bigint NOT NULL,
         routed boolean NOT NULL,
+        aside text NOT NULL,
         told_at timestamptz NOT NULL,
         PRIMARY KEY (device_id, store_id, upstream)
     );
@@ -141,10 +142,10 @@ SET last = excluded.last, count = excluded.count, since = excluded.since, until 
 """
 # What is older than what is known changes nothing: messages may overtake each other.
 _EXTENT = """
-INSERT INTO outstation.extents AS known VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, to_timestamp(%s))
+INSERT INTO outstation.extents AS known VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, to_timestamp(%s))
 ON CONFLICT (device_id, store_id, upstream) DO UPDATE SET begins = excluded.begins, since = excluded.since,
 absent = excluded.absent, settled = greatest(known.settled, excluded.settled), newest = excluded.newest,
-routed = excluded.routed, told_at = excluded.told_at WHERE excluded.newest >= known.newest
+routed = excluded.routed, aside = excluded.aside, told_at = excluded.told_at WHERE excluded.newest >= known.newest
 """
 _ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'outstation.readings'::regclass"
 _COVERED = """
@@ -172,8 +173,8 @@ SELECT device_id, store_id, first, last, count, why FROM outstation.losses
 WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY first, last
 """
 _EXTENTS = """
-SELECT device_id, store_id, upstream, begins, since, absent, settled, newest, routed, extract(epoch from told_at)
-FROM outstation.extents WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY upstream
+SELECT device_id, store_id, upstream, begins, since, absent, settled, newest, routed, aside,
+extract(epoch from told_at) FROM outstation.extents WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY upstream
 """
 _COUNTED_AT_ONCE = 5_000
 

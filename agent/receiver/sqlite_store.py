@@ -77,6 +77,7 @@ CREATE TABLE IF NOT EXISTS extents (
     settled INTEGER NOT NULL,
     newest INTEGER NOT NULL,
     routed INTEGER NOT NULL,
+    aside TEXT NOT NULL,
     told_at REAL NOT NULL,
     PRIMARY KEY (device_id, store_id, upstream)
 );
@@ -104,10 +105,10 @@ _LOSS = "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 # What is older than what is known changes nothing: messages may overtake each other.
 _EXTENT = """
-INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (device_id, store_id, upstream) DO UPDATE SET begins = excluded.begins, since = excluded.since,
 absent = excluded.absent, settled = max(extents.settled, excluded.settled), newest = excluded.newest,
-routed = excluded.routed, told_at = excluded.told_at WHERE excluded.newest >= extents.newest
+routed = excluded.routed, aside = excluded.aside, told_at = excluded.told_at WHERE excluded.newest >= extents.newest
 """
 
 _COVERED = """
@@ -128,7 +129,7 @@ SELECT device_id, store_id, first, last, count, why FROM losses
 WHERE ?1 IS NULL OR device_id = ?1 ORDER BY first, last
 """
 _EXTENTS = """
-SELECT device_id, store_id, upstream, begins, since, absent, settled, newest, routed, told_at FROM extents
+SELECT device_id, store_id, upstream, begins, since, absent, settled, newest, routed, aside, told_at FROM extents
 WHERE ?1 IS NULL OR device_id = ?1 ORDER BY upstream
 """
 

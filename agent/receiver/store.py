@@ -82,6 +82,8 @@ class KnownExtent:
     """The highest that was issued."""
     routed: bool
     """Only some of them are for this receiver."""
+    aside: tuple[tuple[int, int, int], ...]
+    """First, last and count of what it would not take: dead letters on the device."""
     told_at: float
     """When that came, seconds since 1970."""
 

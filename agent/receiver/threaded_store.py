@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from pydantic_core import from_json
+
 from agent.receiver.gaps import cuts
 from agent.receiver.store import Coverage, KnownExtent, KnownLoss, Part, Stored, StoreError, StoreStatistics
 
@@ -155,8 +157,12 @@ def coverage_of(
         found[device, store] = Coverage(device, store, lowest, highest, readings)
     for device, store, first, last, count, why in losses:
         of(device, store).losses.append(KnownLoss(first, last, count, why))
-    for device, store, upstream, begins, since, absent, settled, newest, routed, told_at in extents:
-        known = KnownExtent(upstream, begins, since, absent, settled, newest, bool(routed), float(told_at))
+    for device, store, *numbers, routed, aside, told_at in extents:
+        ranges = tuple((first, last, count) for first, last, count in from_json(aside))
+        upstream, begins, since, absent, settled, newest = numbers
+        known = KnownExtent(
+            upstream, begins, since, absent, settled, newest, bool(routed), ranges, float(told_at)
+        )
         of(device, store).extents.append(known)
     return [found[key] for key in sorted(found)]
 

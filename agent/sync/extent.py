@@ -9,6 +9,7 @@ A message of the loss ledger (`agent.sync.losses`) may have, with no losses,
 - `settled`: up to here every reading has found its end: acknowledged, or in the ledger.
 - `newest`: the highest number that a reading has.
 - `routed`: only some readings go there, so that a number that does not come says nothing.
+- `aside`: first, last and count of those that it would not take: they lie on the device as dead letters (`agent.sync.aside`).
 
 It is told when a connection is made and then once a minute to once in ten, and only when it has changed: some 200 bytes. Losses
 are told before it, so that what is said to be settled and has not come is in the receiver's ledger by then, or lost without a word.
@@ -23,9 +24,12 @@ from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from agent.sync.aside import SetAside
 
 EVERY_MIN_S = 60.0
 """Between two messages at least."""
@@ -50,10 +54,21 @@ class ToldExtent(BaseModel):
     settled: _Id
     newest: _Id
     routed: bool = False
+    aside: tuple[tuple[_Id, _Id, _Id], ...] = ()
 
     def row(self) -> tuple[object, ...]:
         """In the order of the receiver's table."""
-        return self.upstream, self.begins, self.since, self.absent, self.settled, self.newest, self.routed
+        aside = to_json(self.aside).decode()
+        return (
+            self.upstream,
+            self.begins,
+            self.since,
+            self.absent,
+            self.settled,
+            self.newest,
+            self.routed,
+            aside,
+        )
 
 
 class Reach(Protocol):
@@ -114,7 +129,13 @@ class Extent:
 
 
 def extents_of(
-    upstream: str, reach: Reach, epochs: Sequence[Epoch], *, routed: bool = False, begins: int = 0
+    upstream: str,
+    reach: Reach,
+    epochs: Sequence[Epoch],
+    *,
+    routed: bool = False,
+    begins: int = 0,
+    aside: SetAside | None = None,
 ) -> list[Extent]:
     """What is to be told of each store that the upstream has, or had, readings of.
 
@@ -124,6 +145,7 @@ def extents_of(
         epochs: The stores, ascending.
         routed: Only some readings go there.
         begins: Before this id only some went there.
+        aside: What it would not take.
     """
     found = []
     begins = max(begins, reach.begins, 1)
@@ -141,6 +163,7 @@ def extents_of(
             settled=min(max(reach.settled, first - 1), newest),
             newest=newest,
             routed=routed,
+            aside=() if aside is None else aside.of(epoch.store_id),
         )
         found.append(Extent(epoch.device_id, epoch.store_id, told))
     return found
@@ -179,9 +202,11 @@ class ExtentTeller:
 
     Args:
         look: Gives that, store by store.
+        aside: Takes what the upstream would not.
     """
 
     look: Callable[[], Sequence[Extent]]
+    aside: SetAside | None = None
     every_min_s: float = EVERY_MIN_S
     every_max_s: float = EVERY_MAX_S
     _told: dict[str, ToldExtent] = field(default_factory=dict)

@@ -212,6 +212,15 @@ class LossTeller:
                 self._failing = False
                 await asyncio.sleep(self.every_s)
 
+    async def set_aside(self, store_id: str, first: int, last: int, count: int) -> None:
+        """The other end would not take these, and they are dead letters: it shall not take them for lost.
+
+        Raises:
+            RuntimeError: The disk refuses.
+        """
+        if self.extents is not None and self.extents.aside is not None:
+            await self.extents.aside.add(store_id, first, last, count)
+
     async def _tell_extents(self, extents: Sequence[Extent], send: Callable[[Pack], Awaitable[None]]) -> None:
         for extent in extents:
             await send(extent_message(extent))

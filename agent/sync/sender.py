@@ -430,6 +430,8 @@ class Sender(Generic[B]):
         self._standing.last_error = (
             f"readings {first} to {last} ({count}) were set aside: {item.letter_reason}"
         )
+        if self._losses is not None:
+            await self._losses.set_aside(item.taken.batch.store_id, first, last, count)
         self._settle(item)
         await self._spine.errors.report(
             Rejected(self._standing.last_error), layer=SYNC, operation="deliver", upstream=self.name

@@ -42,7 +42,7 @@ def all_but(*holes: tuple[int, int], first: int = 1, last: int = 100) -> list[in
 
 
 def extent(begins: int, settled: int, newest: int, **other: object) -> KnownExtent:
-    known = KnownExtent("cloud", begins, 0, 0, settled, newest, routed=False, told_at=0.0)
+    known = KnownExtent("cloud", begins, 0, 0, settled, newest, routed=False, aside=(), told_at=0.0)
     return replace(known, **other)  # type: ignore[arg-type]
 
 
@@ -102,6 +102,7 @@ def test_a_loss_at_either_end_is_seen_once_the_device_says_how_far_it_is():
     assert missing_of(coverage([], extents=[extent(1, 7, 9)])).by_kind() == {
         "dropped": 0,
         "never issued": 0,
+        "set aside": 0,
         "under way": 2,
         "not judged": 0,
         "unexplained": 7,
@@ -129,6 +130,17 @@ def test_what_a_route_keeps_back_is_no_loss():
     both = [alarms, extent(51, 90, 100, upstream="all")]
     found = missing_of(coverage([10, 20, 30], extents=both))
     assert (found.not_judged, found.unexplained, found.under_way) == (47, 40, 10)
+
+
+def test_what_was_refused_lies_on_the_device():
+    """Under two upstreams the same readings; and what was sent again and has come needs no explanation."""
+    refused = [
+        extent(1, 100, 100, aside=((11, 20, 10), (40, 49, 5))),
+        extent(1, 90, 90, upstream="b", aside=((11, 20, 10),)),
+    ]
+    found = missing_of(coverage(all_but((11, 18), (45, 50)), KnownLoss(46, 48, 1, FULL), extents=refused))
+    assert (found.set_aside, found.dropped, found.unexplained) == (8 + 4, {FULL: 1}, 1)
+    assert found.total == 14
 
 
 def test_losses_without_a_number_leave_no_gap():

@@ -126,6 +126,7 @@ class GapsOfABuffer(RuleBasedStateMachine):
                 told.settled,
                 told.newest,
                 routed=False,
+                aside=(),
                 told_at=0.0,
             )
 

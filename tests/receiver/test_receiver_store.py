@@ -227,9 +227,10 @@ async def test_how_far_a_device_is_is_told_again_and_what_is_late_changes_nothin
         assert extent.routed is False
         assert abs(extent.told_at - SystemClock().now().timestamp()) < 60
         # After a crash the device may have forgotten what was acknowledged.
-        await store.write([], [], [says(4, 9, begins=2, since=3, absent=1, routed=True)])
+        aside = ((5, 6, 2), (9, 9, 1))
+        await store.write([], [], [says(4, 9, begins=2, since=3, absent=1, routed=True, aside=aside)])
         ((extent,),) = [one.extents for one in await store.coverage()]
-        assert extent == KnownExtent("cloud", 2, 3, 1, 5, 9, routed=True, told_at=extent.told_at)
+        assert extent == KnownExtent("cloud", 2, 3, 1, 5, 9, routed=True, aside=aside, told_at=extent.told_at)
         await store.write([], [], [says(20, 20)])
         (one,) = await store.coverage()
         assert one.parts == [Part(1, 2, 0), Part(3, 10, 8), Part(11, 20, 0)]

@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from agent.receiver.gaps import missing_of
 from agent.receiver.sqlite_store import SqliteStore
+from agent.sync.aside import ASIDE, RANGES_MAX, SetAside
 from agent.sync.config import HttpUpstreamOptions
 from agent.sync.extent import Extent, ExtentTeller, ToldExtent, extents_of, whole_from
 from agent.sync.losses import LossTeller
@@ -80,6 +81,27 @@ async def test_a_route_that_comes_and_goes():
     assert await whole_from(table, "cloud", 200, routed=False) == 201
     assert await whole_from(table, "cloud", 300, routed=False) == 201, "also after a restart"
     assert await whole_from(table, "cloud", 300, routed=True) == 0
+
+
+async def test_what_an_upstream_would_not_take_is_remembered_and_bounded():
+    table = Table()
+    aside = SetAside(table, "cloud")
+    assert aside.of("s") == ()
+    for _ in range(2):
+        await aside.add("s", 11, 20, 10)
+        await aside.add("s", 30, 40, 5)
+    await aside.add("t", 1, 1, 1)
+    assert SetAside(table, "cloud").of("s") == ((11, 20, 10), (30, 40, 5))
+    await aside.add("s", 15, 25, 9)
+    assert aside.of("s") == ((11, 25, 15), (30, 40, 5)), "no more than there are numbers"
+    (extent,) = extents_of("cloud", Reach(1, 0, 0, 90, 100), [Epoch(1, "s")], aside=aside)
+    assert extent.told.aside == ((11, 25, 15), (30, 40, 5))
+    for at in range(300):
+        await aside.add("s", 1000 + 10 * at, 1001 + 10 * at, 2)
+    assert len(aside.of("s")) == RANGES_MAX
+    assert sum(count for _, _, count in aside.of("s")) == 15 + 5 + 600
+    assert aside.of("t") == ((1, 1, 1),)
+    assert len(to_json({"t": aside.of("s")})) < 4000
 
 
 class NoLosses:
@@ -184,11 +206,14 @@ def test_one_that_an_older_version_made_is_owed_what_came_since(tmp_path: Path):
 
 
 async def test_the_receiver_learns_what_it_should_have(tmp_path: Path) -> None:
-    """Over the wire: the losses first, then how far it is; and a loss after the last that came is seen."""
+    """Over the wire: the losses first, then how far it is; a loss after the last that came is seen, and what was refused is none."""
     database = tmp_path / "r.db"
     async with full_buffer(tmp_path / "b") as (buffer, last), receiver(database, "http://127.0.0.1:0") as url:
         consumer = buffer.consumer("cloud")
-        extents = ExtentTeller(lambda: extents_of("cloud", consumer.reach, buffer.epochs), 0.0, 0.0)
+        aside = SetAside(buffer.state(ASIDE), "cloud")
+        extents = ExtentTeller(
+            lambda: extents_of("cloud", consumer.reach, buffer.epochs, aside=aside), aside, 0.0, 0.0
+        )
         options = HttpUpstreamOptions.model_validate(
             {"url": url, "linger": 0, "retry": QUICK, "ack": "receiver"}
         )
@@ -200,14 +225,18 @@ async def test_the_receiver_learns_what_it_should_have(tmp_path: Path) -> None:
         async with telling(options, buffer, extents):
             await until(lambda: settled() == last)
         await _lose_one(buffer)
-        async with telling(options, buffer, extents):
-            await until(lambda: settled() == last + 1)
+        buffer.append([to_json(reading("soil", 2, tags={"note": "x" * 3000}))])
+        await buffer.flush()
+        small = options.model_copy(update={"message_size": 1024})
+        async with telling(small, buffer, extents):
+            await until(lambda: settled() == last + 2)
         dropped = buffer.database.ledger.dropped
     async with SqliteStore(str(database), SystemClock()) as store:
         (coverage,) = await store.coverage()
     found = missing_of(coverage)
     assert found.dropped.total() == dropped > 1000
     assert (found.under_way, found.unexplained, found.suspects) == (0, 1, [(last + 1, last + 1)])
+    assert found.set_aside == 1, "it was too large for the upstream"
     assert coverage.extents[0].begins == 1
 
 

@@ -26,7 +26,7 @@ from pydantic_core import to_json
 from benchmarks.machine import machine, mosquitto_version
 from benchmarks.processes import Program
 from benchmarks.slow_link import SlowLink
-from benchmarks.sync_rig import document, open_buffer, sending
+from benchmarks.sync_rig import DEVICE, document, open_buffer, sending
 from tests.rigs import cloud
 from tests.rigs.mosquitto import Mosquitto
 from tests.rigs.postgres import Postgres
@@ -37,7 +37,9 @@ _LOOK_EVERY_S = 0.02
 _REST_S = 30.0
 _GOAL_S = 2.0
 """Of live readings, live first: 99 of 100 shall not be older."""
-_ARRIVED = "SELECT seq, (document->>'t')::float8 FROM outstation.readings WHERE seq > %s ORDER BY seq"
+_ARRIVED = """
+SELECT seq, (document->>'t')::float8 FROM outstation.readings WHERE device_id = %s AND store_id = %s AND seq > %s
+"""
 
 
 class OldestFirst:
@@ -52,12 +54,12 @@ class OldestFirst:
         return getattr(self._consumer, name)
 
 
-async def look(database: str, backlog: int, ages: dict[int, float]) -> None:
+async def look(database: str, store_id: str, backlog: int, ages: dict[int, float]) -> None:
     """Note how old each reading is, that was measured after the backlog, when the database has it."""
     known = backlog
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         while True:
-            found = await (await connection.execute(_ARRIVED, (known,))).fetchall()
+            found = await (await connection.execute(_ARRIVED, (DEVICE, store_id, known))).fetchall()
             now = time.time()
             for seq, t in found:
                 ages.setdefault(seq, now - t)
@@ -80,7 +82,8 @@ async def measure(folder: Path, backlog: int, bytes_s: float, *, live_first: boo
             open_buffer(folder / "buffer", backlog) as buffer,
             SlowLink(broker.port, round_trip_s=_ROUND_TRIP_S, bytes_s=bytes_s) as link,
         ):
-            looking = asyncio.create_task(look(database, backlog, ages), name="look")
+            store_id = buffer.epochs[-1].store_id
+            looking = asyncio.create_task(look(database, store_id, backlog, ages), name="look")
             consumer: Any = buffer.consumer("cloud")
             start, measured = time.perf_counter(), 0
             async with sending(

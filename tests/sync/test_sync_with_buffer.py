@@ -120,5 +120,5 @@ async def test_a_drained_buffer_says_so(tmp_path: Path) -> None:
     ):
         buffer.append([to_json(reading("soil", n)) for n in range(20)])
         await buffer.flush()
-        assert await sender.drain(5)
+        assert await sender.drain(60)
     assert len(rows(tmp_path / "r.db")) == 20

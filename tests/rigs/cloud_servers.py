@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 TOKEN = "c4nary/T0ken=5"
 ORG, BUCKET = "my org", "soil & air"
-LATENCY_S = 0.05
 QUOTA_EXCEEDED = 0x97
 _SLASHES_MAX = 7
 
@@ -44,6 +43,7 @@ class CloudServer:
     rng: random.Random
     trouble: float = 0.0
     """How often something goes wrong that is nobody's fault."""
+    latency_s: float = 0.05
     exceeded: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     arrived: dict[Any, Any] = field(default_factory=dict)
@@ -209,7 +209,7 @@ class MqttCloud(CloudServer):
             self._in_flight -= 1
             writer.write(b"\x40\x03" + packet_id + bytes((code,)))
 
-        delay_s = self.rng.uniform(0.5, 1.5) * LATENCY_S
+        delay_s = self.rng.uniform(0.5, 1.5) * self.latency_s
         asyncio.get_running_loop().call_later(delay_s, answer)
 
 
@@ -239,7 +239,7 @@ class HttpCloud(CloudServer):
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         answer = self._answer_to(request, await request.read())
-        await asyncio.sleep(self.rng.uniform(0.5, 1.5) * LATENCY_S)
+        await asyncio.sleep(self.rng.uniform(0.5, 1.5) * self.latency_s)
         if answer is None:
             assert request.transport is not None
             request.transport.close()

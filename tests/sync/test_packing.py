@@ -55,6 +55,18 @@ def test_half_of_a_surrogate_pair_stays_what_it_is() -> None:
     }
 
 
+def test_a_reading_with_more_values_than_a_message_may_have_takes_no_other_with_it() -> None:
+    values = [3, 3, 120, 3]
+    records = [
+        MemoryRecord(n, {"source": "s", "t": 1.0, "values": {f"m{each}": 1.0 for each in range(count)}})
+        for n, count in enumerate(values)
+    ]
+    found = parcels(Packer(48 * 1024, points_max=90), "d", "s", records)
+    assert [record.seq for parcel in found if parcel.pack for record in parcel.records] == [0, 1, 3]
+    (refused,) = (parcel for parcel in found if parcel.pack is None)
+    assert "120 values, the limit is 90" in refused.fault
+
+
 def test_what_waits_for_its_acknowledgement_is_bytes(tmp_path: Path) -> None:
     with BufferDB(tmp_path / "buffer") as buffer:
         buffer.insert_multiple(

@@ -87,6 +87,7 @@ def ran(
     schedule: list[tuple[float, int, int, str]],
     troubles: list[UpstreamError | None],
     seed: int = 0,
+    latency_s: float = 0.05,
 ) -> LimitingCloud:
     """What a cloud counted of a sender of this preset, after it had delivered all."""
     rng = random.Random(seed)
@@ -102,6 +103,7 @@ def ran(
             driver == "mqtt",
             rng,
             weather=lambda pack: _weather(pack, troubles, rng),
+            latency_s=latency_s,
         )
         async with open_spine(rng=rng, clock=LoopClock()) as spine:
             sender = registry.make_sender("cloud", options, cloud, consumer, letters, spine, AsMeasured())
@@ -132,26 +134,31 @@ def ran(
     schedule=st.lists(moments, max_size=5),
     troubles=st.lists(weathers, max_size=12),
     seed=st.integers(0, 1000),
+    latency_s=st.sampled_from([0.05, 4.0]),
 )
-def test_no_schedule_of_readings_exceeds_a_limit(preset, driver, backlog, schedule, troubles, seed):
-    assert ran(preset, driver, backlog, schedule, troubles, seed).exceeded == []
+def test_no_schedule_of_readings_exceeds_a_limit(
+    preset, driver, backlog, schedule, troubles, seed, latency_s
+):
+    assert ran(preset, driver, backlog, schedule, troubles, seed, latency_s).exceeded == []
 
 
 @pytest.mark.parametrize(
-    ("preset", "driver", "backlog", "messages", "values"),
+    ("preset", "driver", "backlog", "messages", "values", "latency_s"),
     [
-        ("aws-iot-core", "mqtt", 20_000, 0, 0),  # 4.8 MB: more than nine seconds' bytes
-        ("aws-iot-core", "mqtt", 0, 1000, 1),
-        ("thingsboard", "mqtt", 0, 1200, 14),  # 16,800 values: more than an hour's
-        ("thingsboard", "http", 0, 620, 1),
-        ("generic-mqtt", "mqtt", 0, 900, 1),
-        ("generic-http", "http", 0, 900, 1),
+        ("aws-iot-core", "mqtt", 20_000, 0, 0, 0.05),  # 4.8 MB: more than nine seconds' bytes
+        ("aws-iot-core", "mqtt", 0, 1000, 1, 0.05),
+        ("aws-iot-core", "mqtt", 0, 1000, 1, 5.0),  # more on their way than it takes
+        ("generic-mqtt", "mqtt", 0, 300, 1, 10.0),
+        ("thingsboard", "mqtt", 0, 1200, 14, 0.05),  # 16,800 values: more than an hour's
+        ("thingsboard", "http", 0, 620, 1, 0.05),
+        ("generic-mqtt", "mqtt", 0, 900, 1, 0.05),
+        ("generic-http", "http", 0, 900, 1, 0.05),
     ],
 )
-def test_what_no_window_has_room_for_takes_longer(preset, driver, backlog, messages, values):
+def test_what_no_window_has_room_for_takes_longer(preset, driver, backlog, messages, values, latency_s):
     """A backlog in large batches; or alarms, each a message of its own where there is room."""
     schedule = [(0.004 if preset == "aws-iot-core" else 0.05, 1, values, "alarm")] * messages
-    assert ran(preset, driver, backlog, schedule, []).exceeded == []
+    assert ran(preset, driver, backlog, schedule, [], 0, latency_s).exceeded == []
 
 
 def test_a_cloud_that_is_asked_for_too_much_says_so():

@@ -44,7 +44,7 @@ _ORDER_BYTES_MAX = 64 << 10
 
 
 class AgentNotRunningError(ConnectionError):
-    """Nobody answers on the agent's socket."""
+    """Nobody answers on the agent's socket, or this user may not ask."""
 
 
 def check_socket_path(path: Path) -> None:
@@ -203,8 +203,11 @@ async def _asked(path: Path, line: bytes, timeout_s: float) -> bytes:
                 return await reader.read()
             finally:
                 writer.close()
+    except PermissionError as error:
+        raise AgentNotRunningError(f"this user may not ask the agent on {path}: use sudo") from error
     except (OSError, TimeoutError) as error:
-        reason = str(error) or "no answer in time"
+        # asyncio has a text of its own for time-outs: none.
+        reason = error.strerror or str(error) or "no answer in time"
         raise AgentNotRunningError(
             f"no agent answers on {path} ({reason}); is `outstation run` running with this configuration?"
         ) from error

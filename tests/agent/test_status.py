@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import socket
 import stat
 from datetime import UTC, datetime, timedelta
@@ -221,3 +222,15 @@ def test_how_long_room_and_card_last():
     text = "\n".join(lines(report(buffer=buffer), NOW))
     assert "room for 12 days at this rate (86.4 MB a day, 100.0 MB of 1.0 GB not delivered)" in text
     assert "200.0 MB a day written to the card: a new card lasts 41 years" in text
+
+
+async def test_who_may_not_ask_is_told_so_and_not_that_nobody_runs(tmp_path, monkeypatch):
+    async def forbidden(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", forbidden)
+    with pytest.raises(AgentNotRunningError, match=r"this user may not ask the agent on .*: use sudo"):
+        await ask_status(tmp_path / "agent.sock")
+    monkeypatch.undo()
+    with pytest.raises(AgentNotRunningError, match=r"no agent answers on .* \(No such file or directory\)"):
+        await ask_status(tmp_path / "agent.sock")

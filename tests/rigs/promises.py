@@ -376,6 +376,10 @@ class Promises:
         for entry in entries(db, name):
             explained.add(entry["first"], entry["last"])
         known = present.keys() | table.durable | table.gone | {e for d in table.doubts for e in d.ids}
+        if (
+            name == READINGS
+        ):  # also what nobody was told is durable: its commit had failed, but it was found on the disk
+            known |= {e for each in self.consumers.values() for e in each.acked}
         for first, last in runs(known):
             explained.add(first, last)
         gap = explained.first_missing(1)

@@ -163,7 +163,11 @@ class HttpUpstream:
             raise error
 
     def _headers(self, pack: Pack) -> dict[str, str]:
-        headers = {"Content-Type": pack.content_type, "Idempotency-Key": pack.key}
+        headers = {
+            "Content-Type": pack.content_type,
+            "Idempotency-Key": pack.key,
+            "Accept-Encoding": "identity",  # a reason is short, and to be read
+        }
         if pack.content_encoding is not None:
             headers["Content-Encoding"] = pack.content_encoding
         if self._authorization is not None:

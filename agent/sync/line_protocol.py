@@ -50,10 +50,10 @@ def encode(device_id: str, store_id: str, records: Sequence[Record]) -> bytes:  
     lines = []
     for record in records:
         try:
-            lines.append(_line(device_id, record, heads))
+            lines.append(_line(device_id, record, heads).encode())
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise NotEncodable(f"record {record.seq} is not a reading: {error!r}") from error
-    return "\n".join(lines).encode()
+    return b"\n".join(lines)
 
 
 def _line(device_id: str, record: Record, heads: dict[Any, str]) -> str:

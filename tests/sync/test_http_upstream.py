@@ -155,6 +155,17 @@ async def test_the_reason_in_the_answer_is_told_and_bounded() -> None:
         assert len(text) < 600
 
 
+async def test_a_reason_is_told_by_a_server_that_compresses_where_it_may() -> None:
+    def answer() -> web.Response:
+        made = web.Response(status=400, text="unable to parse" + " " * 2000)
+        made.enable_compression()
+        return made
+
+    async with server() as s, upstream(s.url) as u:
+        s.answer = answer
+        assert "unable to parse" in str(await outcome(u))
+
+
 async def test_retry_after_is_understood() -> None:
     async with server() as s, upstream(s.url) as u:
         s.answer = lambda: web.Response(status=429, headers={"Retry-After": "17"})

@@ -207,11 +207,22 @@ def test_keys_that_are_the_same_of_two_sources_share_no_millisecond():
         {"source": "s", "t": 1.0, "values": {"x": None}},
         {"source": "s", "t": None, "values": {"x": 1}},
         {"source": "s", "t": 1.0, "values": {"x": "\ud800"}},
+        {"source": "s", "t": 1.0, "values": {"\ud800": 1}},
+        {"source": "\ud800", "t": 1.0, "values": {"x": 1}},
     ],
 )
 def test_what_is_no_reading_is_named(name, document):
     with pytest.raises(NotEncodable):
         create_format(name).encode("d", "s", [MemoryRecord(7, document)])
+
+
+@pytest.mark.parametrize("name", ["influx", "thingsboard"])
+@pytest.mark.parametrize(("t", "value"), [(1.0, float("nan")), (1.0, -float("inf")), (float("nan"), 1)])
+def test_what_is_no_finite_number_takes_no_other_with_it(name, t, value):
+    with pytest.raises(NotEncodable, match="record 7"):
+        create_format(name).encode(
+            "d", "s", [MemoryRecord(7, {"source": "s", "t": t, "values": {"x": value}})]
+        )
 
 
 @dataclass

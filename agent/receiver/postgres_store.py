@@ -34,6 +34,7 @@ import psycopg
 from psycopg import errors as sql_errors
 from pydantic_core import to_json
 
+from agent.receiver import postgres_gaps
 from agent.receiver.store import (
     REJECTED_BYTES_MAX,
     REJECTED_MAX,
@@ -41,7 +42,7 @@ from agent.receiver.store import (
     StoreUnavailable,
     Unstorable,
 )
-from agent.receiver.threaded_store import ThreadedStore, coverage_of, fill_parts
+from agent.receiver.threaded_store import ThreadedStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -148,36 +149,6 @@ absent = excluded.absent, settled = greatest(known.settled, excluded.settled), n
 routed = excluded.routed, aside = excluded.aside, told_at = excluded.told_at WHERE excluded.newest >= known.newest
 """
 _ESTIMATE = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'outstation.readings'::regclass"
-_COVERED = """
-SELECT device_id, store_id, min(seq), max(seq), count(*) FROM outstation.readings
-WHERE %(device)s::text IS NULL OR device_id = %(device)s GROUP BY device_id, store_id
-"""
-_COUNTS = """
-SELECT (
-    SELECT count(*) FROM outstation.readings AS r
-    WHERE r.device_id = part.device_id AND r.store_id = part.store_id AND r.seq BETWEEN part.first AND part.last
-) FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS part (device_id, store_id, first, last, n)
-ORDER BY n
-"""
-_HOLES = """
-SELECT before + 1, seq - 1 FROM (
-    SELECT seq, lag(seq, 1, %(first)s::bigint - 1) OVER (ORDER BY seq) AS before FROM (
-        SELECT seq FROM outstation.readings
-        WHERE device_id = %(device)s AND store_id = %(store)s AND seq BETWEEN %(first)s AND %(last)s
-        UNION ALL SELECT %(last)s::bigint + 1
-    ) AS given
-) AS pairs WHERE before < seq - 1 ORDER BY seq LIMIT %(most)s
-"""
-_LOSSES = """
-SELECT device_id, store_id, first, last, count, why FROM outstation.losses
-WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY first, last
-"""
-_EXTENTS = """
-SELECT device_id, store_id, upstream, begins, since, absent, settled, newest, routed, aside,
-extract(epoch from told_at) FROM outstation.extents WHERE %(device)s::text IS NULL OR device_id = %(device)s ORDER BY upstream
-"""
-_COUNTED_AT_ONCE = 5_000
-
 _PASSING_WORDS = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many", "slots")
 
 _T = TypeVar("_T")
@@ -336,30 +307,14 @@ class PostgresStore(ThreadedStore):
         return int(row[0])
 
     def _coverage(self, device_id: str | None) -> list[Coverage]:
-        asked = {"device": device_id}
         with self._working() as connection:
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            covered, losses, extents = (
-                connection.execute(query, asked).fetchall() for query in (_COVERED, _LOSSES, _EXTENTS)
-            )
-            found = coverage_of(covered, losses, extents)
-            fill_parts(found, lambda parts: _counts(connection, parts))
-        return found
+            return postgres_gaps.coverage(connection, device_id)
 
     def _holes(
         self, device_id: str, store_id: str, first: int, last: int, most: int
     ) -> list[tuple[int, int]]:
-        asked = {"device": device_id, "store": store_id, "first": first, "last": last, "most": most}
         with self._working() as connection:
-            return connection.execute(_HOLES, asked).fetchall()
-
-
-def _counts(
-    connection: psycopg.Connection[tuple[Any, ...]], parts: Sequence[tuple[str, str, int, int]]
-) -> Iterator[int]:
-    for start in range(0, len(parts), _COUNTED_AT_ONCE):
-        columns = [list(column) for column in zip(*parts[start : start + _COUNTED_AT_ONCE], strict=True)]
-        yield from (int(count) for (count,) in connection.execute(_COUNTS, columns))
+            return postgres_gaps.holes(connection, device_id, store_id, (first, last), most)
 
 
 def _missing_in(url: str, **options: Any) -> dict[str, Any]:

@@ -32,6 +32,8 @@ lock=/run/lock/outstation-install.lock
 
 # So long settling waits for an install.sh that is still ending.
 SETTLE_WAITS_S=30
+# Between two reports of how the release before does.
+SAMPLED_S=${OUTSTATION_TEST_SAMPLED_S:-3}
 
 # shellcheck source=/dev/null
 . "$root/deploy/preflight.sh"
@@ -402,7 +404,7 @@ step_self_test() {
 
 step_pending() {
     # What sensors say every second or two has come again by then.
-    [ ! -s "$did_before" ] || sleep 3
+    [ ! -s "$did_before" ] || sleep "$SAMPLED_S"
     note_how_it_does
     echo "$before" >"$pending.new"
     sync_disk

@@ -50,6 +50,7 @@ does_its_work() {
     while [ "$(uptime_s)" -lt "$until_s" ] && does_not_end_again; do
         if systemctl --quiet is-active outstation.service && answers "$expected"; then
             restarts_before=$(restarts)
+            first_report=$report
             sleep "$STEADY_S"
             if systemctl --quiet is-active outstation.service && answers "$expected" &&
                 [ "$(restarts)" = "$restarts_before" ]; then
@@ -84,19 +85,20 @@ does_what_the_one_before_did() {
 watch_progress() {
     until_s=$(($(uptime_s) + PROGRESS_S))
     # Asking takes seconds on a small device; this was just said.
-    printf '%s' "$report" >"$judging/first"
+    printf '%s' "$first_report" >"$judging/first"
+    printf '%s' "$report" >"$judging/now"
     while does_not_end_again; do
-        if note_report "$after" >"$judging/now" && judge >/dev/null; then
+        if judge >/dev/null; then
             return 0
         fi
         if [ "$(uptime_s)" -ge "$until_s" ]; then
             "$releases/$before/venv/bin/outstation" doctor --config "$configuration" --json >"$judging/doctor" 2>/dev/null || true
             [ -s "$judging/doctor" ] || echo '{"findings": []}' >"$judging/doctor"
-            note_report "$after" >"$judging/now" || return 1
             judge "$judging/doctor"
             return
         fi
         sleep 2
+        note_report "$after" >"$judging/report" && mv "$judging/report" "$judging/now"
     done
     return 1
 }

@@ -19,7 +19,7 @@ releases=$FOLDER/releases before=old after=new did_before=$FOLDER/before PROGRES
 restarts() { echo "$RESTARTS"; }
 sleep() { :; }
 say() { echo "$*"; }
-report=$(cat "$FOLDER/first")
+first_report=$(cat "$FOLDER/first") report=$(cat "$FOLDER/now")
 does_what_the_one_before_did
 """
 AGENT = """#!/bin/sh

@@ -37,6 +37,7 @@ class Device(ABC):
         seams = [
             "OUTSTATION_TEST_STEADY_S=2",
             "OUTSTATION_TEST_PROGRESS_S=10",
+            "OUTSTATION_TEST_SAMPLED_S=1",
             *([f"OUTSTATION_TEST_KILL={kill_at}"] if kill_at else []),
         ]
         return self.run("env", *seams, "sh", f"{bundle}/install.sh", *arguments, check=check, timeout_s=400.0)

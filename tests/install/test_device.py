@@ -220,6 +220,7 @@ def test_every_step_of_an_installation_is_killed(device: Container) -> None:
     device.collects()
 
 
+@pytest.mark.timeout(900)  # a dozen upgrades, on a machine that may be busy
 def test_every_step_of_an_upgrade_is_killed(device: Container) -> None:
     assert tuple(device.install_from("/mnt/bundle", "upgrade", "--list-steps").stdout.split()) == UPGRADE
     install(device)

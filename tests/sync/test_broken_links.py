@@ -52,7 +52,7 @@ async def test_a_link_that_breaks_whatever_is_sent_sets_nothing_aside(batch_read
     upstream = ScriptedUpstream()
     upstream.always = lambda _: LinkBroken("gone")
     async with rig(upstream, retry=SOON, readings=30, batch_readings=batch_readings) as r:
-        await r.until(lambda: len(upstream.sent) > 400)
+        await r.until(lambda: len(upstream.sent) > 200)
         upstream.always = None
         await r.until_settled()
     assert r.letters.letters == []

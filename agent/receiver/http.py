@@ -119,7 +119,7 @@ class HttpReceiver:
             return _answer(413, error=str(error))
         except NotSenML as error:
             _log.warning("receive: %s sent no pack: %s", request.remote, error)
-            return _answer(400, error=str(error), rejected=[(digest(body), str(error))])
+            return _refusal(digest(body), error, in_part=error.in_part)
         return await self._committed(pack, request.remote)
 
     async def _committed(self, pack: Received | ReceivedLosses, remote: str | None) -> web.Response:
@@ -132,7 +132,7 @@ class HttpReceiver:
             )
         except Unstorable as error:
             _log.warning("receive: %s sent what the database will never take: %s", remote, error)
-            return _answer(400, error=str(error), rejected=[(pack.digest, str(error))])
+            return _refusal(pack.digest, error, in_part=True)
         except StoreError as error:
             _log.error("receive: %s", error)
             return _answer(503, retry=True, error="the database did not commit")
@@ -159,6 +159,17 @@ class HttpReceiver:
             return True
         given = request.headers.get("Authorization", "")
         return hmac.compare_digest(given.encode(), f"Bearer {self._listen.token}".encode())
+
+
+def _refusal(named: str, error: Exception, *, in_part: bool) -> web.Response:
+    """What will never be taken."""
+    said = [(named, str(error))]
+    return _answer(
+        400,
+        error=str(error),
+        rejected=None if in_part else said,
+        rejected_in_part=said if in_part else None,
+    )
 
 
 def _answer(code: int, *, retry: bool = False, **body: object) -> web.Response:

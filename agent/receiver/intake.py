@@ -79,7 +79,7 @@ async def durable(item: Underway[M], committer: Committer) -> None:
     try:
         await item.committed
     except Unstorable as error:
-        item.pack = _refused(item.origin, item.payload, str(error))
+        item.pack = _refused(item.origin, item.payload, str(error), in_part=True)
         item.committed = await committer.submit(item.pack)
         await item.committed
 
@@ -89,7 +89,10 @@ def acknowledgements(items: Iterable[Underway[M]]) -> dict[str, Acknowledgement]
     said: dict[str, Acknowledgement] = defaultdict(Acknowledgement)
     for item in items:
         if isinstance(item.pack, Refused):
-            said[item.device_id].rejected.append((item.pack.digest, item.pack.reason))
+            one = said[item.device_id]
+            (one.rejected_in_part if item.pack.in_part else one.rejected).append(
+                (item.pack.digest, item.pack.reason)
+            )
         else:
             said[item.device_id].acked.append(item.pack.digest)
     return said
@@ -100,14 +103,16 @@ async def _decoded(
 ) -> Received | ReceivedLosses | Refused:
     try:
         pack = unpack_losses(payload) if losses else await unpack_aside(payload)
-    except (NotSenML, PackTooLarge) as error:
-        return _refused(origin, payload, str(error))
+    except NotSenML as error:
+        return _refused(origin, payload, str(error), in_part=error.in_part)
+    except PackTooLarge as error:
+        return _refused(origin, payload, str(error), in_part=True)
     if pack.device_id != device_id:
         # A broker's rules bind a device to its topic; the readings must not say otherwise.
         return _refused(origin, payload, f"it is of device {pack.device_id!r}, not of the topic's")
     return pack
 
 
-def _refused(origin: str, payload: bytes, reason: str) -> Refused:
+def _refused(origin: str, payload: bytes, reason: str, *, in_part: bool = False) -> Refused:
     _log.warning("receive: no pack on %s: %s", origin, reason)
-    return Refused(origin, payload, reason)
+    return Refused(origin, payload, reason, in_part)

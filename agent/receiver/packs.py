@@ -57,6 +57,8 @@ class Refused:
     """The topic it came on."""
     payload: bytes
     reason: str
+    in_part: bool = False
+    """Perhaps because of some readings in it only."""
 
     @property
     def digest(self) -> str:

@@ -1,11 +1,11 @@
 """What a receiver says once readings are in its database: exactly which packs, and which it will never take.
 
-    {"acked": ["<sha256 of the payload>"], "rejected": [["<sha256 of the payload>", "why"]]}
+    {"acked": ["<sha256 of the payload>"], "rejected": [["<sha256 of the payload>", "why"]], "rejected_in_part": ...}
 
 A pack is named by the SHA-256 of its payload, as it was sent (compressed, if it was), in hexadecimal digits: whatever else
 a device sends, also another upstream of it, at the same time, over the same broker, from the same readings, is never taken
 for acknowledged. A pack that cannot be read has this name, too, and so has a message of the loss ledger
-(`agent.sync.losses`). Published to `outstation/<device>/ack`; over HTTP it is the answer.
+(`agent.sync.losses`). What is rejected in part is sent again in pieces, so that only the reading at fault is set aside. Published to `outstation/<device>/ack`; over HTTP it is the answer.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ class Acknowledgement(BaseModel):
 
     acked: list[str] = Field(default_factory=list)
     rejected: list[tuple[str, str]] = Field(default_factory=list)
+    rejected_in_part: list[tuple[str, str]] = Field(default_factory=list)
+
+    @property
+    def refusals(self) -> list[tuple[str, str, bool]]:
+        """What is refused, why, and whether in part."""
+        whole = [(name, why, False) for name, why in self.rejected]
+        return whole + [(name, why, True) for name, why in self.rejected_in_part]
 
 
 def digest(payload: bytes) -> str:

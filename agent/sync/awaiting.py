@@ -57,9 +57,9 @@ class AwaitedPacks:
         for payload_digest in said.acked:
             for named in self._undecided(payload_digest):
                 named.set_result(None)
-        for payload_digest, why in said.rejected:
+        for payload_digest, why, in_part in said.refusals:
             for named in self._undecided(payload_digest):
-                named.set_exception(Rejected(f"the receiver refused it: {why}"))
+                named.set_exception(Rejected(f"the receiver refused it: {why}", in_part=in_part))
 
     def _undecided(self, payload_digest: str) -> list[asyncio.Future[None]]:
         return [named for named in self._waiting.get(payload_digest, ()) if not named.done()]

@@ -307,9 +307,9 @@ def _named(body: bytes, pack: Pack, what: str) -> UpstreamError | None:
         said = Acknowledgement.model_validate(from_json(body))
     except ValueError:
         said = Acknowledgement()
-    for payload_digest, why in said.rejected:
+    for payload_digest, why, in_part in said.refusals:
         if payload_digest == pack.digest:
-            return Rejected(f"the receiver refused it: {why}")
+            return Rejected(f"the receiver refused it: {why}", in_part=in_part)
     if pack.digest in said.acked:
         return None
     return Paused(f"{what}, but the answer does not name the pack: is it `outstation receive`?")

@@ -69,7 +69,11 @@ _KNOWN = frozenset({"source", "t", "values", "units", *_AS_STORED})
 
 
 class NotSenML(ValueError):
-    """What was received is not a pack of readings; the text says what is wrong, and where."""
+    """What was received is not a pack of readings; the text says what is wrong, and where; `in_part`: with one of them."""
+
+    def __init__(self, message: str, *, in_part: bool = False) -> None:
+        super().__init__(message)
+        self.in_part = in_part
 
 
 class NotEncodable(ValueError):
@@ -207,14 +211,14 @@ def decode(payload: bytes) -> list[ReceivedReading]:
             else:
                 _add(record, values, units)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise NotSenML(f"record {place}: {_because(error)}") from error
+            raise NotSenML(f"record {place}: {_because(error)}", in_part=True) from error
     for reading in readings:
         if not reading.document["units"]:
             del reading.document["units"]
     fault = first_fault([reading.document for reading in readings])
     if fault is not None:
         place, why = fault
-        raise NotSenML(f"reading {readings[place].seq}: {why}")
+        raise NotSenML(f"reading {readings[place].seq}: {why}", in_part=True)
     return readings
 
 

@@ -25,7 +25,7 @@ from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.no_timing import AsMeasured
 from tests.rigs.proxy import ChaosProxy
 from tests.rigs.scripted_broker import CONNACK_5_RESUMED, publish_5, read_packet, scripted_broker
-from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
+from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters, reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -253,6 +253,23 @@ async def test_what_the_receiver_refuses_becomes_a_dead_letter(tmp_path: Path) -
             await until(lambda: consumer.backlog == 0)
             assert letters.seqs == list(range(1, 21))
             assert "not of the topic's" in letters.letters[0]["reason"]
+
+
+async def test_one_reading_that_the_receiver_refuses_takes_no_other_with_it(tmp_path: Path) -> None:
+    consumer = MemoryConsumer()
+    with Mosquitto() as broker:
+        async with receiver(broker.url, tmp_path / "r.db"), open_spine(rng=random.Random(1)) as spine:
+            letters = MemoryDeadLetters()
+            made = MqttUpstreamOptions(url=broker.url, linger=0)
+            sender = create_sender("cloud", made, consumer.device_id, consumer, letters, spine, AsMeasured())
+            spine.start("sync", sender.run(), layer="sync", subject="cloud")
+            consumer.add(
+                *[reading("soil", n, **({"tags": {"bed": 7}} if n == 7 else {})) for n in range(1, 21)]
+            )
+            await until(lambda: consumer.backlog == 0)
+    assert letters.seqs == [7]
+    assert "reading 7: tags" in letters.letters[0]["reason"]
+    assert [seq for _, seq in rows(tmp_path / "r.db")] == [n for n in range(1, 21) if n != 7]
 
 
 async def test_a_commit_that_failed_is_repeated(tmp_path: Path) -> None:

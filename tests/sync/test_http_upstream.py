@@ -248,10 +248,12 @@ async def test_a_captive_portal_is_no_acknowledgement() -> None:
         s.answer = lambda: web.Response(body=to_json({"acked": [pack().digest]}))
         await u.send(pack())
         for status in (200, 400):
-            said = to_json({"rejected": [[pack().digest, "no `store`"]]})
+            in_part = status == 200
+            said = to_json({"rejected_in_part" if in_part else "rejected": [[pack().digest, "no `store`"]]})
             s.answer = lambda said=said, status=status: web.Response(status=status, body=said)  # type: ignore[misc]
             refused = await outcome(u)
-            assert type(refused) is Rejected
+            assert isinstance(refused, Rejected)
+            assert refused.in_part is in_part
             assert str(refused) == "the receiver refused it: no `store`"
 
 

@@ -32,6 +32,7 @@ from buffer.filesystem import FileSystem, read_file
 from buffer.layout import ID_MAX, TAIL, record_ids
 from buffer.loss import NEVER_ISSUED, Loss
 from buffer.naming import SealedName, active_name, is_temporary, parse_active, parse_sealed
+from buffer.ranges import RangeSet
 from buffer.salvage import Salvage, as_written, last_intact, salvage
 from buffer.segment import Segment
 from buffer.writer import build_segment, create_durably
@@ -162,12 +163,15 @@ class Recovery:
 
     def _mend(self) -> None:
         """Bring the files left active into order, once the ledger has what they cost."""
+        noted = RangeSet()  # what failed to be written was written to the next file: both may be torn
         for loss in self._found.losses:
             count = loss.count
-            for first, last in self._losses.unexplained(self._table, loss.first, loss.last):
-                here = min(count, last - first + 1)
-                self._losses.note(self._table, Loss(first, last, here, loss.why))
-                count -= here
+            for unexplained in self._losses.unexplained(self._table, loss.first, loss.last):
+                for first, last in noted.missing_within(*unexplained):
+                    here = min(count, last - first + 1)
+                    self._losses.note(self._table, Loss(first, last, here, loss.why))
+                    count -= here
+            noted.add(loss.first, loss.last)
         try:
             self._losses.enter()
         except DiskFault as fault:

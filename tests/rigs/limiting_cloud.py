@@ -45,18 +45,22 @@ CLOUDS = {
 
 
 class Windows:
+    """What a cloud counted in its windows of time."""
+
     def __init__(self, what: str, limits: tuple[tuple[int, float], ...]) -> None:
         self._what = what
         self._windows = [(amount, seconds, deque[tuple[float, int]]()) for amount, seconds in limits]
+        self._sums = [0] * len(limits)
 
     def add(self, now_s: float, amount: int) -> str | None:
         exceeded = None
-        for most, seconds, seen in self._windows:
+        for place, (most, seconds, seen) in enumerate(self._windows):
             seen.append((now_s, amount))
+            self._sums[place] += amount
             while seen[0][0] <= now_s - seconds + 1e-9:
-                seen.popleft()
-            if (found := sum(each for _, each in seen)) > most:
-                exceeded = f"{found} {self._what} in {seconds:g} s, {most} are allowed"
+                self._sums[place] -= seen.popleft()[1]
+            if self._sums[place] > most:
+                exceeded = f"{self._sums[place]} {self._what} in {seconds:g} s, {most} are allowed"
         return exceeded
 
 

@@ -15,9 +15,10 @@ from agent.spine.spine import open_spine
 from agent.sync import feeder, registry
 from agent.sync.config import HttpUpstreamOptions, MqttUpstreamOptions, NatsUpstreamOptions, UpstreamOptions
 from agent.sync.formats import Format
+from agent.sync.limits import Load, SlidingLimits
 from agent.sync.presets import PRESETS
 from agent.sync.upstream import LinkLost, Pack, RetryLater, TooLarge, UpstreamError
-from tests.rigs.limiting_cloud import CLOUDS, LimitingCloud
+from tests.rigs.limiting_cloud import CLOUDS, LimitingCloud, Windows
 from tests.rigs.no_timing import AsMeasured
 from tests.rigs.virtual_time import LoopClock, run_virtually
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
@@ -150,15 +151,41 @@ def test_no_schedule_of_readings_exceeds_a_limit(
         ("aws-iot-core", "mqtt", 0, 1000, 1, 5.0),  # more on their way than it takes
         ("generic-mqtt", "mqtt", 0, 300, 1, 10.0),
         ("thingsboard", "mqtt", 0, 1200, 14, 0.05),  # 16,800 values: more than an hour's
-        ("thingsboard", "http", 0, 620, 1, 0.05),
-        ("generic-mqtt", "mqtt", 0, 900, 1, 0.05),
-        ("generic-http", "http", 0, 900, 1, 0.05),
+        ("thingsboard", "http", 0, 1600, 1, 0.05),
+        ("generic-mqtt", "mqtt", 0, 1600, 1, 0.05),
+        ("generic-http", "http", 0, 1600, 1, 0.05),
     ],
 )
 def test_what_no_window_has_room_for_takes_longer(preset, driver, backlog, messages, values, latency_s):
     """A backlog in large batches; or alarms, each a message of its own where there is room."""
     schedule = [(0.004 if preset == "aws-iot-core" else 0.05, 1, values, "alarm")] * messages
     assert ran(preset, driver, backlog, schedule, [], 0, latency_s).exceeded == []
+
+
+@pytest.mark.parametrize(("preset", "driver"), WRITTEN)
+@pytest.mark.parametrize("values", [1, 12])
+def test_whoever_sends_as_soon_as_limits_allow_exceeds_no_window_of_the_cloud_in_hours(
+    preset, driver, values
+):
+    """Messages without end: what no link and no server is quick enough for in a test."""
+    limits, cloud, now_s = SlidingLimits(options_of(preset, driver).limits), CLOUDS[preset], 0.0
+    windows = [
+        Windows("messages", cloud.messages),
+        Windows("bytes", cloud.bytes),
+        Windows("values", cloud.points),
+    ]
+    load = Load(700 * values, values)
+    hours = 1.2 if cloud.messages and cloud.messages[-1][1] >= 60 else 0.01
+    while now_s < hours * 3600:
+        now_s += limits.wait_s(now_s, load) + 1e-7
+        if limits.wait_s(now_s, load) > 0:
+            continue
+        limits.add(now_s, load)
+        weights = (1, load.size_bytes, load.points)
+        assert [window.add(now_s, weight) for window, weight in zip(windows, weights, strict=True)] == [
+            None
+        ] * 3
+        now_s += 0 if cloud.messages else 0.01
 
 
 def test_a_cloud_that_is_asked_for_too_much_says_so():

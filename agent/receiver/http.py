@@ -3,7 +3,7 @@
 | answer | when |
 | --- | --- |
 | 200 | it is durable; the body names the pack |
-| 400 | it is no pack of readings, or one that the database will never take; the body names it and says why |
+| 400 | it is no pack of readings, or one that the database will never take; it is kept in `rejected`, the body names it and says why |
 | 401 | the token is missing or wrong |
 | 413 | it is too large |
 | 415 | its Content-Encoding is neither gzip nor identity |
@@ -21,9 +21,15 @@ from typing import TYPE_CHECKING, Self
 from aiohttp import web
 from pydantic_core import to_json
 
-from agent.receiver.packs import PackTooLarge, Received, ReceivedLosses, unpack_aside, unpack_losses
+from agent.receiver.packs import (
+    PackTooLarge,
+    Received,
+    ReceivedLosses,
+    Refused,
+    unpack_aside,
+    unpack_losses,
+)
 from agent.receiver.store import StoreError, Unstorable
-from agent.sync.acknowledgement import digest
 from agent.sync.losses import CONTENT_TYPE as LOSSES
 from agent.sync.senml import NotSenML
 
@@ -110,7 +116,7 @@ class HttpReceiver:
             return _answer(415, error=f"Content-Encoding {encoding} is not understood: gzip or none")
         body = await request.read()  # beyond its limit it raises, and aiohttp answers 413
         try:
-            pack: Received | ReceivedLosses
+            pack: Received | ReceivedLosses | Refused
             if request.content_type == LOSSES:
                 pack = unpack_losses(body)
             else:
@@ -119,24 +125,29 @@ class HttpReceiver:
             return _answer(413, error=str(error))
         except NotSenML as error:
             _log.warning("receive: %s sent no pack: %s", request.remote, error)
-            return _refusal(digest(body), error, in_part=error.in_part)
-        return await self._committed(pack, request.remote)
+            pack = Refused(_origin(request), body, str(error), error.in_part)
+        return await self._answer_to(pack, body, _origin(request))
 
-    async def _committed(self, pack: Received | ReceivedLosses, remote: str | None) -> web.Response:
+    async def _answer_to(
+        self, pack: Received | ReceivedLosses | Refused, body: bytes, origin: str
+    ) -> web.Response:
+        """The answer, once what it says is durable."""
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                await asyncio.shield(await self._committer.submit(pack))
+                try:
+                    await asyncio.shield(await self._committer.submit(pack))
+                except Unstorable as error:
+                    _log.warning("receive: %s: what the database will never take: %s", origin, error)
+                    pack = Refused(origin, body, str(error), in_part=True)
+                    await asyncio.shield(await self._committer.submit(pack))
         except TimeoutError:
             return _answer(
                 503, retry=True, error=f"the database did not commit within {COMMIT_TIMEOUT_S:g} s"
             )
-        except Unstorable as error:
-            _log.warning("receive: %s sent what the database will never take: %s", remote, error)
-            return _refusal(pack.digest, error, in_part=True)
         except StoreError as error:
             _log.error("receive: %s", error)
             return _answer(503, retry=True, error="the database did not commit")
-        return _answer(200, acked=[pack.digest])
+        return _refusal(pack) if isinstance(pack, Refused) else _answer(200, acked=[pack.digest])
 
     async def _health(self, _request: web.Request) -> web.Response:
         try:
@@ -161,14 +172,19 @@ class HttpReceiver:
         return hmac.compare_digest(given.encode(), f"Bearer {self._listen.token}".encode())
 
 
-def _refusal(named: str, error: Exception, *, in_part: bool) -> web.Response:
+def _origin(request: web.Request) -> str:
+    """Where a pack came from, as it is kept with one that is refused."""
+    return f"{request.path} from {request.remote}"
+
+
+def _refusal(pack: Refused) -> web.Response:
     """What will never be taken."""
-    said = [(named, str(error))]
+    said = [(pack.digest, pack.reason)]
     return _answer(
         400,
-        error=str(error),
-        rejected=None if in_part else said,
-        rejected_in_part=said if in_part else None,
+        error=pack.reason,
+        rejected=None if pack.in_part else said,
+        rejected_in_part=said if pack.in_part else None,
     )
 
 

@@ -54,7 +54,7 @@ class Refused:
     """One pack that is none."""
 
     origin: str
-    """The topic it came on."""
+    """The topic it came on, or the path and whose address it came from."""
     payload: bytes
     reason: str
     in_part: bool = False

@@ -68,6 +68,12 @@ async def post(url: str, body: bytes, **headers: str) -> tuple[int, dict[str, An
         return answer.status, from_json(text) if text.startswith(b"{") else {"error": text.decode()}
 
 
+async def health(url: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.get(url.replace("readings", "health")) as answer:
+        said: dict[str, Any] = await answer.json()
+        return said
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():
@@ -85,17 +91,13 @@ async def test_a_pack_is_stored_and_named(tmp_path: Path) -> None:
             200,
             {"acked": [digest(payload())]},
         )
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(url.replace("readings", "health")) as answer,
-        ):
-            assert await answer.json() == {
-                "status": "ok",
-                "readings": 23,
-                "inserted": 23,
-                "duplicates": 20,
-                "rejected": 0,
-            }
+        assert await health(url) == {
+            "status": "ok",
+            "readings": 23,
+            "inserted": 23,
+            "duplicates": 20,
+            "rejected": 0,
+        }
     assert stored(tmp_path / "r.db") == [("soil", n) for n in range(1, 24)]
 
 
@@ -115,6 +117,10 @@ async def test_what_is_no_pack_is_refused_with_the_reason(tmp_path: Path) -> Non
         assert (await post(url, gzip.compress(b" " * 30_000_000)))[0] == 413
         assert (await post(url.replace("readings", "other"), payload()))[0] == 404
         assert (await post(url, payload()))[0] == 200
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
+        kept = connection.execute("SELECT origin, payload, reason FROM rejected ORDER BY id").fetchall()
+    assert kept[0] == ("/readings from 127.0.0.1", b"hello", why)
+    assert [what for _, what, _ in kept[2:]] == [payload()[:-3], b""]
 
 
 async def test_a_token_keeps_others_out(tmp_path: Path) -> None:
@@ -299,6 +305,7 @@ async def test_what_the_database_will_never_take_is_refused_for_good(postgres: P
         assert status == 400
         assert "0x00" in said["error"]
         assert (await post(url, payload()))[0] == 200
+        assert (await health(url))["rejected"] == 1
         task.cancel()
     assert cloud.count(into) == 20
 

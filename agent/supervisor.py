@@ -11,6 +11,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.spine.backoff import LOCAL, Backoff, BackoffPolicy
+from agent.spine.cancellation import is_being_cancelled
+from agent.spine.errors import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +45,11 @@ def supervise(
             backoff.established(started_s)
             try:
                 await run()
-            except Exception as error:  # noqa: BLE001 (every failure goes to the error flow; this is its boundary)
+            except Exception as error:
+                if is_being_cancelled():
+                    # It was told to end: what it raises as it cleans up must not start it again.
+                    _log.warning("%s %s: %s, while it was stopped", task_type, subject, describe(error))
+                    raise asyncio.CancelledError from error
                 now_s = spine.clock.monotonic_s()
                 if now_s - started_s >= policy.stable_s:
                     told = ""

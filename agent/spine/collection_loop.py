@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from agent.spine.backoff import Backoff
+from agent.spine.cancellation import is_being_cancelled
 from agent.spine.errors import COLLECTION, describe
 from agent.spine.hearing import Hearing
 from agent.spine.spine import Spine
@@ -106,7 +107,11 @@ class CollectionLoop:
         while True:
             try:
                 await self._session()
-            except Exception as error:  # noqa: BLE001 (whatever a driver raises: it is reported, and tried again)
+            except Exception as error:
+                if is_being_cancelled():
+                    # What a driver raises as it cleans up must not take the place of the cancellation.
+                    _log.warning("source %s: %s, while it was stopped", self._source_id, describe(error))
+                    raise asyncio.CancelledError from error
                 await self._failed(error)
             else:
                 return self._entry.link.frames

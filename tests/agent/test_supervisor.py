@@ -84,3 +84,26 @@ async def test_one_that_fails_leaves_the_others_alone():
         task_id = supervise(spine, "b", "healthy", healthy, layer="sync", policy=QUICK)
         await alive.wait()
         assert (await spine.tasks.get_task_info(task_id)).status is TaskStatus.RUNNING
+
+
+async def test_what_fails_while_it_is_stopped_is_not_started_again(caplog):
+    runs = 0
+    running = asyncio.Event()
+
+    async def untidy() -> None:
+        nonlocal runs
+        runs += 1
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("the link is gone")
+
+    async with watched_spine() as (spine, handler):
+        task_id = supervise(spine, "sync", "cloud", untidy, layer="sync", policy=QUICK)
+        await running.wait()
+        assert await spine.tasks.end_task(task_id, 5)
+        assert (await spine.tasks.get_task_info(task_id)).status is TaskStatus.CANCELLED
+    assert runs == 1
+    assert handler.errors == []
+    assert "sync cloud: the link is gone, while it was stopped" in caplog.text

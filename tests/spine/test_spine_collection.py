@@ -361,6 +361,38 @@ async def test_hanging_disconnect_does_not_hold_up_the_stop(monkeypatch, caplog)
         assert "disconnect failed: TimeoutError" in caplog.text
 
 
+@pytest.mark.parametrize("cleans_up", ["with an error", "for ever"])
+async def test_a_stream_that_does_not_end_well_is_stopped_all_the_same(monkeypatch, caplog, cleans_up):
+    monkeypatch.setattr(collection_loop, "CLOSE_TIMEOUT_S", 0.01)
+
+    class Untidy(Scripted):
+        async def collect_stream(self):
+            connects.append(self)
+            try:
+                yield sample()
+                await asyncio.Event().wait()
+            finally:
+                if cleans_up == "with an error":
+                    raise OSError("the port is gone")
+                await asyncio.Event().wait()
+
+    async def full(_):
+        taken.set()
+        await asyncio.Event().wait()
+
+    connects, taken = [], asyncio.Event()
+    async with manager() as collection:
+        collection._sink = full
+        await collection.register_source(Untidy([1]), {})
+        task_id = await collection.start_collection("soil")
+        await taken.wait()
+        await asyncio.wait_for(collection.stop_collection(task_id), 5)
+        assert await collection.get_task_status(task_id) is CollectionStatus.STOPPED
+        assert len(connects) == 1
+        assert collection.errors == []
+        assert "source soil: " in caplog.text
+
+
 async def test_driver_that_ignores_cancellation_is_reported(monkeypatch):
     monkeypatch.setattr(collection_module, "_STOP_TIMEOUT_S", 0.01)
     release = asyncio.Event()

@@ -217,12 +217,12 @@ class MqttCloud(CloudServer):
 class HttpCloud(CloudServer):
     """A web server of one cloud; an asynchronous context manager."""
 
-    bytes_per_10_s: int = 40_000
-    """InfluxDB's quota."""
+    waits: int = 0
+    """How often it was asked to wait."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._quota = Windows("bytes", ((self.bytes_per_10_s, 10.0),))
+        self._asked = 0
         self._not_before_s = 0.0
 
     async def __aenter__(self) -> Self:
@@ -268,7 +268,7 @@ class HttpCloud(CloudServer):
         now_s = asyncio.get_running_loop().time()
         if not self.counted(sent, self.count_values(said)):
             return web.Response(status=429)
-        if self.preset == "influxdb" and self._is_over_quota(now_s, sent):
+        if self.preset == "influxdb" and self._is_over_quota(now_s):
             return web.Response(status=429, headers={"Retry-After": "7"})
         if self.has_trouble():
             trouble = self.rng.choice([0, 503, 413] if len(said) > 1 else [0, 503])
@@ -276,16 +276,19 @@ class HttpCloud(CloudServer):
         self.take(said)
         return web.Response(status=204 if self.preset == "influxdb" else 200)
 
-    def _is_over_quota(self, now_s: float, sent: bytes) -> bool:
-        if self._quota.add(now_s, len(sent)) is None or len(sent) > self.bytes_per_10_s:
+    def _is_over_quota(self, now_s: float) -> bool:
+        """InfluxDB's quota is of bytes in minutes; here it is used up by every third message."""
+        self._asked += 1
+        if self._asked % 3:
             return False
         self._not_before_s = now_s + 7
+        self.waits += 1
         return True
 
     def _let_in(self, request: web.Request) -> web.Response | None:
         if self.preset == "thingsboard":
-            path = f"/api/v1/{TOKEN}/telemetry"
-            return None if unquote(request.rel_url.raw_path) == path else web.Response(status=401)
+            asked = [unquote(part) for part in request.rel_url.raw_path.split("/")]
+            return None if asked == ["", "api", "v1", TOKEN, "telemetry"] else web.Response(status=401)
         if self.preset == "influxdb":
             if request.headers.get("Authorization") != f"Token {TOKEN}":
                 return web.Response(status=401)

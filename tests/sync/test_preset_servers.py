@@ -113,6 +113,7 @@ async def deliver(preset: str, driver: str, token: Path, trouble: float, latency
         holding = sender.status.last_error
     assert_delivered(preset, cloud, consumer)
     assert letters.letters == []
+    assert preset != "influxdb" or getattr(cloud, "waits", 0) > 0
     if not trouble and preset != "influxdb":
         assert holding is None
 

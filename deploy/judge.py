@@ -5,10 +5,12 @@ NOW are such reports of the new one, its first and its latest; DOCTOR is what `o
 while the new one runs: what does not work for that one either is no fault of the new one's. `judge.py --stamp` puts a report into one
 line, with the time.
 
-Prints what is missing, a line each; 1 when there is any. Runs on Python 3.11 or later, without packages.
+Prints what is missing, a line each; 1 when there is any. What cannot be compared, since the two report in different ways, is nobody's
+fault. Runs on Python 3.11 or later, without packages.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -84,8 +86,9 @@ def delivered_lately(upstream: Report, report: Report) -> bool:
 
 
 def age_s(report: Report) -> float:
-    """How long the agent had been running when it was asked."""
-    return max(1.0, (when(report["at"]) - when(report["started_at"])).total_seconds())
+    """How long the agent had been running when it was asked; without end when the clock was set back meanwhile, so that nobody knows."""
+    seconds = (when(report["at"]) - when(report["started_at"])).total_seconds()
+    return max(1.0, seconds) if seconds >= 0 else math.inf
 
 
 def when(text: str) -> datetime:
@@ -94,13 +97,17 @@ def when(text: str) -> datetime:
 
 
 def excused(doctor: Report | None) -> set[tuple[str, str]]:
-    """What does not work for the release before either, by kind and name; a disk has no name."""
+    """What does not work for the release before either, by kind and name; a disk has no name.
+
+    A finding that several have in common, all those behind one broker for one, names all of them.
+    """
     found = set()
     for finding in (doctor or {"findings": ()})["findings"]:
         if finding["level"] in {"problem", "unknown"}:
             kinds = {"network": ("upstream", "source"), "disk": ("disk",)}
             for kind in kinds.get(finding["check"], (finding["check"],)):
-                found.add((kind, "buffer" if kind == "disk" else finding["subject"]))
+                names = ["buffer"] if kind == "disk" else finding["subject"].split(", ")
+                found.update((kind, name) for name in names)
     return found
 
 
@@ -110,11 +117,16 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(json.dumps({"at": datetime.now(UTC).isoformat()} | json.load(sys.stdin)) + "\n")
         return 0
     texts = [Path(name).read_text("utf-8") for name in arguments]
-    samples = list(map(json.loads, texts[0].splitlines()))
-    first, now = map(json.loads, texts[1:3])
     pardoned = excused(json.loads(texts[3]) if texts[3:] else None)
+    try:
+        samples = list(map(json.loads, texts[0].splitlines()))
+        first, now = map(json.loads, texts[1:3])
+        found = list(missing(samples, first, now))
+    except (LookupError, TypeError, ValueError) as error:
+        sys.stdout.write(f"what the two releases do cannot be compared: {error!r}\n")
+        return 0
     guilty = False
-    for kind, name, what in missing(samples, first, now):
+    for kind, name, what in found:
         if (kind, name) in pardoned:
             sys.stdout.write(f"{what}, which the release before finds no better\n")
         else:

@@ -88,7 +88,8 @@ watch_progress() {
     printf '%s' "$first_report" >"$judging/first"
     printf '%s' "$report" >"$judging/now"
     while does_not_end_again; do
-        if judge >/dev/null; then
+        if said=$(judge); then
+            [ -z "$said" ] || say "$said"
             return 0
         fi
         if [ "$(uptime_s)" -ge "$until_s" ]; then

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.cli.doctor import document
+from agent.doctor.once import told_once
+from agent.doctor.rounds import Report
+from drivers.examination import problem
 from tests.install.checkout import REPOSITORY
 
 if TYPE_CHECKING:
@@ -136,6 +140,18 @@ def test_what_is_stored_now_and_then_only_is_not_waited_for(tmp_path: Path) -> N
     assert judged(tmp_path, report(130, **upstream(last_delivery=None))) == (0, ""), "nothing to deliver"
 
 
+def test_a_clock_that_was_set_back_asks_for_no_more(tmp_path: Path) -> None:
+    before = report(110, **source(frames=20), started_at="2026-11-27T10:00:00Z")
+    assert judged(tmp_path, report(130, **source(frames=0)), before=before) == (0, "")
+
+
+@pytest.mark.parametrize("now", [report(130, buffer={}), report(130, sources=[{}]), {}])
+def test_what_cannot_be_compared_is_no_reason_to_go_back(tmp_path: Path, now: dict[str, Any]) -> None:
+    code, said = judged(tmp_path, now)
+    assert code == 0
+    assert "cannot be compared" in said
+
+
 def finding(check: str, subject: str, level: str = "problem") -> dict[str, str]:
     return {"check": check, "subject": subject, "level": level, "what": "", "remedy": ""}
 
@@ -150,6 +166,10 @@ def finding(check: str, subject: str, level: str = "problem") -> dict[str, str]:
         (report(130, **source(condition="link_down")), finding("source", "soil"), 0),
         (report(130, **source(condition="link_down")), finding("source", "soil", "warning"), 1),
         (report(130, fault="read-only"), finding("disk", "file system"), 0),
+        # What the doctor finds for several it tells once.
+        (report(130, **source(condition="link_down")), finding("network", "hall, soil"), 0),
+        (report(130, **upstream(state="retrying")), finding("network", "backup, cloud"), 0),
+        (report(130, **upstream(state="retrying")), finding("network", "backup, cloud-2"), 1),
     ],
 )
 def test_what_does_not_work_for_the_one_before_either_is_no_fault_of_this_one(
@@ -158,6 +178,17 @@ def test_what_does_not_work_for_the_one_before_either_is_no_fault_of_this_one(
     code, said = judged(tmp_path, now, doctor=[found])
     assert code == status
     assert ("which the release before finds no better" in said) is (status == 0)
+
+
+def test_what_the_doctor_tells_once_for_several_excuses_each(tmp_path: Path) -> None:
+    """As the doctor really tells it."""
+    silent = [
+        Report("network", [problem(name, "broker: connection refused", "start it")])
+        for name in ("hall", "soil")
+    ]
+    found = document(told_once(silent))["findings"]
+    assert len(found) == 1
+    assert judged(tmp_path, report(130, **source(condition="link_down")), doctor=found)[0] == 0
 
 
 def test_a_report_is_stamped() -> None:

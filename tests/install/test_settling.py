@@ -57,6 +57,12 @@ def test_one_that_does_its_work_is_kept_at_once(device: Path) -> None:
     assert not (device / "calls").exists(), "nobody was asked for what is not wrong"
 
 
+def test_one_that_reports_in_another_way_is_kept_and_that_is_said(device: Path) -> None:
+    code, said = settled(device, {"version": "9"}, seconds=1000)
+    assert code == 0
+    assert "cannot be compared" in said
+
+
 def test_one_that_does_less_is_left(device: Path) -> None:
     status, said = settled(device, report(130, **source(condition="link_down")))
     assert status == 1

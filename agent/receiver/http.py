@@ -124,8 +124,8 @@ class HttpReceiver:
         except PackTooLarge as error:
             return _answer(413, error=str(error))
         except NotSenML as error:
-            _log.warning("receive: %s sent no pack: %s", request.remote, error)
             pack = Refused(_origin(request), body, str(error), error.in_part)
+            _log.warning("receive: %s sent no pack: %s", request.remote, pack.reason)
         return await self._answer_to(pack, body, _origin(request))
 
     async def _answer_to(

@@ -114,5 +114,6 @@ async def _decoded(
 
 
 def _refused(origin: str, payload: bytes, reason: str, *, in_part: bool = False) -> Refused:
-    _log.warning("receive: no pack on %s: %s", origin, reason)
-    return Refused(origin, payload, reason, in_part)
+    refused = Refused(origin, payload, reason, in_part)
+    _log.warning("receive: no pack on %s: %s", origin, refused.reason)
+    return refused

@@ -6,6 +6,8 @@ import asyncio
 import zlib
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from agent.sync import senml
 from agent.sync.acknowledgement import digest
 from agent.sync.losses import ToldLosses
@@ -14,6 +16,8 @@ from agent.sync.senml import NotSenML, ReceivedReading
 
 PACK_BYTES_MAX = PLAIN_BYTES_MAX
 """Of an uncompressed pack."""
+REASON_LENGTH_MAX = 400
+"""Of what is said about a refused pack; it may repeat any part of it, and is logged, kept and sent back."""
 _THREAD_BYTES_MIN = 4096
 """Larger payloads are decoded off the loop (4 KiB of gzip are some 500 readings, 6 ms)."""
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -60,6 +64,10 @@ class Refused:
     in_part: bool = False
     """Perhaps because of some readings in it only."""
 
+    def __post_init__(self) -> None:
+        if len(self.reason) > REASON_LENGTH_MAX:
+            object.__setattr__(self, "reason", f"{self.reason[:REASON_LENGTH_MAX]}…")
+
     @property
     def digest(self) -> str:
         """How it is refused."""
@@ -93,8 +101,10 @@ def unpack_losses(payload: bytes) -> ReceivedLosses:
         raise PackTooLarge(f"{len(payload)} bytes; the limit is {PACK_BYTES_MAX}")
     try:
         return ReceivedLosses(ToldLosses.model_validate_json(payload), digest(payload))
-    except ValueError as error:
-        raise NotSenML(f"no message of a loss ledger: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise NotSenML(f"no message of a loss ledger: {place and f'{place}: '}{first['msg']}") from error
 
 
 async def unpack_aside(payload: bytes) -> Received:

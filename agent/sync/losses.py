@@ -19,7 +19,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 from pydantic_core import to_json
 
 from agent.spine.errors import describe
@@ -39,6 +39,8 @@ ENTRIES_MAX = 200
 """In one message: some 30 KB."""
 
 _Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Time = Annotated[float, Field(allow_inf_nan=False)]
+"""What is no number is no time, and no database takes it."""
 
 
 class ToldLoss(BaseModel):
@@ -51,8 +53,8 @@ class ToldLoss(BaseModel):
     count: _Id
     lane: str | None = None
     why: str
-    since: float
-    until: float
+    since: _Time
+    until: _Time
 
 
 class ToldLosses(BaseModel):
@@ -63,7 +65,7 @@ class ToldLosses(BaseModel):
     device: Annotated[str, Field(min_length=1)]
     store: Annotated[str, Field(min_length=1)]
     version: _Id
-    losses: list[ToldLoss]
+    losses: Annotated[list[ToldLoss], FailFast()]
     extent: ToldExtent | None = None
     """How far this upstream is, if that is what is told."""
 

@@ -201,9 +201,33 @@ async def test_repetitions_and_late_messages_change_nothing(tmp_path: Path) -> N
     ]
 
 
+def message(entries: str) -> bytes:
+    return f'{{"device":"d","store":"s","version":1,"losses":[{entries}]}}'.encode()
+
+
+ENTRY = '{"first":1,"last":2,"count":1,"why":"full","since":%s,"until":2.0}'
+
+
 @pytest.mark.parametrize(
-    "payload", [b"", b"[]", b"{}", b'{"device":"d","store":"s","version":-1,"losses":[]}']
+    "payload",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"device":"d","store":"s","version":-1,"losses":[]}',
+        message(ENTRY % "NaN"),
+        message(ENTRY % "1e999"),
+        message(ENTRY % "-Infinity"),
+    ],
 )
 def test_what_is_no_message_is_refused(payload: bytes) -> None:
+    """What passed here and no database takes, it would come again for ever, and block what is behind it."""
     with pytest.raises(NotSenML, match="no message of a loss ledger"):
         unpack_losses(payload)
+
+
+def test_a_message_of_nothing_but_faults_takes_no_memory_to_say_so() -> None:
+    unpack_losses(message(ENTRY % "1.0"))
+    with pytest.raises(NotSenML, match=r"losses\.0\.first: Field required") as refused:
+        unpack_losses(message(",".join(["{}"] * 10_000)))
+    assert len(str(refused.value)) < 100

@@ -37,24 +37,32 @@ class SetAside:
     def __init__(self, table: _Table, upstream: str) -> None:
         self._table = table
         self._upstream = upstream
+        self._unsaved: dict[str, Any] | None = None
+        """What the disk has not taken yet."""
 
     def of(self, store_id: str) -> Ranges:
         """The readings of one store."""
-        row = self._table.get(self._upstream) or {}
-        return tuple((first, last, count) for first, last, count in row.get(store_id, ()))
+        return tuple((first, last, count) for first, last, count in self._row().get(store_id, ()))
 
     async def add(self, store_id: str, first: int, last: int, count: int) -> None:
         """These were set aside; durable on return. Harmless when repeated.
 
         Raises:
-            RuntimeError: The disk refuses.
+            RuntimeError: The disk refuses. It is known all the same; a restart before the next addition forgets it.
         """
         known = self.of(store_id)
-        if any(low <= first and last <= high and count <= counted for low, high, counted in known):
+        if not any(low <= first and last <= high and count <= counted for low, high, counted in known):
+            ranges = _bounded(sorted([*known, (first, last, count)]))
+            self._unsaved = {**self._row(), store_id: [list(each) for each in ranges]}
+        row = self._unsaved
+        if row is None:
             return
-        row = self._table.get(self._upstream) or {}
-        ranges = _bounded(sorted([*known, (first, last, count)]))
-        await self._table.put(self._upstream, {**row, store_id: [list(each) for each in ranges]})
+        await self._table.put(self._upstream, row)
+        if self._unsaved is row:
+            self._unsaved = None
+
+    def _row(self) -> dict[str, Any]:
+        return self._table.get(self._upstream) or {} if self._unsaved is None else self._unsaved
 
 
 def _bounded(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

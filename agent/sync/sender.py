@@ -431,7 +431,10 @@ class Sender(Generic[B]):
             f"readings {first} to {last} ({count}) were set aside: {item.letter_reason}"
         )
         if self._losses is not None:
-            await self._losses.set_aside(item.taken.batch.store_id, first, last, count)
+            try:
+                await self._losses.set_aside(item.taken.batch.store_id, first, last, count)
+            except (RuntimeError, OSError) as error:  # it is told all the same, and the letter is durable
+                await self._spine.errors.report(error, layer=SYNC, operation="note_aside", upstream=self.name)
         self._settle(item)
         await self._spine.errors.report(
             Rejected(self._standing.last_error), layer=SYNC, operation="deliver", upstream=self.name

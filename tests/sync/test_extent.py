@@ -8,7 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+import pytest
 from pydantic_core import from_json, to_json
 
 from agent.receiver.gaps import missing_of
@@ -102,6 +104,20 @@ async def test_what_an_upstream_would_not_take_is_remembered_and_bounded():
     assert sum(count for _, _, count in aside.of("s")) == 15 + 5 + 600
     assert aside.of("t") == ((1, 1, 1),)
     assert len(to_json({"t": aside.of("s")})) < 4000
+
+
+async def test_what_cannot_be_noted_of_that_is_told_all_the_same_and_noted_with_the_next():
+    table = Table()
+    aside = SetAside(table, "cloud")
+    await aside.add("s", 1, 1, 1)
+    with patch.object(table, "put", side_effect=RuntimeError("read-only file system")):
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                await aside.add("s", 5, 6, 2)
+    assert aside.of("s") == ((1, 1, 1), (5, 6, 2))
+    assert SetAside(table, "cloud").of("s") == ((1, 1, 1),)
+    await aside.add("t", 7, 7, 1)
+    assert SetAside(table, "cloud").of("s") == ((1, 1, 1), (5, 6, 2))
 
 
 class NoLosses:

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from agent.spine.backoff import BackoffPolicy
 from agent.spine.spine import Spine, open_spine
+from agent.sync.aside import SetAside
+from agent.sync.extent import ExtentTeller
 from agent.sync.feeder import SendOptions
 from agent.sync.frozen import StoredBounds
 from agent.sync.limits import Limit
+from agent.sync.losses import LossTeller
 from agent.sync.packing import Packer
 from agent.sync.schedule import SchedulePolicy
 from agent.sync.sender import Sender
@@ -58,6 +61,7 @@ class Rig:
         route: Route | None,
         frozen: FrozenBounds | None,
         consumer: MemoryConsumer | None,
+        losses: LossTeller | None,
     ) -> None:
         self.consumer = consumer or MemoryConsumer()
         self.letters = MemoryDeadLetters()
@@ -77,6 +81,7 @@ class Rig:
             policy=policy,
             route=route,
             frozen=frozen,
+            losses=losses,
         )
 
     @property
@@ -104,10 +109,13 @@ async def rig(
     route: Route | None = None,
     frozen: FrozenBounds | None = None,
     consumer: MemoryConsumer | None = None,
+    losses: LossTeller | None = None,
 ) -> AsyncIterator[Rig]:
     async with open_spine(rng=random.Random(1)) as spine:
         options = SendOptions(batch_readings, 48 * 1024, linger_s)
-        made = Rig(spine, upstream or ScriptedUpstream(), retry, options, policy, route, frozen, consumer)
+        made = Rig(
+            spine, upstream or ScriptedUpstream(), retry, options, policy, route, frozen, consumer, losses
+        )
         if readings:
             made.consumer.add_readings(readings)
         _, task = spine.start("sync", made.sender.run(), layer="sync", subject="cloud")
@@ -671,3 +679,24 @@ async def test_bounds_that_cannot_be_kept_hold_nothing_up() -> None:
         await r.until_settled()
     assert [n for _, n in upstream.arrived] == list(range(1, 31))
     assert [error.operation for error in r.heard.errors].count("keep_bounds") == 1
+
+
+class NoLosses:
+    async def untold(self) -> list[Any]:
+        return []
+
+    async def told(self, version: int) -> None:
+        raise AssertionError(version)
+
+
+async def test_what_was_set_aside_and_cannot_be_noted_for_the_receiver_holds_nothing_up() -> None:
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: Rejected("400 no") if pack.first == 11 else None
+    extents = ExtentTeller(lambda: (), SetAside(SickTable(), "cloud"))
+    losses = LossTeller("cloud", NoLosses(), lambda _: ("d", "s"), extents)
+    async with rig(upstream, readings=50, losses=losses) as r:
+        await r.until_settled()
+    assert len(upstream.arrived) == 40
+    assert r.letters.seqs == list(range(11, 21))
+    assert r.sender.status.dead_letters == 10
+    assert [error.operation for error in r.heard.errors] == ["note_aside", "deliver"]

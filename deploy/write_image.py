@@ -1,6 +1,7 @@
 """Writes a disk image, compressed or not, to a card or a file, and reads it back: `write_image.py IMAGE TARGET`.
 
-Runs on any Python 3.9 or later, without packages. A progress bar stands on a terminal's standard error.
+A file that it makes is for the user alone who called sudo: passwords and keys are put into it later. Runs on any Python 3.9 or later,
+without packages. A progress bar stands on a terminal's standard error.
 """
 
 import hashlib
@@ -45,6 +46,16 @@ def uncompressed_bytes(image: Path) -> int:
         return 0 if file.read(len(XZ)) == XZ else image.stat().st_size
 
 
+def opened(target: Path) -> int:
+    """The card, or a new file."""
+    if target.exists():
+        return os.open(target, os.O_WRONLY)
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
+        os.fchown(handle, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+    return handle
+
+
 def write(image: Path, target: Path) -> tuple[int, str]:
     """Write; how many bytes, and their checksum."""
     with image.open("rb") as file:
@@ -52,8 +63,7 @@ def write(image: Path, target: Path) -> tuple[int, str]:
     source = lzma.open(image) if compressed else image.open("rb")  # noqa: SIM115 (closed below)
     digest, done = hashlib.sha256(), 0
     bar = Bar("writing", uncompressed_bytes(image))
-    flags = os.O_WRONLY if target.exists() else os.O_WRONLY | os.O_CREAT
-    handle = os.open(target, flags, 0o644)
+    handle = opened(target)
     try:
         with source:
             while block := source.read(BLOCK_BYTES):

@@ -155,11 +155,24 @@ def test_what_is_written_is_read_back(tmp_path: Path, *, compressed: bool) -> No
     image = tmp_path / "image"
     image.write_bytes(lzma.compress(content, preset=0) if compressed else content)
     script = [sys.executable, REPOSITORY / "deploy/write_image.py"]
-    subprocess.run([*script, image, tmp_path / "card"], check=True)
+    subprocess.run([*script, image, tmp_path / "card"], check=True, umask=0o022)
     assert (tmp_path / "card").read_bytes() == content
+    assert (tmp_path / "card").stat().st_mode & 0o777 == 0o600, "passwords will be in it"
     full = subprocess.run([*script, image, "/dev/full"], check=False, capture_output=True, text=True)
     assert full.returncode == 1
     assert "could not be written" in full.stderr
+
+
+@as_root
+def test_an_image_is_of_whoever_called_sudo(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(bytes(1 << 20))
+    subprocess.run(
+        [sys.executable, REPOSITORY / "deploy/write_image.py", tmp_path / "image", tmp_path / "card"],
+        check=True,
+        env=os.environ | {"SUDO_UID": "1234", "SUDO_GID": "1235"},
+    )
+    state = (tmp_path / "card").stat()
+    assert (state.st_uid, state.st_gid, state.st_mode & 0o777) == (1234, 1235, 0o600)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class Meanwhile:
 
     async def _handed_over(self, room: WaitingRoom, processing: Processing, boot: int) -> int:
         _log.warning("the buffer is open: %s", room.told())
-        count = 0
+        count, gone = 0, room.gone
         for data in room.leave(boot):
             try:
                 await processing.take_in(data)
@@ -68,6 +68,11 @@ class Meanwhile:
             count += 1
         # Nothing waits between the last one and this, so that nothing overtakes it.
         self._heard = frozenset()
+        if room.gone > gone:
+            # A buffer that is full, or a disk that is slow.
+            _log.warning(
+                "while they were being stored, %s more had to go from memory", f"{room.gone - gone:,}"
+            )
         return count
 
     def told(self) -> str:

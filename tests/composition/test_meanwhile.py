@@ -1,0 +1,57 @@
+"""What is heard while the buffer does not open: how much of it was lost is said, also when that is later."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from agent.composition.meanwhile import Meanwhile
+from agent.spine.spine import open_spine
+from agent.waiting_room import COUNT_MAX
+from tests.agent.test_waiting_room import frame
+
+if TYPE_CHECKING:
+    import pytest
+
+    from agent.composition.processing import Processing
+    from agent.composition.sources import Sources
+    from agent.config import AgentConfig
+    from collectors.models import CollectedData
+
+
+class Hears:
+    """All sources: one that only speaks."""
+
+    async def begin_early(self, _config: AgentConfig) -> frozenset[str]:
+        return frozenset({"soil"})
+
+
+class Full:
+    """Takes nothing in before it is told that there is room."""
+
+    def __init__(self) -> None:
+        self.room = asyncio.Event()
+        self.taken = 0
+
+    async def take_in(self, _data: CollectedData) -> None:
+        await self.room.wait()
+        self.taken += 1
+
+
+async def test_what_goes_while_the_rest_is_being_stored_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    processing = Full()
+    async with open_spine(close_timeout_s=1) as spine:
+        meanwhile = Meanwhile(cast("Sources", Hears()), spine)
+        await meanwhile.begin(cast("AgentConfig", None))
+        assert meanwhile.keeps(frame(0))
+        meanwhile.hand_over(cast("Processing", processing), 1)
+        await asyncio.sleep(0)
+        for n in range(COUNT_MAX + 3):
+            assert meanwhile.keeps(frame(n))
+        processing.room.set()
+        async with asyncio.timeout(10):
+            while processing.taken <= COUNT_MAX:
+                await asyncio.sleep(0.01)
+        assert not meanwhile.keeps(frame(0)), "what comes now is stored at once"
+    assert "the buffer is open: 1 frames wait in memory" in caplog.text
+    assert "3 more had to go from memory" in caplog.text

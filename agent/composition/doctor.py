@@ -60,7 +60,7 @@ def _checks(
     for upstream in config.upstream:
         yield from _of_upstream(upstream)
     yield from _machine(config.buffer)
-    runs = report is not None
+    runs = report is not None and bool(report.buffer.store_id)  # else it is still to be opened
     yield _check("buffer", partial(store.findings, config.buffer.path, deep=deep, runs=runs), endless=deep)
 
 

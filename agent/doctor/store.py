@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.dead_letters import TABLE as DEAD_LETTERS
+from agent.partition import NotMountedError, require_mounted
 from agent.status.text import counted
 from buffer.errors import NoBuffer
 from buffer.inspection import Inspection
@@ -13,19 +15,25 @@ from drivers.examination import ok, problem, unknown, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from drivers.examination import Finding
 
 
-def findings(path: Path, *, deep: bool, runs: bool) -> Iterator[Finding]:
+def findings(path: Path, *, deep: bool, runs: bool, root: Path = Path("/")) -> Iterator[Finding]:
     """What is known about it. Reads files: blocks.
 
     Args:
         path: The buffer's directory.
         deep: Check every byte.
         runs: The agent has it open.
+        root: Where etc and proc are, for tests.
     """
+    try:
+        require_mounted(path, root)
+    except NotMountedError as error:
+        # What to do about it is said of the disk. Below its partition, nothing says whether there is one.
+        yield unknown("buffer", str(error))
+        return
     try:
         inspection = Inspection(path)
     except NoBuffer as error:

@@ -412,6 +412,18 @@ def test_who_the_agent_is_is_known_by_its_process_or_its_buffer(tmp_path: Path):
     assert person(report, tmp_path).gids == {os.getegid(), *os.getgroups()}
 
 
+def test_no_buffer_is_missed_below_a_partition_that_is_not_mounted(tmp_path: Path):
+    root = tmp_path / "machine"
+    (root / "etc").mkdir(parents=True)
+    (root / "proc/self").mkdir(parents=True)
+    (root / "etc/fstab").write_text(f"LABEL=outstation {tmp_path} ext4 nofail 0 2\n")
+    (root / "proc/self/mountinfo").write_text("22 1 179:2 / / rw - ext4 /dev/mmcblk0p2 rw\n")
+    for runs in (True, False):
+        ((level, what),) = said(list(store.findings(tmp_path / "buffer", deep=False, runs=runs, root=root)))
+        assert level == "unknown"
+        assert "is not mounted" in what
+
+
 def test_what_a_configuration_has_is_counted_and_an_absent_secret_told_once(tmp_path: Path):
     path = tmp_path / "agent.toml"
     secret = tmp_path / "secret"

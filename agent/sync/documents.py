@@ -4,10 +4,20 @@ The same rules as `Reading.from_document`, in a third of the time: no object is 
 exactly as they were sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Annotated, Any, Required
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12, and brings it along
 
 from collectors.enums import ClockQuality, Lane, QualityFlag
@@ -39,11 +49,37 @@ class _Document(TypedDict, total=False):
     origin: tuple[Name, Annotated[StrictInt, Field(ge=1, le=65535)], Name]
 
 
-_DOCUMENTS = TypeAdapter(list[_Document])
+_DOCUMENTS = TypeAdapter(Annotated[list[_Document], FailFast()])
+_ENTRIES_MAX = 1_000
+"""Of one field that is looked at in one go: each may have faults, and each fault takes memory."""
 
 
 def first_fault(documents: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
     """The place of the first document that is not one of a reading, and why; None when all are."""
+    if not any(_is_large(field) for document in documents for field in document.values()):
+        return _first_fault(documents)
+    for place, document in enumerate(documents):
+        fault = _first_fault(list(_pieces(document)))
+        if fault is not None:
+            return place, fault[1]
+    return None
+
+
+def _pieces(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same as documents of which no field has many entries: all are those of readings, or it is not."""
+    large = {name: iter(field.items()) for name, field in document.items() if _is_large(field)}
+    small = document | {name: dict(islice(entries, _ENTRIES_MAX)) for name, entries in large.items()}
+    yield small
+    for name, entries in large.items():
+        while more := dict(islice(entries, _ENTRIES_MAX)):
+            yield small | {name: more}
+
+
+def _is_large(field: object) -> bool:
+    return type(field) is dict and len(field) > _ENTRIES_MAX
+
+
+def _first_fault(documents: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
     try:
         _DOCUMENTS.validate_python(documents)
     except ValidationError as error:

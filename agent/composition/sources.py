@@ -122,7 +122,7 @@ class Sources:
         ]
         for one in made:
             await self._begin(one)
-        return frozenset(one.config.id for one in made)
+        return frozenset(one.config.id for one in made if not isinstance(one.source, UnusableSource))
 
     async def begin_new(self, config: AgentConfig, made: Sequence[NewSource]) -> None:
         """Begin to collect from the sources of a configuration that were made for it."""
@@ -139,6 +139,8 @@ class Sources:
 
     async def _begin(self, one: NewSource) -> None:
         """Begin to collect from a source. One that does not even let itself be registered fails from now on."""
+        if self._running.pop(one.config.id, None) is not None:  # it could not be used so far
+            await self._manager.unregister_source(one.config.id)
         try:
             await self._register(one)
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ url = "mqtt://127.0.0.1:1"
 
 
 @asynccontextmanager
-async def running(folder: Path, *upstreams: str):
+async def running(folder: Path, *upstreams: str, before_it_opens=None):
     path = folder / "agent.toml"
     named = (each if "[[" in each else UPSTREAM.format(name=each) for each in upstreams)
     path.write_text(SOURCE + "".join(named))
@@ -54,6 +55,8 @@ async def running(folder: Path, *upstreams: str):
 
     async with open_spine(close_timeout_s=1) as spine:
         agent = await asyncio.to_thread(lambda: Agent(load(), spine, load, path))
+        if before_it_opens is not None:
+            await before_it_opens(agent)
         await agent.buffer.connect()
         try:
             await agent.start()
@@ -160,6 +163,28 @@ async def test_a_source_that_cannot_be_used_harms_no_other_and_is_tried_again_wh
         await agent.reload.reload()
         await until(both_run)
         assert (await agent.report()).sources[0].frames > before
+
+
+async def test_a_source_that_cannot_be_used_keeps_no_agent_from_a_buffer_that_opens_late(
+    tmp_path, monkeypatch
+):
+    def spoilt(config, source, clock, **options):
+        if source.id == "broken":
+            raise RuntimeError("libsensor.so is not there")
+        return composed(config, source, clock, **options)
+
+    async def one_fails(agent):
+        states = {source.source_id: source.state for source in (await agent.report()).sources}
+        return states == {"sim": "connected", "broken": "failing"}
+
+    async def fail_to_open(agent):
+        await agent.buffer_failed(OSError("no card"))
+        await until(partial(one_fails, agent))
+
+    composed = composed_sources.create_source
+    monkeypatch.setattr(composed_sources, "create_source", spoilt)
+    async with running(tmp_path, BROKEN, before_it_opens=fail_to_open) as (agent, _):
+        await until(partial(one_fails, agent))
 
 
 async def test_a_driver_that_fails_to_resume_harms_nobody(tmp_path, monkeypatch):

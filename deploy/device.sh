@@ -108,6 +108,7 @@ parse_device_options() {
         --dry-run) dry_run=yes ;;
         --list-steps) list_steps=yes ;;
         --offline | --with | --config)
+            [ "$command:$1" != upgrade:--config ] || refuse_usage '--config is for install: an upgrade leaves the configuration as it is'
             [ $# -ge 2 ] || refuse_usage "$1 takes an argument"
             case $1 in
             --offline) offline=$2 ;;

@@ -122,6 +122,8 @@ check_flash_options() {
     [ -z "$buffer_mb" ] || [ "$buffer_mb" -ge "$BUFFER_MB_MIN" ] ||
         die "--buffer-mb $buffer_mb: at least $BUFFER_MB_MIN."
     [ -z "$output" ] || [ ! -e "$output" ] || die "$output is there already." 'Remedy: move it away, or name another file.'
+    [ -n "$wifi" ] || [ -z "$wifi_password_file$wifi_country" ] ||
+        die '--wifi-password-file and --wifi-country are of a network: say which, with --wifi.'
     case $wifi_country in
     '' | [A-Z][A-Z]) ;;
     *) die "--wifi-country $wifi_country: two capital letters, such as DE." ;;

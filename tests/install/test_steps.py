@@ -34,11 +34,20 @@ def test_which_extras_are_installed(
         if extras is not None:
             (tmp_path / folder / "extras").write_text(extras + "\n")
     done = shell(
-        'check_extras() { :; }; current=$FOLDER/current root=$FOLDER/bundle; parse_device_options "$@"; echo "$with"',
+        'check_extras() { :; }; command=install current=$FOLDER/current root=$FOLDER/bundle; parse_device_options "$@"; echo "$with"',
         *given,
         FOLDER=tmp_path,
     )
     assert done.stdout == taken + "\n", done.stderr
+
+
+def test_an_upgrade_takes_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").touch()
+    script = 'command=$1; parse_device_options --config "$FOLDER/my.toml"; echo "$first_configuration"'
+    assert shell(script, "install", FOLDER=tmp_path).stdout == f"{tmp_path}/my.toml\n"
+    done = shell(script, "upgrade", FOLDER=tmp_path)
+    assert done.returncode == 2
+    assert "--config is for install" in done.stderr
 
 
 def test_a_clock_that_is_set_does_not_hurry_a_release(tmp_path: Path) -> None:

@@ -188,6 +188,8 @@ class LossTeller:
     every_s: float = EVERY_S
     retry_s: float = RETRY_S
     _failing: bool = False
+    _untaken: bool = False
+    """What was sent last was not taken."""
 
     async def run(self, send: Callable[[Pack], Awaitable[None]]) -> None:
         """Tell over a connection until cancelled. What fails is told again later, and said once.
@@ -197,11 +199,14 @@ class LossTeller:
         """
         if self.extents is not None:
             self.extents.linked()
+        if self._untaken:  # perhaps that is what ended the last connection: readings go first
+            await asyncio.sleep(self.retry_s)
         while True:
             try:
                 # First how far it is, then what was lost by then: what is said to be settled is in the ledger, or has arrived.
                 extents = [] if self.extents is None else self.extents.due()
                 for message in messages(await self.feed.untold(), self.identity_of):
+                    self._untaken = True
                     await send(message)
                     await self.feed.told(message.last)
                 await self._tell_extents(extents, send)
@@ -211,7 +216,7 @@ class LossTeller:
                 self._failing = True
                 await asyncio.sleep(self.retry_s)
             else:
-                self._failing = False
+                self._failing = self._untaken = False
                 await asyncio.sleep(self.every_s)
 
     async def set_aside(self, store_id: str, first: int, last: int, count: int) -> None:
@@ -225,6 +230,7 @@ class LossTeller:
 
     async def _tell_extents(self, extents: Sequence[Extent], send: Callable[[Pack], Awaitable[None]]) -> None:
         for extent in extents:
+            self._untaken = True
             await send(extent_message(extent))
         if self.extents is not None:
             self.extents.told(extents)

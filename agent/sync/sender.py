@@ -129,6 +129,8 @@ class Sender(Generic[B]):
         self._restored = frozen is None
         self._bounds_told = False
         self._window = 1
+        self._beside = 0
+        """Messages in flight that are in no lane."""
         self._rejected_in_a_row = 0
         self._delivered = 0
         self._set_aside = 0
@@ -322,7 +324,8 @@ class Sender(Generic[B]):
                 return wait_s
             item, pack = waiting[lane]
             self._schedule.sent(now_s, lane, pack.load, heads)
-            item.in_flight, item.alone, item.sent_s = True, window == 1, now_s
+            item.in_flight, item.sent_s = True, now_s
+            item.alone = window == 1 and not self._beside
             task = group.create_task(self._send(item, pack), name=f"sync-send:{self.name}:{pack.first}")
             sends.add(task)
             task.add_done_callback(sends.discard)
@@ -333,7 +336,13 @@ class Sender(Generic[B]):
         while (wait_s := self._schedule.beside_wait_s(now_s(), pack.load)) > 0:  # noqa: ASYNC110 (time makes room, nobody tells)
             await asyncio.sleep(min(wait_s, _LIMIT_LOOK_S))
         self._schedule.beside(self._spine.clock.monotonic_s(), pack.load)
-        await self._upstream.send(pack)
+        self._beside += 1
+        for item in self._outbox:
+            item.alone = False  # should the connection break now, nobody knows at which of them
+        try:
+            await self._upstream.send(pack)
+        finally:
+            self._beside -= 1
 
     async def _send(self, item: Item[B], pack: Pack) -> None:
         now_s = self._spine.clock.monotonic_s

@@ -36,6 +36,8 @@ class ScriptedUpstream:
         """Cleared, packs stay in flight."""
         self.gate.set()
         self._cut = asyncio.Event()
+        self.cut_error = LinkLost("cut")
+        """What becomes of packs in flight when the connection is cut."""
 
     async def connect(self) -> None:
         self.connects += 1
@@ -66,7 +68,7 @@ class ScriptedUpstream:
             await asyncio.wait((gate, cut), return_when=asyncio.FIRST_COMPLETED)
             gate.cancel(), cut.cancel()
             if self._cut.is_set():
-                raise LinkLost("cut")
+                raise self.cut_error
             error = answer(pack) if callable(answer) else answer
             if error is not None:
                 raise error

@@ -11,13 +11,16 @@ import pytest
 from agent.spine.backoff import BackoffPolicy
 from agent.spine.spine import open_spine
 from agent.sync.config import MqttUpstreamOptions
+from agent.sync.extent import Extent, ExtentTeller, ToldExtent
+from agent.sync.losses import CONTENT_TYPE as LOSSES
+from agent.sync.losses import LossTeller
 from agent.sync.registry import create_sender
 from agent.sync.upstream import LinkBroken, LinkLost, Unanswered
 from tests.rigs.no_timing import AsMeasured
 from tests.rigs.scripted_broker import CONNACK_5, read_packet, scripted_broker
 from tests.sync.memory_buffer import MemoryConsumer, MemoryDeadLetters
 from tests.sync.scripted_upstream import ScriptedUpstream
-from tests.sync.test_sender import rig
+from tests.sync.test_sender import NoLosses, rig
 
 if TYPE_CHECKING:
     from agent.sync.upstream import Pack
@@ -101,6 +104,56 @@ async def test_waiting_for_a_receiver_while_the_link_breaks_is_no_fault_of_the_p
         upstream.gate.set()
         await r.until_settled()
     assert {pack.count for pack in upstream.sent} == {10}
+
+
+class ForbidsTheLedger(ScriptedUpstream):
+    """Ends the connection when it is told of the ledger, as some brokers do with whatever their rules forbid."""
+
+    told = 0
+    forbids = True
+
+    async def send(self, pack: Pack) -> None:
+        if pack.content_type != LOSSES:
+            await super().send(pack)
+            return
+        self.told += 1
+        if not self.forbids:
+            return
+        while not self.in_flight:
+            await asyncio.sleep(0.001)
+        self.cut()
+        raise LinkBroken("not authorised")
+
+
+def telling(retry_s: float) -> LossTeller:
+    extent = Extent("d", "s", ToldExtent(upstream="cloud", begins=1, settled=0, newest=10))
+    extents = ExtentTeller(lambda: [extent], every_min_s=0, every_max_s=0)
+    return LossTeller("cloud", NoLosses(), lambda _: ("d", "s"), extents, retry_s=retry_s)
+
+
+async def test_readings_beside_a_ledger_message_that_breaks_it_are_not_at_fault() -> None:
+    upstream = ForbidsTheLedger()
+    upstream.cut_error = LinkBroken("gone")
+    upstream.gate.clear()
+    async with rig(upstream, retry=SOON, readings=10, losses=telling(retry_s=0)) as r:
+        await r.until(lambda: upstream.connects > SILENT_TIMES)
+        upstream.forbids = False
+        upstream.gate.set()
+        await r.until_settled()
+    assert {pack.count for pack in upstream.sent} == {10}
+    assert r.letters.letters == []
+
+
+async def test_after_a_ledger_message_that_broke_it_readings_go_first() -> None:
+    upstream = ForbidsTheLedger()
+    upstream.gate.clear()
+    async with rig(upstream, retry=SOON, readings=10, losses=telling(retry_s=60)) as r:
+        for connects in range(2, 6):
+            await r.until(lambda n=connects: upstream.connects == n and upstream.in_flight == 1)  # type: ignore[misc]
+            upstream.cut()
+        upstream.gate.set()
+        await r.until_settled()
+    assert upstream.told == 1
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,10 @@ SELECT (%b::text[])[pack], (%b::text[])[pack], seq, source, {_TIME.format("t")},
 FROM unnest(%b::int[], %b::bigint[], %b::text[], %b::float8[], %b::text[]) AS given (pack, seq, source, t, document)
 ON CONFLICT DO NOTHING
 """  # noqa: S608 (a constant)
+_DURABLY = """
+SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)
+"""
+"""In each transaction, since behind a pooler the next one may be over another connection. Stricter settings stay."""
 _REJECT = "INSERT INTO outstation.rejected (origin, payload, reason, received_at) VALUES (%s, %s, %s, to_timestamp(%s))"
 _FORGET = "DELETE FROM outstation.rejected WHERE id <= (SELECT max(id) FROM outstation.rejected) - %s"
 # As in SQLite: a range replaces those of its kind that it contains, and is nothing new where it is contained in one.
@@ -237,7 +241,7 @@ class PostgresStore(ThreadedStore):
                 ),
             )
             self._plug = socket.socket(fileno=os.dup(connection.fileno()))
-            _demand_durability(connection, self.name)
+            _warn_of_no_fsync(connection, self.name)
             if not self._migrated:
                 self._migrate(connection)
                 self._migrated = True
@@ -286,6 +290,7 @@ class PostgresStore(ThreadedStore):
         inserted = 0
         given = _columns(packs, now) if packs else None
         with self._working() as connection:
+            connection.execute(_DURABLY)
             if given is not None:
                 inserted = connection.execute(_INSERT, given).rowcount
             if refused:
@@ -323,13 +328,8 @@ def _missing_in(url: str, **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in named}
 
 
-def _demand_durability(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> None:
-    """A commit that returns is on the disk of this server at least; stricter settings stay."""
-    row = connection.execute(
-        "SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') = 'remote_apply'"
-        " THEN 'remote_apply' ELSE 'on' END, false), current_setting('fsync')"
-    ).fetchone()
-    if row is not None and row[1] != "on":
+def _warn_of_no_fsync(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> None:
+    if connection.execute("SHOW fsync").fetchone() != ("on",):
         _log.warning(
             "receive: %s has fsync off: a power cut there costs readings that were acknowledged", name
         )

@@ -328,14 +328,29 @@ async def test_a_file_that_another_program_holds_is_waited_for(
 # PostgreSQL alone
 
 
+_NOTE_HOW_DURABLE = """
+CREATE TABLE noted (setting text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO noted VALUES (current_setting('synchronous_commit'));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON outstation.readings EXECUTE FUNCTION note();
+"""
+
+
 async def test_a_commit_is_durable_whatever_the_default(postgres: Postgres) -> None:
     database = postgres.new_database()
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {database} SET synchronous_commit = off".encode())
     async with PostgresStore(postgres.url(database), SystemClock()) as store:
-        await store.write([received()])
-        assert store._connection is not None
-        assert store._connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+        connection = store._connection
+        assert connection is not None
+        connection.execute(_NOTE_HOW_DURABLE)
+        await store.write([received(1, 20)])
+        connection.execute("RESET ALL")  # as if a pooler had given us another one
+        await store.write([received(21, 20)])
+        assert connection.execute("SELECT setting FROM noted").fetchall() == [("on",), ("on",)]
 
 
 async def test_two_receivers_make_the_tables_together_and_share_the_readings(postgres: Postgres) -> None:

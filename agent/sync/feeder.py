@@ -14,6 +14,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypedDict
 
+from agent.spine.cancellation import is_being_cancelled
 from agent.sync.batches import B, Consumer
 from agent.sync.lanes import LANES, SendLane
 from agent.sync.packing import Packer, Parcel, parcels
@@ -140,7 +141,9 @@ class Feeder(Generic[B]):
                 await self._room[lane].wait()
             try:
                 await self._put(await self._next_batch(lane), lane)
-            except Exception as error:  # noqa: BLE001 (a sick disk, or a bug that one batch has met: told, and tried again)
+            except Exception as error:  # a sick disk, or a bug that one batch has met: told, and tried again
+                if is_being_cancelled():
+                    raise
                 if lane not in self._faulty:
                     self._faulty.add(lane)
                     await self._on_fault(error)

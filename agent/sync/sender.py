@@ -31,6 +31,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING, Generic
 
+from agent.spine.cancellation import is_being_cancelled
 from agent.spine.errors import SYNC, describe
 from agent.sync.batches import B, Consumer
 from agent.sync.feeder import Feeder, SendOptions, Timing
@@ -168,8 +169,12 @@ class Sender(Generic[B]):
                     )
                     await self._session()
                 except UpstreamError as error:
+                    if is_being_cancelled():
+                        raise
                     await self._hold(error)
-                except Exception as error:  # noqa: BLE001 (a bug or a sick disk must not end delivery: it is reported)
+                except Exception as error:  # a bug or a sick disk must not end delivery: it is reported
+                    if is_being_cancelled():
+                        raise
                     await self._spine.errors.report(
                         error, layer=SYNC, operation="deliver", critical=True, upstream=self.name
                     )

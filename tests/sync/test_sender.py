@@ -700,3 +700,43 @@ async def test_what_was_set_aside_and_cannot_be_noted_for_the_receiver_holds_not
     assert r.letters.seqs == list(range(11, 21))
     assert r.sender.status.dead_letters == 10
     assert [error.operation for error in r.heard.errors] == ["note_aside", "deliver"]
+
+
+class _CannotLetGo(ScriptedUpstream):
+    """An upstream whose clean-up fails when it is stopped in the middle of connecting."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    async def connect(self) -> None:
+        self.connects += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [LinkLost("on closing"), OSError("on closing")], ids=["its own", "another"])
+async def test_who_is_stopped_stops_though_cleaning_up_fails(error: Exception) -> None:
+    upstream = _CannotLetGo(error)
+    async with asyncio.timeout(10), rig(upstream, readings=1) as r:
+        await r.until(lambda: upstream.connects == 1)
+    assert upstream.connects == 1
+    assert r.sender.status.state == "stopped"
+
+
+async def test_a_lane_that_is_stopped_stops_though_cleaning_up_fails() -> None:
+    waits = asyncio.Event()
+
+    class Consumer(MemoryConsumer):
+        async def wait(self, *args: Any, **kwargs: Any) -> bool:
+            waits.set()
+            try:
+                return await super().wait(*args, **kwargs)
+            except asyncio.CancelledError:
+                raise OSError("on closing") from None
+
+    async with asyncio.timeout(10), rig(consumer=Consumer()) as r:
+        await waits.wait()
+    assert r.sender.status.state == "stopped"

@@ -223,9 +223,14 @@ class Logs:
 
 def _hide(log: Log, tombstones: RangeSet) -> None:
     """Let what was deleted not be seen, as far as it is still there."""
+    doubtful = list(log.recovered.damaged)
     for segment in log.segments:
-        for first, last in tombstones.within(segment.base, segment.last):
+        parts = list(tombstones.within(segment.base, segment.last))
+        for first, last in parts:
             log.deleted.add(first, last)
-    for segment in log.recovered.damaged:
+        # Written anew without what was deleted; a crash then kept the tombstones.
+        if parts and segment.rev and segment.count <= segment.last - segment.base:
+            doubtful.append(segment)
+    for segment in doubtful:
         with suppress(DamagedSegment, OSError):  # whoever reads it next will deal with that
             log.forget_strays(segment)

@@ -146,7 +146,11 @@ class Retention:
         return whole and any(self._give_up(each, LANES, _OLDEST) for each in self._sealed())
 
     def _drop_newest(self, log: Log) -> bool:
-        """Give up what is to be written next, of the lanes whose policy allows it; False when none does."""
+        """Give up what is to be written next, of the lanes whose policy allows it; False when none does.
+
+        Raises:
+            DiskFault: The disk refused; all of it waits still.
+        """
         flight = [(record_id, raw, ALARM if is_alarm(raw) else NORMAL) for record_id, raw in log.flight()]
         dropping = [lane for lane in LANES if self._options.policy(lane) != "block"]
         losses = []
@@ -157,6 +161,7 @@ class Retention:
                 losses.append(Lost(log.table, loss, lane))
         if not losses:
             return False
+        log.tidy()  # a write of them that failed may be on the disk all the same: such a file goes before they are told
         self._undecided = True
         self._db.ledger.add_all(losses)
         self._undecided = False

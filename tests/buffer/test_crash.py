@@ -18,7 +18,13 @@ from tests.rigs.crash_points import CrashPoints, random_plan, try_points
 _SHARE = 2_000
 """How many crash points a process tries at a time."""
 _SEEDS_APART = 1_000
-_ONCE_BROKE_A_PROMISE = ((51_003_027, False), (47_011_031, True), (200_049_015, True), (230_002_028, False))
+_ONCE_BROKE_A_PROMISE = (
+    (51_003_027, False),
+    (47_011_031, True),
+    (200_049_015, True),
+    (230_002_028, False),
+    (240_033_019, True),
+)
 """Seeds, and whether directories were ordered."""
 
 

@@ -10,8 +10,9 @@
    write failed, and was repeated there), is not touched: its good frames are written to a new file,
    and it goes to the quarantine.
 4. The next id lies past everything that may have been handed out.
-5. What is lost, and which ids are skipped, is entered in the ledger. Only then do 2 and 3 happen:
-   before, a second crash must find what told this opening of it.
+5. What is lost, and which ids are skipped, is entered in the ledger: not what is damaged or torn in
+   one file and whole in another, since its write had failed there and was repeated here. Only then
+   do 2 and 3 happen: before, a second crash must find what told this opening of it.
 6. The new active file is made durable. Only then do old ones get their sealed names, or go: before,
    a second crash must find what told this opening to skip ids.
 
@@ -21,8 +22,9 @@ as it is good.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -143,12 +145,31 @@ class Recovery:
                 following = base
         found.segments += [left.segment for left in self._left]
         found.segments.sort(key=lambda segment: segment.base)
+        found.losses = [
+            part for left in self._left for loss in left.good.losses for part in self._nowhere(left, loss)
+        ]
         self._note_gaps()
         self._set_next_id(bases, unclean=bool(actives))
         on_scanned(found)
         self._mend()
         self._drop_empty()
         return found
+
+    def _nowhere(self, damaged: _Left, loss: Loss) -> list[Loss]:
+        """What of a loss no other file has: what failed to be written was written to the next file."""
+        elsewhere = RangeSet()
+        for left in self._left:
+            if left is not damaged:
+                ids = left.good.ids
+                for each in ids[bisect_left(ids, loss.first) : bisect_right(ids, loss.last)]:
+                    elsewhere.add(each, each)
+        count = max(0, loss.count - elsewhere.count_within(loss.first, loss.last))
+        parts = []
+        for first, last in elsewhere.missing_within(loss.first, loss.last):
+            here = min(count, last - first + 1)
+            parts.append(replace(loss, first=first, last=last, count=here))
+            count -= here
+        return parts
 
     def _note_gaps(self) -> None:
         """What an earlier opening still read in a file, from memory, may be gone since."""
@@ -178,7 +199,8 @@ class Recovery:
             for left in self._left:
                 self._stays(left, fault)
         else:
-            for left in self._left:
+            # Those first that give up nothing: what another one gives up may be whole in them, but in memory only.
+            for left in sorted(self._left, key=lambda left: left.clipped or bool(left.good.losses)):
                 try:
                     self._mend_one(left)
                 except OSError as error:
@@ -285,7 +307,6 @@ class Recovery:
             return base
         good = salvage(data, base, last_max)
         self._note_cursor(base, good)
-        self._found.losses += good.losses
         segment = self._as_found(base, good)
         if good.losses:
             self._found.damaged.append(segment)

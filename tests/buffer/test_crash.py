@@ -24,6 +24,7 @@ _ONCE_BROKE_A_PROMISE = (
     (200_049_015, True),
     (230_002_028, False),
     (240_033_019, True),
+    (220_026_021, False),
 )
 """Seeds, and whether directories were ordered."""
 

@@ -1,6 +1,8 @@
 """What a damaged segment costs is told exactly: as much as its name counts more than is left."""
 
+import errno
 import random
+from contextlib import suppress
 from unittest.mock import patch
 from zlib import crc32
 
@@ -8,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffer import BufferDB
+from buffer import BufferDB, DiskFault
 from tests.buffer.test_ledger import Receiver
-from tests.rigs.faulty_disk import FaultyDisk, File
+from tests.rigs.faulty_disk import FaultyDisk, File, PowerCut
 
 
 def stored(disk, frames):
@@ -179,3 +181,59 @@ def test_a_file_with_a_damaged_checksum_is_not_sealed_as_it_is():
         db.close()
         for each in [each for each in disk.files if "/readings/" in each or "quarantine" in each]:
             del disk.files[each]
+
+
+def written_twice(disk, later):
+    """A frame of ids 4 to 6, whose write failed though all of it arrived, and the file that it was repeated in.
+
+    There, it is damaged; `later` frames of three records are behind it.
+    """
+    db = BufferDB("/s", fs=disk, threaded=False, segment_bytes=4096)
+    db.insert_json([b'{"n":%d}' % n for n in range(3)])
+    db.flush()
+    write = disk.write
+
+    def failing(handle, data, offset):
+        write(handle, data, offset)
+        raise OSError(errno.EIO, "injected")
+
+    disk.write = failing
+    db.insert_json([b'{"n":%d}' % n for n in range(3, 6)])
+    with pytest.raises(DiskFault):
+        db.flush()
+    disk.write = write
+    db.flush()
+    for at in range(2, 2 + later):
+        db.insert_json([b'{"n":%d}' % n for n in range(at * 3, at * 3 + 3)])
+        db.flush()
+    disk.kill()
+    content = disk.files["/s/readings/a.0000000000000004.json"].cache
+    content[content.index(b'{"n":4}') + 5] ^= 1
+    disk.files["/s/readings/a.0000000000000004.json"].durable = bytes(content)
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_what_is_damaged_in_one_file_and_whole_in_another_is_not_lost(later):
+    disk = FaultyDisk(random.Random(0))
+    written_twice(disk, later)
+    lost, entries = lost_and_told(disk, 6 + later * 3)
+    assert lost == []
+    assert [entry["why"] for entry in entries] == ["never issued"]
+
+
+@pytest.mark.parametrize("kept", ["least", "most"])
+def test_it_is_kept_or_told_wherever_the_opening_that_finds_it_is_cut(kept):
+    """What is whole is perhaps so in memory only: until it is on the disk, the damaged copy tells of it."""
+    for cut in range(1, 40):
+        disk = FaultyDisk(random.Random(0))
+        written_twice(disk, 0)
+        disk.cut_at = disk.operations + cut
+        with suppress(PowerCut):
+            BufferDB("/s", fs=disk, threaded=False).close()
+        lost, entries = lost_and_told(disk.survivor(random.Random(0), kept), 6)
+        told = [
+            (entry["first"], entry["last"], entry["count"])
+            for entry in entries
+            if entry["why"] != "never issued"
+        ]
+        assert (lost, told) in [([], []), ([4, 5, 6], [(4, 6, 3)])], cut

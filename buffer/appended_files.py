@@ -276,11 +276,12 @@ class AppendedFiles(StreamedRecords):
         Raises:
             DiskFault: The disk refuses still.
         """
-        if self.fault is None and not any(segment.suspect for segment in self.segments):
+        if self.fault is None and not self.outdated and not any(each.suspect for each in self.segments):
             return
         with self.io:
             self.require_active()  # the failed one may be all that says so yet
             self.replace_suspects()
+            self.remove_outdated()
             self.drop_missing()
             if not self.waits:  # what waits will tell
                 self.fault = None
@@ -403,12 +404,16 @@ class AppendedFiles(StreamedRecords):
                 with self.lock:
                     segment.sealed, segment.verified, segment.size = sealed, True, segment.end + len(TAIL)
         for name in aside:
-            with suppress(OSError):
+            try:
                 self.set_aside(name)
+            except OSError:
+                self.outdated.add(name)
         for name in superseded:
             if name != self.segments[-1].name and name not in found.needed:
-                with suppress(OSError):
+                try:
                     self._fs.unlink(f"{self.directory}/{name}")
+                except OSError:
+                    self.outdated.add(name)
         if renames or superseded:
             with suppress(OSError):  # an old file might come back when the one that replaced it goes
                 self._fs.sync_directory(self.directory)

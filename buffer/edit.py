@@ -240,6 +240,7 @@ class Edit:
             DiskFault: The disk refused.
         """
         log = self._log
+        log.remove_outdated()
         if log.undecided:
             self._give_up_undecided()
         for name in finish(log.directory, log.table, self._journal, self._fs):

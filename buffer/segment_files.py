@@ -42,6 +42,7 @@ class SegmentFiles:
         deleted: Ids with a tombstone: on disk still, but not to be seen.
         deleted_unwritten: Some of them went, and the small table does not know it yet.
         undecided: Files of a change that may be decided on disk, though the disk says it is not.
+        outdated: Names of files whose place others took, and that the disk refused to move out of the way.
         finish_changes: Called before one of its files is replaced or goes: carries out what was decided on
             and not done yet.
         recovered: What was found at opening.
@@ -84,6 +85,7 @@ class SegmentFiles:
         self.deleted = RangeSet()
         self.deleted_unwritten = False
         self.undecided: set[str] = set()
+        self.outdated: set[str] = set()
         self.finish_changes: Callable[[], None] = lambda: None
         self.cursor = cursor
         self.bytes_written = 0
@@ -290,7 +292,9 @@ class SegmentFiles:
             # A new object, since readers may be at work with the old one.
             self.replace([segment], Segment(name.base, name.last, name.count, -1, name.rev, name))
             self._forget(self._strays(segment, {record_id for record_id, _ in records}))
+            self.outdated.add(old)
             self.set_aside(old)
+            self.outdated.discard(old)
 
     def salvaged(self, segment: Segment) -> tuple[list[tuple[int, bytes]], int]:
         """The good records of a file, and the cursor in its last trailer; the others are in the ledger by now.
@@ -352,6 +356,27 @@ class SegmentFiles:
             raise failure
 
     # -- ones that go, and what was deleted in them
+
+    def remove_outdated(self) -> None:
+        """Remove the files whose place others took, if any is left: once those go, an opening would take them for good.
+
+        Raises:
+            DiskFault: The disk refuses still.
+        """
+        for name in sorted(self.outdated):
+            if all(name != each.name for each in self.segments):
+                try:
+                    with suppress(FileNotFoundError):
+                        self._remove_outdated(name)
+                except OSError as error:
+                    raise DiskFault(f"{self.directory}/{name}: {error}") from error
+            self.outdated.discard(name)
+
+    def _remove_outdated(self, name: str) -> None:
+        try:
+            self.set_aside(name)
+        except OSError:  # all that is good in it is in the other one
+            self._fs.unlink(f"{self.directory}/{name}")
 
     def replace(self, old: Sequence[Segment], new: Segment) -> None:
         """Another file took the place of those of adjacent segments. Fine when there are none of these."""

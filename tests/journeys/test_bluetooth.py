@@ -176,7 +176,7 @@ async def test_silence_garbage_and_a_link_that_is_down_are_three_things(
         with AgentProgram(tmp_path, config) as agent:
             agent.start()
             await sensor.advertise(Advertisement(service_data={BTHOME: bthome(0, 2150)}, tx_power=4))
-            await condition(agent, "ok")
+            await agent.until(lambda r: r.sources[0].frames > 0, "a reading")
             await sensor.fall_silent()
             assert "source hall: silent: nothing comes" in await condition(agent, "silent")
             for number in range(10):  # encrypted, each another, and there is no key

@@ -143,7 +143,7 @@ class Feeder(Generic[B]):
                 await self._put(await self._next_batch(lane), lane)
             except Exception as error:  # a sick disk, or a bug that one batch has met: told, and tried again
                 if is_being_cancelled():
-                    raise
+                    raise asyncio.CancelledError from error
                 if lane not in self._faulty:
                     self._faulty.add(lane)
                     await self._on_fault(error)

@@ -170,11 +170,11 @@ class Sender(Generic[B]):
                     await self._session()
                 except UpstreamError as error:
                     if is_being_cancelled():
-                        raise
+                        raise asyncio.CancelledError from error
                     await self._hold(error)
                 except Exception as error:  # a bug or a sick disk must not end delivery: it is reported
                     if is_being_cancelled():
-                        raise
+                        raise asyncio.CancelledError from error
                     await self._spine.errors.report(
                         error, layer=SYNC, operation="deliver", critical=True, upstream=self.name
                     )

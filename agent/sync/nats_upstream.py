@@ -45,6 +45,7 @@ _PING_S: Final = 10
 _PINGS_MAX: Final = 2
 _CLOSE_TIMEOUT_S: Final = 1.0
 
+_OF_HEARING = "permissions violation for subscription"
 _OF_THE_MESSAGE: Final = re.compile("maximum payload|parser error", re.IGNORECASE)
 """What a server complains of before it ends a connection because of what it got."""
 
@@ -73,6 +74,8 @@ class NatsUpstream:
         self._closed = asyncio.Event()
         self._awaited = AwaitedPacks(self.name)
         self._complaint: str | None = None
+        self._deaf: str | None = None
+        """Why no receiver can be heard: the server says so beside, often only after it has answered to all that was asked."""
         self._secrecy = Secrecy()
 
     async def connect(self) -> None:
@@ -109,7 +112,7 @@ class NatsUpstream:
         raise failure
 
     async def _connect_to(self, server: str, credentials: dict[str, Any], tls: ssl.SSLContext | None) -> None:
-        self._complaint = None
+        self._complaint = self._deaf = None
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await _require_listener(server)
@@ -152,9 +155,8 @@ class NatsUpstream:
         )
         if self._options.ack == "receiver":
             await client.subscribe(ack_subject(self._device_id), cb=self._on_acknowledgement)
-            await client.flush(_CONNECT_TIMEOUT_S)  # what forbids it comes before the answer to this
-            if self._forbidden:
-                raise Paused(f"{server}: {self._complaint}")
+            await client.flush(_CONNECT_TIMEOUT_S)
+            self._require_hearing(server)
 
     def _connect_error(self, server: str, error: Exception) -> UpstreamError:
         said = f"{server}: {self._complaint or _words(error)}"
@@ -205,12 +207,14 @@ class NatsUpstream:
         if self._options.ack == "broker":
             await self._publish(client, pack, {"Nats-Msg-Id": pack.key})
             return
+        self._require_hearing(self.name)
         with self._awaited.awaited(pack) as named:
             await self._publish(client, pack, {})
             try:
                 async with asyncio.timeout(self._options.ack_timeout):
                     await named
             except TimeoutError as error:
+                self._require_hearing(self.name)
                 raise RetryLater(
                     f"{self.name}: the stream has it, but no receiver acknowledged within"
                     f' {self._options.ack_timeout:g} s: is `outstation receive` running? Without one, set ack = "broker"'
@@ -263,6 +267,10 @@ class NatsUpstream:
             )
         return LinkLost(said)
 
+    def _require_hearing(self, server: str) -> None:
+        if self._deaf is not None:
+            raise Paused(f"{server}: {self._deaf}")
+
     @property
     def _forbidden(self) -> bool:
         """Whether this user may not do what we ask for: the server says so beside, and answers nothing."""
@@ -273,6 +281,8 @@ class NatsUpstream:
 
     async def _on_error(self, error: Exception) -> None:
         self._complaint = self._secrecy.hide(_words(error))
+        if _OF_HEARING in self._complaint.lower():
+            self._deaf = self._complaint
         _log.debug("sync: %s: %s", self.name, self._complaint)
 
 

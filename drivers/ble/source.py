@@ -260,6 +260,12 @@ class BleSource(IDataSource):
                 f"it is heard, but {self._without_data} advertisements had no {self.payload.called} in them: "
                 "is that what it sends?"
             )
+        now_s = self._clock.monotonic_s()
+        if self._watchdog.was_heard and not self._watchdog.is_silent(now_s):
+            ago = f"it was heard {self._watchdog.silent_s(now_s):.0f} s ago"
+            if len(self._inbox):
+                return f"{ago}, and what it said waits for the pipeline, which is too slow or stands still"
+            return f"{ago}, but repeats what it said before: it measures nothing new, or hangs"
         if not radio.scan_is_deaf(self._watchdog.heard_s):
             return f"{radio.name} hears others: it is out of range or off, or its battery is empty"
         if not radio.is_deaf(self._watchdog.heard_s):

@@ -508,6 +508,26 @@ async def test_silence_is_explained(bluez, impatient):
         assert source.troubles == {"without_data": 1}
 
 
+async def test_a_sensor_that_says_the_same_for_ever_is_heard_and_says_nothing_new(bluez):
+    sensor = await bluez.sensor(FIRST)
+    async with connected(bluez, address=FIRST, scan="active", silent_after=30) as source:
+        sensor.say(temperature(1))
+        await soon(lambda: len(source._inbox) == 1)
+        assert source.explain_silence() == (
+            "it was heard 0 s ago, and what it said waits for the pipeline, which is too slow or stands still"
+        )
+        await collect(source)
+        for _ in range(3):
+            sensor.say(temperature(1))
+        await soon(lambda: source.repeats.repeated > 0)
+        assert source.explain_silence() == (
+            "it was heard 0 s ago, but repeats what it said before: it measures nothing new, or hangs"
+        )
+        await source.disconnect()
+        await source.connect()  # of what was heard before, nothing is known to be there still
+        assert source.explain_silence() == "hci0 hears nothing at all"
+
+
 async def test_several_sensors_are_told_apart_and_their_rates_learned(bluez, impatient):
     first, second = await bluez.sensor(FIRST), await bluez.sensor(SECOND)
     async with connected(bluez, service=BTHOME, scan="active") as source:

@@ -140,6 +140,7 @@ class Agent:
         await self._storage.register_backend(self.buffer, {})
         await self._processing.begin(self._config)
         self._processing.run()
+        await self._sources.inform_early()
         self._meanwhile.hand_over(self._processing, self._time.boot)
         self._settings.begin()
         self._time.run()

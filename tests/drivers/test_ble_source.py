@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from collectors.clock import SystemClock
-from collectors.interfaces import Listening, Remembering
+from collectors.interfaces import CatchingUp, Listening, Remembering
 from collectors.metadata_keys import QUALITY, SENSOR, TAGS, UP_NS
 from drivers.ble import source as source_module
 from drivers.ble import station as station_module
@@ -128,6 +128,44 @@ async def test_a_measurement_that_is_repeated_over_a_restart_is_one_reading(blue
     heard = [parse((await collect(after)).raw_data).service_data[uuid(BTHOME)][2] for _ in range(2)]
     await after.disconnect()
     assert heard == [3, 4]
+
+
+async def test_what_was_heard_before_the_memory_was_there_is_not_taken_twice(bluez):
+    sensor, notes = await bluez.sensor(FIRST), Notes()
+    before, after = advertisements(address=FIRST, scan="active"), advertisements(address=FIRST, scan="active")
+    before.use_memory(notes)
+    await before.connect()
+    for number in (1, 2):
+        sensor.say(temperature(number))
+    for _ in (1, 2):
+        await collect(before)
+    waiting = asyncio.create_task(before.collect())  # so that the second is known to be kept
+    await asyncio.wait({waiting}, timeout=0.01)
+    waiting.cancel()
+    await before.disconnect()
+    assert isinstance(after, CatchingUp)
+    await after.connect()
+    sensor.say(temperature(2))
+    sensor.say(temperature(3))
+    heard = [await collect(after) for _ in range(2)]
+    after.use_memory(notes)
+    assert list(map(after.catch_up, heard)) == [None, heard[1]]
+    after.caught_up()
+    for number in (1, 2, 3, 4):
+        sensor.say(temperature(number))
+    assert parse((await collect(after)).raw_data).service_data[uuid(BTHOME)][2] == 4
+    await nothing_comes(after)
+    await after.disconnect()
+    assert notes.noted["heard"][FIRST] != []
+
+
+async def test_data_without_a_number_that_was_heard_before_the_memory_was_there_is_kept(bluez):
+    sensor = await bluez.sensor(FIRST)
+    async with connected(bluez, "struct", manufacturer=RUUVI) as source:
+        sensor.say(Advertisement(manufacturer_data={RUUVI: b"\x05\x12"}))
+        heard = await collect(source)
+        source.use_memory(Notes())
+        assert source.catch_up(heard) is heard
 
 
 async def test_data_of_a_company_goes_to_another_codec_alone(bluez):

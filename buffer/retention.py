@@ -66,6 +66,7 @@ class Retention:
         """What was made free on a full disk since something could be written."""
         self._undecided = False
         """The ledger may have on disk, though the disk says it has not, that what waits was dropped."""
+        readings.before_commit = self._settle
 
     def change(self, options: BufferOptions) -> None:
         """Go by other limits from now on; from any thread. What is being decided just then may still go by the old ones."""
@@ -108,9 +109,6 @@ class Retention:
         """
         while True:
             try:
-                if self._undecided:
-                    self._journal.settle()
-                    self._undecided = False
                 more = log.commit_once()
             except DiskFault as fault:
                 if not fault.full or (self._freed_bytes and self.limits.free_bytes() < self._freed_bytes):
@@ -122,6 +120,16 @@ class Retention:
             else:
                 self._freed_bytes = 0
                 return more
+
+    def _settle(self) -> None:
+        """Make sure that no decision to drop what waits stands, of which the disk said that it does not.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        if self._undecided:
+            self._journal.settle()
+            self._undecided = False
 
     def _make_room(self) -> bool:
         """Let go until there is room; False when nothing more may go."""

@@ -520,6 +520,35 @@ async def test_a_bluetoothd_that_hangs_while_it_is_looked_after_is_a_lost_link(b
         await source.connect()
 
 
+@pytest.mark.parametrize("comes", ["is plugged in", "is switched on"])
+async def test_an_adapter_that_comes_while_it_is_asked_for_is_not_missed(bluez, monkeypatch, comes):
+    """It is said behind the answer that has it not yet, and heard before whoever asked goes on."""
+    plugged = comes == "is plugged in"
+    await (bluez.unplug_adapter() if plugged else bluez.power(on=False))
+    here = station_module.Station(SystemClock())
+    ask, handle, told = here.bluez._ask, here.bluez._handle, asyncio.Event()
+
+    def handled(message):
+        handle(message)
+        if message.member in {"InterfacesAdded", "PropertiesChanged"}:
+            told.set()
+
+    async def slow(*question):
+        answer = await ask(*question)
+        if "GetManagedObjects" in question and not told.is_set():
+            await (bluez.plug_adapter() if plugged else bluez.power(on=True))
+            await told.wait()
+        return answer
+
+    monkeypatch.setattr(here.bluez, "_handle", handled)
+    monkeypatch.setattr(here.bluez, "_ask", slow)
+    try:
+        radio = await here.enter("a source", "hci0", manage=False, wait_s=1)
+        assert radio.name == "hci0"
+    finally:
+        await here.leave("a source")
+
+
 async def test_silence_is_explained(bluez, impatient):
     sensor, other = await bluez.sensor(FIRST), await bluez.sensor(SECOND)
     async with connected(bluez, address=FIRST, scan="active") as source:

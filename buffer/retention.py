@@ -381,8 +381,10 @@ class Retention:
                 if len(log.segments) < 2:  # noqa: PLR2004 (the last one stays)
                     return
                 segment = log.segments[0]
-            loss = Loss(segment.base, segment.last, segment.count, "dead letters full: oldest dropped")
-            self._db.ledger.add(log.table, loss, once=True)
+            count = segment.count - log.deleted.count_within(segment.base, segment.last)
+            if count:
+                loss = Loss(segment.base, segment.last, count, "dead letters full: oldest dropped")
+                self._db.ledger.add(log.table, loss, once=True)
             self._drop(log, segment)
 
 

@@ -105,13 +105,15 @@ class Retention:
     def _commit_once(self, log: Log) -> bool:
         """Commit one frame; where there is no room on the disk at all, make some.
 
-        As long as what became free is there: what somebody else takes is not to be made free for him again.
+        Undelivered readings only as long as what became free is there: what somebody else takes is not to be made
+        free for him again, and what a write that failed has taken is not known from that.
         """
         while True:
             try:
                 more = log.commit_once()
             except DiskFault as fault:
-                if not fault.full or (self._freed_bytes and self.limits.free_bytes() < self._freed_bytes):
+                gone = self._freed_bytes and self.limits.free_bytes() < self._freed_bytes
+                if not fault.full or (gone and not self._delivered()):
                     raise
                 before = log.disk_bytes
                 if not self._free_one():

@@ -7,7 +7,9 @@ import socket
 import pytest
 
 from buffer import BufferDB, IdsExhausted, StoreError
+from buffer.inspection import Inspection
 from buffer.layout import ID_MAX
+from buffer.verification import verify
 from tests.rigs.faulty_disk import FaultyDisk, File
 
 DOCUMENT = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
@@ -242,6 +244,8 @@ def test_a_segment_that_was_moved_to_another_table_is_none_of_it(disk):
     content = bytes(disk.files[path].cache)
     disk.unlink(path_of(disk, "readings", "s.0000000000000001"))
     disk.put(path.replace("dead_letters", "readings"), content)
+    (damage,) = verify(Inspection("/s", fs=disk, in_use=False)).damages
+    assert (damage.table, damage.intact) == ("readings", 0)
     db = opened(disk, device_id="d")
     assert db.consumer("cloud").take(10) is None
     assert list(db) == []

@@ -115,8 +115,7 @@ class BufferDB(TinyDB):
         self._storage = BufferStorage(self)
         self._tables = {}
         readings = self.log(READINGS)
-        found = readings.recovered
-        missing = bool(self._identities.epochs) and (named > found.known or not found.any_file)
+        missing = readings.recovered.missing and bool(self._identities.epochs)
         self._identities.begin(readings.next_id, anew=missing)
         if missing:
             self.notes.append(

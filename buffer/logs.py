@@ -172,6 +172,7 @@ class Logs:
             if table == READINGS:
                 self._consumers.recovered(found)
                 found.losses += list(self._gaps(found))
+                found.missing = self._is_end_missing(found)
                 self._note_missing_end(found)
 
         try:
@@ -214,6 +215,11 @@ class Logs:
                 for part in accounted_for.missing_within(low, high):
                     yield Loss(*part, part[1] - part[0] + 1, "file missing")
             following = max(following, segment.last + 1)
+
+    def _is_end_missing(self, found: Recovered) -> bool:
+        """Whether the last files are gone: all of them, or those with ids that somebody had and the ledger does not explain."""
+        named = max(self._reached, self._consumers.reached)
+        return not found.any_file or any(self._ledger.unexplained(READINGS, found.known + 1, named))
 
     def _note_missing_end(self, found: Recovered) -> None:
         """Likewise the last files: what they told of is neither issued again nor taken for never issued."""

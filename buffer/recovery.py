@@ -77,6 +77,8 @@ class Recovered:
     """There was one at all: a directory that was used always has one."""
     known: int = 0
     """The highest id that the files tell of."""
+    missing: bool = False
+    """There were later ones: of ids beyond, of which nobody tells, somebody has had some."""
 
 
 @dataclass(slots=True)

@@ -631,3 +631,20 @@ def test_what_went_delivered_behind_a_file_that_could_not_be_sealed_is_not_calle
     disk.kill()
     db = opened(disk, quota_bytes=20_000)
     assert not [each for each in entries_of(db) if each["first"] <= delivered.last]
+
+
+def test_each_consumer_is_told_of_what_it_lost_itself():
+    disk = FaultyDisk(random.Random(0))
+    db = opened(disk, quota_bytes=8192)
+    consumers = {name: db.consumer(name) for name in ("fast", "slow")}
+    for name in consumers:
+        db.ledger.feed(name)
+    fill(db, 20)
+    for count, consumer in zip((15, 5), consumers.values(), strict=True):
+        consumer.ack(consumer.take(count))
+    ids = [each for _ in range(20) for each in fill(db, 10)]
+    lost = set(range(1, ids[-1] + 1)) - {document.doc_id for document in db}
+    assert lost > set(range(1, 21))
+    for name, had in (("fast", 15), ("slow", 5)):
+        assert sum(entry.count for entry in db.ledger.untold(name)) == len(lost) - had
+    assert db.ledger.dropped == len(lost) - 5

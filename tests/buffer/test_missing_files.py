@@ -19,8 +19,10 @@ def disk():
     return FaultyDisk(random.Random(0))
 
 
-def opened(disk):
-    return BufferDB("/s", fs=disk, threaded=False, segment_bytes=4096, device_id="d", machine_id="m")
+def opened(disk, **options):
+    return BufferDB(
+        "/s", fs=disk, threaded=False, segment_bytes=4096, device_id="d", machine_id="m", **options
+    )
 
 
 def fill(db, n=60):
@@ -122,6 +124,21 @@ def test_without_a_consumer_nothing_is_owed(disk):
     assert new > 60
     assert db.store_id != before
     assert db.ledger.dropped == 0
+
+
+def test_what_a_policy_dropped_at_the_end_is_no_missing_file(disk):
+    options = {"quota_bytes": 8192, "full": "drop_newest"}
+    db = opened(disk, **options)
+    consumer = db.consumer("cloud")
+    before = db.store_id
+    fill(db, 100)
+    assert db.ledger.lost()["full: newest dropped"]
+    taken(consumer)
+    db.maintain()
+    disk.kill()
+    db = opened(disk, **options)
+    assert db.store_id == before
+    assert not db.notes
 
 
 def test_a_new_buffer_misses_nothing(disk):

@@ -294,6 +294,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _config_argument(status)
     status.add_argument("--json", action="store_true", help="print the report as JSON")
+    status.add_argument(
+        "--where",
+        action="store_true",
+        help="ask nothing; print the socket where programs can ask, and the one while the buffer does not open",
+    )
 
     clock = commands.add_parser("clock", help="say what the running agent knows about time, and how well")
     _config_argument(clock)

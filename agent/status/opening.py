@@ -40,16 +40,29 @@ def _in(folder: Path, socket: Path) -> Path:
     return folder / f"opening-{hashlib.sha256(os.fsencode(socket)).hexdigest()[:12]}.sock"
 
 
+def usual_socket_while_opening(socket: Path) -> Path:
+    """Where the agent of the service answers whose buffer does not open; whoever asks is not told the folder by systemd.
+
+    Args:
+        socket: Where it answers otherwise.
+    """
+    return _in(Path(_FOLDER), socket)
+
+
 async def ask_even_while_opening(socket: Path) -> StatusReport:
     """The report of the agent that listens on a socket, or would, did its buffer open.
 
     Raises:
         AgentNotRunningError: Nobody answers.
     """
-    try:  # first, since a disk that hangs would hold up even the question whether there is another socket on it
-        return await ask_status(socket_while_opening(socket) or _in(Path(_FOLDER), socket))
-    except AgentNotRunningError:
+    try:
         return await ask_status(socket)
+    except AgentNotRunningError:
+        try:
+            return await ask_status(socket_while_opening(socket) or usual_socket_while_opening(socket))
+        except AgentNotRunningError:
+            pass
+        raise
 
 
 def report_while_opening(

@@ -1,6 +1,13 @@
+import socket
+import subprocess
+import sys
+
 import pytest
 
-from agent.config import socket_named_in
+from agent.cli import main
+from agent.composition import catalogue
+from agent.config import load_config, socket_named_in
+from tests.rigs.configuration import device, mqtt_source
 
 USUAL = "/var/lib/outstation/buffer/agent.sock"
 
@@ -28,3 +35,38 @@ def test_the_socket_is_found_whatever_else_is_wrong(tmp_path, text, socket):
 
 def test_a_file_that_is_not_there_names_none(tmp_path):
     assert socket_named_in(tmp_path / "none.toml") is None
+
+
+@pytest.mark.parametrize("more", ["", '[agent]\nsocket = "s"\n', '[agent]\nsocket = "/run/o.sock"\n'])
+def test_status_says_where_programs_can_ask(tmp_path, capsys, more):
+    path = tmp_path / "outstation.toml"
+    path.write_text(device(mqtt_source("mqtt://127.0.0.1:1")) + more)
+    expected = load_config(path, catalogue()).socket
+    for text in (path.read_text(), f"{path.read_text()}colour = 1\n"):
+        path.write_text(text)
+        assert main(["status", "--where", "--config", str(path)]) == 0
+        named, while_opening = capsys.readouterr().out.splitlines()
+        assert named == str(expected)
+        assert while_opening.startswith("/run/outstation/opening-")
+    path.unlink()
+    assert main(["status", "--where", "--config", str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+ASKS = """
+import sys
+from agent.cli import main
+assert main(["status", "--config", sys.argv[1]]) == 1
+assert "agent.composition" not in sys.modules
+"""
+
+
+def test_asking_the_agent_loads_no_drivers(tmp_path):
+    """Half of what the command took."""
+    path = tmp_path / "outstation.toml"
+    path.write_text('[agent]\nsocket = "s"\n')
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "s"))
+        done = subprocess.run([sys.executable, "-c", ASKS, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "no agent answers" in done.stderr

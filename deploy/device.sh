@@ -214,13 +214,14 @@ step_release() {
     quietly 'making its environment' "$python" -m venv --without-pip "$folder_of_release/venv" ||
         die "no environment could be made in $folder_of_release/venv."
     prepare_pip
-    set -- -r "$root/requirements/run.lock"
+    # One call for all: pip takes seconds to start on a small device.
+    echo "$wheel --hash=sha256:$(sha256sum "$wheel" | cut -d ' ' -f 1)" >"$work/own.txt"
+    set -- -r "$work/own.txt" -r "$root/requirements/run.lock"
     for extra in $(echo "$with" | tr ',' ' '); do
         set -- "$@" -r "$root/requirements/extras/$extra.lock"
     done
-    quietly 'installing the packages' pip_release --require-hashes --only-binary :all: "$@" ||
-        release_failed
-    quietly 'installing outstation' pip_release --no-deps --no-index "$wheel" || release_failed
+    quietly 'installing outstation and its packages' \
+        pip_release --require-hashes --only-binary :all: "$@" || release_failed
     "$folder_of_release/venv/bin/outstation" --version >/dev/null || release_failed
     echo "$with" >"$folder_of_release/extras"
     unset TMPDIR
@@ -240,22 +241,25 @@ release_failed() {
         'If packages could not be fetched: set up pip for this network, or bring them along (--offline).'
 }
 
-# Sets wheel to the project's own; sees that pip is at hand: from a bundle, or in an environment of its own.
+# Sets wheel to the project's own, in $work; sees that pip is at hand: from a bundle, or in an environment of its own.
 prepare_pip() {
     if [ -n "$offline" ]; then
-        wheel=$(find "$offline" -name "outstation-$release_version-*.whl" | head -n 1)
+        own=$(find "$offline" -name "outstation-$release_version-*.whl" | head -n 1)
         pip_wheel=$(find "$offline" -name 'pip-*.whl' | head -n 1)
-        if [ -z "$wheel" ] || [ -z "$pip_wheel" ]; then
+        if [ -z "$own" ] || [ -z "$pip_wheel" ]; then
             die "$offline has no outstation-$release_version-*.whl, or no pip-*.whl: it is not a bundle of this version." \
                 'Remedy: ./install.sh bundle --arch ARCH makes one.'
         fi
-        return
+        cp "$own" "$work/"
+        # From within its wheel it would be slow.
+        "$folder_of_release/venv/bin/python" -I -S -m zipfile -e "$pip_wheel" "$work/pip" || release_failed
+    else
+        quietly 'making an environment to build with' "$python" -m venv "$work/tools" ||
+            die "no environment could be made in $work/tools."
+        quietly 'installing the build tools' "$work/tools/bin/python" -m pip --quiet --disable-pip-version-check --no-input \
+            install --require-hashes --only-binary :all: -r "$root/requirements/build.lock" || release_failed
+        build_wheel "$work/tools/bin/python" "$work" || release_failed
     fi
-    quietly 'making an environment to build with' "$python" -m venv "$work/tools" ||
-        die "no environment could be made in $work/tools."
-    quietly 'installing the build tools' "$work/tools/bin/python" -m pip --quiet --disable-pip-version-check --no-input \
-        install --require-hashes --only-binary :all: -r "$root/requirements/build.lock" || release_failed
-    build_wheel "$work/tools/bin/python" "$work" || release_failed
     wheel=$(find "$work" -maxdepth 1 -name "outstation-$release_version-*.whl")
 }
 
@@ -268,7 +272,7 @@ build_wheel() {
 # pip install for the release.
 pip_release() {
     if [ -n "$offline" ]; then
-        "$folder_of_release/venv/bin/python" "$pip_wheel/pip" --quiet --disable-pip-version-check --no-input --no-cache-dir \
+        "$folder_of_release/venv/bin/python" -B "$work/pip/pip" --quiet --disable-pip-version-check --no-input --no-cache-dir \
             install --no-index --find-links "$offline" "$@"
     else
         "$work/tools/bin/python" -m pip --quiet --disable-pip-version-check --no-input \
@@ -283,6 +287,7 @@ sync_disk() {
 
 # What a failure or a signal leaves behind is taken away: an unfinished release, the folder it was built in.
 clean_up() {
+    [ -z "${watcher-}" ] || kill "$watcher" 2>/dev/null || true
     [ -z "${work-}" ] || rm -rf "$work"
     [ -z "${building-}" ] || is_complete "$building" || rm -rf "$building"
     # An upgrade whose terminal went away is settled without one.
@@ -328,8 +333,13 @@ step_configuration() {
 }
 
 step_rules() {
+    put_rules "$root/deploy"
+}
+
+# put_rules FOLDER
+put_rules() {
     mkdir -p "$(dirname "$rules")"
-    install -m 644 "$root/deploy/60-outstation.rules" "$rules"
+    install -m 644 "$1/60-outstation.rules" "$rules"
     if command -v udevadm >/dev/null; then
         udevadm control --reload 2>/dev/null || true
     fi
@@ -397,6 +407,7 @@ step_self_test() {
         die "release $release does not accept $configuration; what runs is as it was." \
             'Remedy: mend what it says above, then upgrade again.'
     rm -f "$did_before"
+    find_sockets "$release" || die "release $release does not say where the agent answers; what runs is as it was."
     note_how_it_does
     runuser -u outstation -- "$new" self-test --config "$configuration" ||
         die "release $release does not pass its self-test; what runs is as it was."
@@ -462,9 +473,7 @@ begin_device_command() {
 
 command_install() {
     begin_device_command "$@"
-    if [ -z "$dry_run" ] && [ -f "$pending" ]; then
-        settle
-    fi
+    [ -n "$dry_run" ] || settle_what_was_cut_short
     before=$(running_release)
     if [ -n "$before" ] && [ "$before" != "$release" ] && is_complete "$releases/$before"; then
         die "release $before is installed; this is $release." 'Remedy: sudo ./install.sh upgrade'
@@ -476,9 +485,7 @@ command_install() {
 
 command_upgrade() {
     begin_device_command "$@"
-    if [ -z "$dry_run" ] && [ -f "$pending" ]; then
-        settle
-    fi
+    [ -n "$dry_run" ] || settle_what_was_cut_short
     before=$(running_release)
     [ -n "$before" ] ||
         die 'nothing is installed that could be upgraded.' 'Remedy: sudo ./install.sh'
@@ -511,7 +518,7 @@ command_first_boot() {
 command_settle() {
     require_root
     take_lock "$SETTLE_WAITS_S"
-    settle
+    settle_what_was_cut_short
 }
 
 command_uninstall() {

@@ -1,32 +1,27 @@
-"""Whether a new release does what the one before did: `judge.py BEFORE FIRST NOW [DOCTOR]`.
+"""Whether a new release does what the one before did. No I/O: `watch.py` asks, and this judges.
 
-Each is a file of JSON. BEFORE holds three lines, reports of `outstation status --json` of the release before, some seconds apart; FIRST and
-NOW are such reports of the new one, its first and its latest; DOCTOR is what `outstation doctor --json` of the release before finds
-while the new one runs: what does not work for that one either is no fault of the new one's. `judge.py --stamp` puts a report into one
-line, with the time.
-
-Prints what is missing, a line each; 1 when there is any. What cannot be compared, since the two report in different ways, is nobody's
-fault. Runs on Python 3.11 or later, without packages.
+Runs on Python 3.11 or later, without packages.
 """
 
-import json
 import math
-import sys
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 FRAMES_MIN = 5.0
 """A source that would have said so much meanwhile must have said something."""
 WATCHED_S = 180.0
-"""So long a release is watched (PROGRESS_S in device.sh)."""
+"""So long a release is watched (PROGRESS_S in settling.sh)."""
 DELIVERED_LATELY_S = 120.0
 
 Report = dict[str, Any]
+"""As `outstation status --json` has it, and `at`, when it was asked for."""
 Missing = tuple[str, str, str]
 """Of which kind of check of the doctor's, about what, in words."""
+
+_OF_ANOTHER_SHAPE = (AttributeError, LookupError, TypeError, ValueError)
+"""What comes of a report that is not as it is here."""
 
 
 def missing(samples: list[Report], first: Report, now: Report) -> Iterator[Missing]:
@@ -101,7 +96,7 @@ def excused(doctor: Report | None) -> set[tuple[str, str]]:
 
     A finding that several have in common, all those behind one broker for one, names all of them.
     """
-    found = set()
+    found: set[tuple[str, str]] = set()
     for finding in (doctor or {"findings": ()})["findings"]:
         if finding["level"] in {"problem", "unknown"}:
             kinds = {"network": ("upstream", "source"), "disk": ("disk",)}
@@ -111,29 +106,32 @@ def excused(doctor: Report | None) -> set[tuple[str, str]]:
     return found
 
 
-def main(arguments: list[str]) -> int:
-    """Judge, or stamp."""
-    if arguments == ["--stamp"]:
-        sys.stdout.write(json.dumps({"at": datetime.now(UTC).isoformat()} | json.load(sys.stdin)) + "\n")
-        return 0
-    texts = [Path(name).read_text("utf-8") for name in arguments]
-    pardoned = excused(json.loads(texts[3]) if texts[3:] else None)
+def judge(
+    samples: Iterable[Report], first: Report, now: Report, doctor: Report | None = None
+) -> tuple[bool, list[str]]:
+    """Whether the new release does all of it, and what there is to say.
+
+    What cannot be compared, since the two report in different ways, is nobody's fault.
+
+    Args:
+        samples: Reports of the release before, some seconds apart.
+        first: The new one's first.
+        now: Its latest.
+        doctor: What `outstation doctor --json` of the release before finds while the new one runs: what does not work for that one
+            either is no fault of the new one's.
+    """
     try:
-        samples = list(map(json.loads, texts[0].splitlines()))
-        first, now = map(json.loads, texts[1:3])
-        found = list(missing(samples, first, now))
-    except (LookupError, TypeError, ValueError) as error:
-        sys.stdout.write(f"what the two releases do cannot be compared: {error!r}\n")
-        return 0
-    guilty = False
-    for kind, name, what in found:
-        if (kind, name) in pardoned:
-            sys.stdout.write(f"{what}, which the release before finds no better\n")
-        else:
-            sys.stdout.write(f"{what}\n")
-            guilty = True
-    return int(guilty)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        found = list(missing(list(samples), first, now))
+    except _OF_ANOTHER_SHAPE as error:
+        return True, [f"what the two releases do cannot be compared: {error!r}"]
+    try:
+        pardoned = excused(doctor)
+    except _OF_ANOTHER_SHAPE:
+        pardoned = set()
+    guilty = [what for kind, name, what in found if (kind, name) not in pardoned]
+    rest = [
+        f"{what}, which the release before finds no better"
+        for kind, name, what in found
+        if (kind, name) in pardoned
+    ]
+    return not guilty, [*guilty, *rest]

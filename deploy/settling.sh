@@ -2,9 +2,9 @@
 # shellcheck disable=SC2154  # install.sh and device.sh, which source this, set root, before and the like
 # Whether a new release does its work, and going back if it does not. Sourced by device.sh.
 #
-# It must become ready and stay it, and then do what the release before did (deploy/judge.py): sources that worked, upstreams that
-# were connected, readings that were stored. What that one's doctor finds wrong as well, an outage of the link for one, is not held
-# against it.
+# It must become ready and stay it, and then do what the release before did (deploy/watch.py, deploy/judge.py): sources that worked,
+# upstreams that were connected, readings that were stored. What that one's doctor finds wrong as well, an outage of the link for one,
+# is not held against it.
 
 # A release has so long to become ready, then to stay it, then to do what the one before did; one that systemd has to start
 # again and again is given up at once.
@@ -13,21 +13,14 @@ STEADY_S=${OUTSTATION_TEST_STEADY_S:-10}
 PROGRESS_S=${OUTSTATION_TEST_PROGRESS_S:-180}
 RESTARTS_MAX=2
 
-# note_report RELEASE: how the agent does, in a line; nothing while none answers.
-note_report() {
-    "$releases/$1/venv/bin/outstation" status --config "$configuration" --json 2>/dev/null |
-        "$releases/$1/venv/bin/python" -I -S "$root/deploy/judge.py" --stamp 2>/dev/null
+# find_sockets RELEASE: sets sockets to where the agent answers, as that release says.
+find_sockets() {
+    sockets=$("$releases/$1/venv/bin/outstation" status --config "$configuration" --where)
 }
 
-# A busy device may not answer at once.
+# How the release before does, in a line; nothing when it does not answer.
 note_how_it_does() {
-    for _ in 1 2 3; do
-        if line=$(note_report "$before"); then
-            echo "$line" >>"$did_before"
-            return
-        fi
-        sleep 1
-    done
+    "$releases/$before/venv/bin/python" -I -S -B "$root/deploy/watch.py" note "$sockets" >>"$did_before" || true
 }
 
 step_settle() {
@@ -38,88 +31,43 @@ is_switched_on() {
     systemctl --quiet is-enabled outstation.service 2>/dev/null
 }
 
-# Seconds since the boot: a clock that is set meanwhile, as after every boot of a Pi, does not hurry a release.
-uptime_s() {
-    cut -d . -f 1 /proc/uptime
-}
-
-# Whether the service does its work: active, of this release, and without a restart for a while.
+# Whether the service does its work: active, of this release, without a restart for a while, and as the one before. The Python of
+# that one is known to run.
 does_its_work() {
-    until_s=$(($(uptime_s) + READY_S))
-    expected=$(basename "$(readlink "$current")")
-    while [ "$(uptime_s)" -lt "$until_s" ] && does_not_end_again; do
-        if systemctl --quiet is-active outstation.service && answers "$expected"; then
-            restarts_before=$(restarts)
-            first_report=$report
-            sleep "$STEADY_S"
-            if systemctl --quiet is-active outstation.service && answers "$expected" &&
-                [ "$(restarts)" = "$restarts_before" ]; then
-                does_what_the_one_before_did
-                return
-            fi
-        fi
-        sleep 1
-    done
-    return 1
-}
-
-does_not_end_again() {
-    [ "$(restarts)" -le "$RESTARTS_MAX" ]
-}
-
-# Sources that worked, upstreams that were connected, readings that were stored: as soon as all of it is so again, or when the
-# time is over and the release before finds no fault with what is missing (its doctor looks while the new one runs).
-does_what_the_one_before_did() {
-    if [ "$(grep -c . "$did_before" 2>/dev/null)" != 3 ]; then
-        say 'how the release before did is not known, so no more is asked of this one than to run and to report'
-        return 0
-    fi
-    say 'seeing whether it does what the release before did'
-    judging=$(mktemp -d)
+    [ -n "${sockets-}" ] || find_sockets "$after" || return 1
+    # In the background, so that a signal to this script is not held up for minutes; no function, which a shell of its own would run.
+    "$releases/$before/venv/bin/python" -I -S -B "$root/deploy/watch.py" settle "$sockets" \
+        releases="$releases" after="$after" before="$before" did_before="$did_before" configuration="$configuration" \
+        ready_s="$READY_S" steady_s="$STEADY_S" progress_s="$PROGRESS_S" restarts_max="$RESTARTS_MAX" 9>&- &
+    watcher=$!
     verdict=0
-    watch_progress || verdict=$?
-    rm -rf "$judging"
+    wait "$watcher" || verdict=$?
+    watcher=
     return "$verdict"
 }
 
-watch_progress() {
-    until_s=$(($(uptime_s) + PROGRESS_S))
-    # Asking takes seconds on a small device; this was just said.
-    printf '%s' "$first_report" >"$judging/first"
-    printf '%s' "$report" >"$judging/now"
-    while does_not_end_again; do
-        if said=$(judge); then
-            [ -z "$said" ] || say "$said"
-            return 0
-        fi
-        if [ "$(uptime_s)" -ge "$until_s" ]; then
-            "$releases/$before/venv/bin/outstation" doctor --config "$configuration" --json >"$judging/doctor" 2>/dev/null || true
-            [ -s "$judging/doctor" ] || echo '{"findings": []}' >"$judging/doctor"
-            judge "$judging/doctor"
-            return
-        fi
-        sleep 2
-        note_report "$after" >"$judging/report" && mv "$judging/report" "$judging/now"
-    done
-    return 1
-}
-
-judge() {
-    "$releases/$before/venv/bin/python" -I -S "$root/deploy/judge.py" "$did_before" "$judging/first" "$judging/now" "$@"
-}
-
-restarts() {
-    systemctl show -p NRestarts --value outstation.service
-}
-
-# answers RELEASE: the agent that runs is of this release, and reports (which sets report).
-answers() {
-    report=$("$releases/$1/venv/bin/outstation" status --config "$configuration" --json 2>/dev/null) &&
-        [ "$(release_of_process "$(systemctl show -p MainPID --value outstation.service)")" = "$1" ]
-}
-
+# release_of_process PID: nothing if it is of none.
 release_of_process() {
-    tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | sed -n "s|^$releases/\([^/]*\)/.*|\1|p" | head -n 1
+    tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | sed -n "s|^$releases/\([^/]*\)/.*|\1|p" | head -n 1
+}
+
+# An upgrade whose script ended, or whose device lost power: what is left of it is done, and then it is settled.
+settle_what_was_cut_short() {
+    [ -f "$pending" ] || return 0
+    after=$(running_release)
+    if [ "$(cat "$pending")" != "$after" ]; then
+        put_rules "$releases/$after/deploy"
+        step_units
+        # Ended before the restart, it has left the release before running, which says nothing of the new one.
+        case $(release_of_process "$(systemctl show -p MainPID --value outstation.service)") in
+        '' | "$after") ;;
+        *)
+            systemctl daemon-reload
+            step_restart
+            ;;
+        esac
+    fi
+    settle
 }
 
 forget_pending() {
@@ -128,7 +76,6 @@ forget_pending() {
 
 # Keeps the release that was changed over to if it does its work; else goes back to the one before.
 settle() {
-    [ -f "$pending" ] || return 0
     before=$(cat "$pending")
     after=$(running_release)
     if [ "$before" = "$after" ] || ! is_complete "$releases/$before"; then

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,27 +10,12 @@ from agent.cli.doctor import document
 from agent.doctor.once import told_once
 from agent.doctor.rounds import Report
 from drivers.examination import problem
-from tests.install.checkout import REPOSITORY
+from tests.install.functions import script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-    from types import ModuleType
 
-PLACE = REPOSITORY / "deploy/judge.py"
-
-
-def the_script() -> ModuleType:
-    """It is no part of a package: it is run by its path."""
-    spec = importlib.util.spec_from_file_location("judge", PLACE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-JUDGE = the_script()
+JUDGE = script("judge")
 STARTED, BEFORE = "2026-11-26T10:00:00Z", "2026-11-26T11:00:00+00:00"
 SOURCE = {"source_id": "soil", "condition": "ok", "frames": 3600}
 UPSTREAM = {"name": "cloud", "state": "connected", "backlog": 0, "last_delivery": "2026-11-26T10:59:58Z"}
@@ -57,35 +36,23 @@ def upstream(**changes: Any) -> dict[str, Any]:
 
 
 def judged(
-    folder: Path,
     now: dict[str, Any],
     *,
     before: dict[str, Any] | None = None,
     stored: Sequence[int] = (100, 105),
     doctor: list[dict[str, str]] | None = None,
-) -> tuple[int, str]:
-    """The exit status, and what it says."""
+) -> tuple[bool, list[str]]:
+    """Whether it does what the one before did, and what there is to say."""
     known = before or report(110)
-    texts = {
-        "before": "".join(f"{json.dumps(known | {'buffer': {'stored': n}})}\n" for n in stored)
-        + f"{json.dumps(known)}\n",
-        "first": json.dumps(report(120)),
-        "now": json.dumps(now),
-    }
-    if doctor is not None:
-        texts["doctor"] = json.dumps({"findings": doctor})
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    files = [folder / name for name in texts]
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
-        status = JUDGE.main([str(file) for file in files])
-    return status, told.getvalue()
+    samples = [known | {"buffer": {"stored": n}} for n in stored]
+    found = None if doctor is None else {"findings": doctor}
+    verdict: tuple[bool, list[str]] = JUDGE.judge([*samples, known], report(120), now, found)
+    return verdict
 
 
-def test_one_that_does_what_the_one_before_did(tmp_path: Path) -> None:
-    assert judged(tmp_path, report(130)) == (0, "")
-    assert judged(tmp_path, report(90)) == (0, ""), "old readings go, too"
+def test_one_that_does_what_the_one_before_did() -> None:
+    assert judged(report(130)) == (True, [])
+    assert judged(report(90)) == (True, []), "old readings go, too"
 
 
 @pytest.mark.parametrize(
@@ -105,8 +72,8 @@ def test_one_that_does_what_the_one_before_did(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_one_that_does_less(tmp_path: Path, now: dict[str, Any], says: str) -> None:
-    assert judged(tmp_path, now) == (1, f"{says}\n")
+def test_one_that_does_less(now: dict[str, Any], says: str) -> None:
+    assert judged(now) == (False, [says])
 
 
 @pytest.mark.parametrize(
@@ -128,27 +95,25 @@ def test_one_that_does_less(tmp_path: Path, now: dict[str, Any], says: str) -> N
         "disk was ill",
     ],
 )
-def test_what_was_not_before_is_not_asked_for(
-    tmp_path: Path, before: dict[str, Any], now: dict[str, Any]
-) -> None:
-    assert judged(tmp_path, now, before=before) == (0, "")
+def test_what_was_not_before_is_not_asked_for(before: dict[str, Any], now: dict[str, Any]) -> None:
+    assert judged(now, before=before) == (True, [])
 
 
-def test_what_is_stored_now_and_then_only_is_not_waited_for(tmp_path: Path) -> None:
-    assert judged(tmp_path, report(120), before=report(100), stored=(100, 100)) == (0, "")
-    assert judged(tmp_path, report(120), stored=(100, 110)) == (0, "")
-    assert judged(tmp_path, report(130, **upstream(last_delivery=None))) == (0, ""), "nothing to deliver"
+def test_what_is_stored_now_and_then_only_is_not_waited_for() -> None:
+    assert judged(report(120), before=report(100), stored=(100, 100)) == (True, [])
+    assert judged(report(120), stored=(100, 110)) == (True, [])
+    assert judged(report(130, **upstream(last_delivery=None))) == (True, []), "nothing to deliver"
 
 
-def test_a_clock_that_was_set_back_asks_for_no_more(tmp_path: Path) -> None:
+def test_a_clock_that_was_set_back_asks_for_no_more() -> None:
     before = report(110, **source(frames=20), started_at="2026-11-27T10:00:00Z")
-    assert judged(tmp_path, report(130, **source(frames=0)), before=before) == (0, "")
+    assert judged(report(130, **source(frames=0)), before=before) == (True, [])
 
 
 @pytest.mark.parametrize("now", [report(130, buffer={}), report(130, sources=[{}]), {}])
-def test_what_cannot_be_compared_is_no_reason_to_go_back(tmp_path: Path, now: dict[str, Any]) -> None:
-    code, said = judged(tmp_path, now)
-    assert code == 0
+def test_what_cannot_be_compared_is_no_reason_to_go_back(now: dict[str, Any]) -> None:
+    good, (said,) = judged(now)
+    assert good
     assert "cannot be compared" in said
 
 
@@ -157,30 +122,30 @@ def finding(check: str, subject: str, level: str = "problem") -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("now", "found", "status"),
+    ("now", "found", "good"),
     [
-        (report(130, **upstream(state="failing")), finding("network", "cloud"), 0),
-        (report(130, **upstream(state="failing")), finding("upstream", "cloud"), 0),
-        (report(130, **upstream(state="failing")), finding("upstream", "cloud", "ok"), 1),
-        (report(130, **upstream(state="failing")), finding("network", "other"), 1),
-        (report(130, **source(condition="link_down")), finding("source", "soil"), 0),
-        (report(130, **source(condition="link_down")), finding("source", "soil", "warning"), 1),
-        (report(130, fault="read-only"), finding("disk", "file system"), 0),
+        (report(130, **upstream(state="failing")), finding("network", "cloud"), True),
+        (report(130, **upstream(state="failing")), finding("upstream", "cloud"), True),
+        (report(130, **upstream(state="failing")), finding("upstream", "cloud", "ok"), False),
+        (report(130, **upstream(state="failing")), finding("network", "other"), False),
+        (report(130, **source(condition="link_down")), finding("source", "soil"), True),
+        (report(130, **source(condition="link_down")), finding("source", "soil", "warning"), False),
+        (report(130, fault="read-only"), finding("disk", "file system"), True),
         # What the doctor finds for several it tells once.
-        (report(130, **source(condition="link_down")), finding("network", "hall, soil"), 0),
-        (report(130, **upstream(state="retrying")), finding("network", "backup, cloud"), 0),
-        (report(130, **upstream(state="retrying")), finding("network", "backup, cloud-2"), 1),
+        (report(130, **source(condition="link_down")), finding("network", "hall, soil"), True),
+        (report(130, **upstream(state="retrying")), finding("network", "backup, cloud"), True),
+        (report(130, **upstream(state="retrying")), finding("network", "backup, cloud-2"), False),
     ],
 )
 def test_what_does_not_work_for_the_one_before_either_is_no_fault_of_this_one(
-    tmp_path: Path, now: dict[str, Any], found: dict[str, str], status: int
+    now: dict[str, Any], found: dict[str, str], *, good: bool
 ) -> None:
-    code, said = judged(tmp_path, now, doctor=[found])
-    assert code == status
-    assert ("which the release before finds no better" in said) is (status == 0)
+    verdict, (said,) = judged(now, doctor=[found])
+    assert verdict is good
+    assert said.endswith("which the release before finds no better") is good
 
 
-def test_what_the_doctor_tells_once_for_several_excuses_each(tmp_path: Path) -> None:
+def test_what_the_doctor_tells_once_for_several_excuses_each() -> None:
     """As the doctor really tells it."""
     silent = [
         Report("network", [problem(name, "broker: connection refused", "start it")])
@@ -188,16 +153,10 @@ def test_what_the_doctor_tells_once_for_several_excuses_each(tmp_path: Path) -> 
     ]
     found = document(told_once(silent))["findings"]
     assert len(found) == 1
-    assert judged(tmp_path, report(130, **source(condition="link_down")), doctor=found)[0] == 0
+    assert judged(report(130, **source(condition="link_down")), doctor=found)[0]
 
 
-def test_a_report_is_stamped() -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", PLACE, "--stamp"],
-        check=True,
-        input='{\n  "version": "1"\n}\n',
-        capture_output=True,
-        text=True,
-    )
-    (line,) = done.stdout.splitlines()
-    assert set(json.loads(line)) == {"at", "version"}
+@pytest.mark.parametrize("doctor", [{}, {"findings": 5}, {"findings": ["all is well"]}, {"findings": [{}]}])
+def test_a_doctor_of_another_shape_excuses_nothing(doctor: dict[str, Any]) -> None:
+    now = report(130, sources=[])
+    assert not JUDGE.judge([report(100), report(105), report(110)], report(120), now, doctor)[0]

@@ -50,19 +50,6 @@ def test_an_upgrade_takes_no_configuration(tmp_path: Path) -> None:
     assert "--config is for install" in done.stderr
 
 
-def test_a_clock_that_is_set_does_not_hurry_a_release(tmp_path: Path) -> None:
-    script = """
-    current=$FOLDER/current STEADY_S=0
-    now() { echo x >>"$FOLDER/looks"; echo $(($(wc -l <"$FOLDER/looks") * 3600)); }
-    systemctl() { :; }
-    restarts() { echo 0; }
-    answers() { report=; }
-    did_before=/nowhere
-    does_its_work
-    """
-    assert shell(script, FOLDER=tmp_path).returncode == 0
-
-
 @pytest.mark.parametrize(
     ("enabled", "active", "restarted"), [(0, 0, True), (0, 3, True), (1, 0, True), (1, 3, False)]
 )

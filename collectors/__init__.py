@@ -19,7 +19,6 @@ from collectors.enums import (
 )
 from collectors.interfaces import (
     Acknowledging,
-    CatchingUp,
     Counting,
     EventHandler,
     ICollectionLayerFactory,
@@ -88,7 +87,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Acknowledging",
     "BackendRegistration",
-    "CatchingUp",
     "Clock",
     "ClockQuality",
     "CollectedData",

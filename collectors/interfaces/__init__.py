@@ -2,7 +2,6 @@
 
 from collectors.interfaces.collection import (
     Acknowledging,
-    CatchingUp,
     Counting,
     ICollectionManager,
     IDataSource,
@@ -25,7 +24,6 @@ from collectors.interfaces.storage import IStorageBackend, IStorageManager
 
 __all__ = [
     "Acknowledging",
-    "CatchingUp",
     "Counting",
     "EventHandler",
     "ICollectionLayerFactory",

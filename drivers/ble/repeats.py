@@ -125,10 +125,7 @@ class Repeats:
         for address, digests in list(notes.items())[-NOTED_SENSORS_MAX:]:
             if isinstance(address, str) and isinstance(digests, list):
                 known = [bytes.fromhex(one) for one in digests if _is_digest(one)]
-                sensor = self._sensor(address)
-                sensor.recent = deque(
-                    [*known, *sensor.recent], maxlen=REMEMBERED
-                )  # what was heard since is newer
+                self._sensor(address).recent.extend(known)
 
     def _is_new_by_time(self, sensor: _Sensor, data: bytes, now_s: float) -> bool:
         if data != sensor.latest:

@@ -38,8 +38,15 @@ UPGRADE = (
     *("preflight", "release", "user", "self_test", "pending", "current"),
     *("rules", "units", "restart", "settle", "tidy"),
 )
+RULES = "/etc/udev/rules.d/60-outstation.rules"
 DIES = "import sys\n\n\ndef main(arguments):\n    sys.exit(7)\n"
 """An `outstation run` that does not run."""
+
+HURRIES = """
+mkdir /etc/systemd/system/outstation.service.d
+printf '[Service]\\nRestartSec=1\\n' >/etc/systemd/system/outstation.service.d/hurry.conf
+"""
+"""systemd starts an agent that ended again after a second, not after five."""
 
 MOVES_TO_A_PARTITION = """
 mkdir /srv/dead
@@ -84,8 +91,28 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def device(tmp_path: Path, bundles: Path) -> Iterator[Container]:
+def blank(tmp_path: Path, bundles: Path) -> Iterator[Container]:
+    """A device with nothing of ours."""
     with Container(tmp_path, bundles / "first", {"/mnt/bundles": bundles}) as device:
+        yield device
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Path:
+    """What an installation changes."""
+    with Container(
+        tmp_path_factory.mktemp("installed"), bundles / "first", {"/mnt/bundles": bundles}
+    ) as device:
+        install(device)
+        device.collects()
+        device.run("sh", "-c", HURRIES)
+    return device.changes
+
+
+@pytest.fixture
+def device(tmp_path: Path, bundles: Path, installed: Path) -> Iterator[Container]:
+    """A device on which the first release runs."""
+    with Container(tmp_path, bundles / "first", {"/mnt/bundles": bundles}, installed) as device:
         yield device
 
 
@@ -93,48 +120,47 @@ def install(device: Container) -> None:
     device.install_from("/mnt/bundle", "--config", "/mnt/bundles/sensors.toml")
 
 
-def test_a_device_is_installed_upgraded_and_cleared(device: Container) -> None:
-    install(device)
-    stored = device.collects()
-    first = device.release
-    assert device.releases == {first}
-    assert device.run("systemctl", "is-enabled", "outstation").stdout.strip() == "enabled"
+def test_a_device_is_installed_upgraded_and_cleared(blank: Container) -> None:
+    install(blank)
+    stored = blank.collects()
+    first = blank.release
+    assert blank.releases == {first}
+    assert blank.run("systemctl", "is-enabled", "outstation").stdout.strip() == "enabled"
 
-    again = device.install_from("/mnt/bundle").stdout
+    again = blank.install_from("/mnt/bundle").stdout
     assert "is there already" in again
     assert "left as it is" in again
-    assert device.property("NRestarts") == "0"
-    assert device.collects(stored) > stored
+    assert blank.property("NRestarts") == "0"
+    assert blank.collects(stored) > stored
 
-    upgraded = device.install_from("/mnt/bundles/second", "upgrade").stdout
+    upgraded = blank.install_from("/mnt/bundles/second", "upgrade").stdout
     assert "self-test: passed" in upgraded
-    assert device.release != first
-    assert device.releases == {first, device.release}
-    assert not device.exists(PENDING)
-    stored = device.collects(stored)
+    assert blank.release != first
+    assert blank.releases == {first, blank.release}
+    assert not blank.exists(PENDING)
+    stored = blank.collects(stored)
 
     for order in ("disable", "enable"):
-        device.run("systemctl", order, "outstation")
-    device.cut()
-    device.boot()
-    stored = device.collects(stored)
-    assert device.install_from("/mnt/bundles/second", "upgrade").stdout.count("installed already") == 1
+        blank.run("systemctl", order, "outstation")
+    blank.cut()
+    blank.boot()
+    stored = blank.collects(stored)
+    assert blank.install_from("/mnt/bundles/second", "upgrade").stdout.count("installed already") == 1
 
-    device.run("/opt/outstation/current/install.sh", "uninstall")
-    assert device.release is None
+    blank.run("/opt/outstation/current/install.sh", "uninstall")
+    assert blank.release is None
     for kept in ("/var/lib/outstation/buffer/readings", CONFIGURATION):
-        assert device.exists(kept)
-    assert device.run("which", "outstation", check=False).returncode == 1
-    install(device)
-    device.collects(stored)
-    device.run("/opt/outstation/current/install.sh", "uninstall", "--purge")
+        assert blank.exists(kept)
+    assert blank.run("which", "outstation", check=False).returncode == 1
+    install(blank)
+    blank.collects(stored)
+    blank.run("/opt/outstation/current/install.sh", "uninstall", "--purge")
     for gone in ("/var/lib/outstation", "/etc/outstation", "/opt/outstation"):
-        assert not device.exists(gone)
-    assert device.run("getent", "passwd", "outstation", check=False).returncode != 0
+        assert not blank.exists(gone)
+    assert blank.run("getent", "passwd", "outstation", check=False).returncode != 0
 
 
 def test_a_buffer_whose_partition_is_dead_is_said_and_taken_up_once_it_is_back(device: Container) -> None:
-    install(device)
     device.run("outstation", "status")
     stored = device.collects()
     device.run("systemctl", "stop", "outstation")
@@ -162,7 +188,6 @@ def test_a_buffer_whose_partition_is_dead_is_said_and_taken_up_once_it_is_back(d
 
 
 def test_a_release_that_does_not_run_is_left_again(device: Container) -> None:
-    install(device)
     stored = device.collects()
     first = device.release
     done = device.install_from("/mnt/bundles/bad", "upgrade", check=False)
@@ -173,7 +198,6 @@ def test_a_release_that_does_not_run_is_left_again(device: Container) -> None:
 
 
 def test_a_release_that_runs_and_collects_nothing_is_left_again(device: Container) -> None:
-    install(device)
     stored = device.collects()
     first = device.release
     done = device.install_from("/mnt/bundles/deaf", "upgrade", check=False)
@@ -185,7 +209,6 @@ def test_a_release_that_runs_and_collects_nothing_is_left_again(device: Containe
 
 
 def test_power_goes_while_a_release_that_does_not_run_is_not_settled(device: Container) -> None:
-    install(device)
     stored = device.collects()
     first = device.release
     device.install_from("/mnt/bundles/bad", "upgrade", check=False, kill_at="settle")
@@ -198,7 +221,6 @@ def test_power_goes_while_a_release_that_does_not_run_is_not_settled(device: Con
 
 
 def test_the_terminal_goes_away_while_a_release_that_does_not_run_is_not_settled(device: Container) -> None:
-    install(device)
     stored = device.collects()
     first = device.release
     device.run("sh", "-c", HANGS_UP)
@@ -207,48 +229,57 @@ def test_the_terminal_goes_away_while_a_release_that_does_not_run_is_not_settled
     device.collects(stored)
 
 
-def test_every_step_of_an_installation_is_killed(device: Container) -> None:
-    listed = device.install_from("/mnt/bundle", "install", "--list-steps").stdout.split()
+def test_every_step_of_an_installation_is_killed(blank: Container) -> None:
+    listed = blank.install_from("/mnt/bundle", "install", "--list-steps").stdout.split()
     assert tuple(listed) == INSTALL
     for step in INSTALL:
-        done = device.install_from(
+        done = blank.install_from(
             "/mnt/bundle", "--config", "/mnt/bundles/sensors.toml", check=False, kill_at=step
         )
         assert done.returncode != 0
         assert f"{listed.index(step) + 1}/{len(listed)}" in done.stdout
-    install(device)
-    device.collects()
+    install(blank)
+    blank.collects()
 
 
 @pytest.mark.timeout(900)  # a dozen upgrades, on a machine that may be busy
 def test_every_step_of_an_upgrade_is_killed(device: Container) -> None:
     assert tuple(device.install_from("/mnt/bundle", "upgrade", "--list-steps").stdout.split()) == UPGRADE
-    install(device)
     stored = device.collects()
-    for step in UPGRADE:
-        done = device.install_from("/mnt/bundles/second", "upgrade", check=False, kill_at=step)
-        if "installed already" not in done.stdout:
-            assert done.returncode != 0
+    bundle, other = "/mnt/bundles/second", "/mnt/bundles/first"
+    for number, step in enumerate(UPGRADE, 1):
+        before = device.release
+        device.run("rm", "-f", RULES)
+        killed = device.install_from(bundle, "upgrade", check=False, kill_at=step)
+        assert killed.returncode != 0
+        assert f"[{number}/{len(UPGRADE)}]" in killed.stdout, "it came so far"
         stored = device.collects(stored)
-    device.install_from("/mnt/bundles/second", "upgrade")
-    device.collects(stored)
-    assert not device.exists(PENDING)
+        if number <= UPGRADE.index("current") + 1:
+            assert device.release == before
+            continue
+        done = device.install_from(bundle, "upgrade").stdout
+        assert "installed already" in done
+        assert device.release == device.running_release != before
+        assert device.exists(RULES)
+        assert not device.exists(PENDING)
+        stored = device.collects(stored)
+        bundle, other = other, bundle
 
 
-def test_what_stands_in_the_way_is_said(device: Container) -> None:
-    damaged = device.install_from("/mnt/bundles/damaged", check=False)
+def test_what_stands_in_the_way_is_said(blank: Container) -> None:
+    damaged = blank.install_from("/mnt/bundles/damaged", check=False)
     assert damaged.returncode == 1
     assert "this bundle was changed or damaged" in damaged.stdout
     assert (
         "nothing is installed that could be upgraded"
-        in device.install_from("/mnt/bundle", "upgrade", check=False).stdout
+        in blank.install_from("/mnt/bundle", "upgrade", check=False).stdout
     )
     assert (
-        "there is no such extra" in device.install_from("/mnt/bundle", "--with", "radio", check=False).stdout
+        "there is no such extra" in blank.install_from("/mnt/bundle", "--with", "radio", check=False).stdout
     )
-    device.install_from("/mnt/bundle")
-    started = device.run("systemctl", "is-active", "outstation", check=False).stdout.strip()
+    blank.install_from("/mnt/bundle")
+    started = blank.run("systemctl", "is-active", "outstation", check=False).stdout.strip()
     assert started == "inactive", "the first configuration names no sensor yet"
-    other = device.install_from("/mnt/bundles/second", check=False)
+    other = blank.install_from("/mnt/bundles/second", check=False)
     assert other.returncode == 1
     assert "sudo ./install.sh upgrade" in other.stdout

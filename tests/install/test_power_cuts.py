@@ -103,7 +103,7 @@ def test_the_plug_is_pulled(machine: VirtualMachine, request: pytest.FixtureRequ
             stored = machine.collects()
             before = machine.release
             machine.begin("sh", "/mnt/second/install.sh", "upgrade")
-            after_s = rng.uniform(0.5, 90)
+            after_s = rng.uniform(0.5, 60)
             time.sleep(after_s)
             boot_again(machine)
             found = machine.collects(stored)

@@ -36,21 +36,27 @@ class Container(Device):
         folder: For its files.
         bundle: Seen read-only below /mnt/bundle.
         more: Other folders of this machine, by where they are seen in the container, read-only.
+        below: Changes of another container (its `changes`) that this one begins with.
     """
 
-    def __init__(self, folder: Path, bundle: Path, more: dict[str, Path] | None = None) -> None:
+    def __init__(
+        self, folder: Path, bundle: Path, more: dict[str, Path] | None = None, below: Path | None = None
+    ) -> None:
         self._folder = folder
+        self._below = below
         self._shown = {"/mnt/bundle": bundle, **(more or {})}
         self.root = folder / "root"
+        self.changes = folder / "upper"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._init = 0
         self._groups: list[Path] = []
 
     def __enter__(self) -> Self:
-        upper, work = self._folder / "upper", self._folder / "work"
-        for part in (self.root, upper, work):
+        work = self._folder / "work"
+        for part in (self.root, self.changes, work):
             part.mkdir(parents=True)
-        layers = f"lowerdir={debian_root()},upperdir={upper},workdir={work}"
+        lower = ":".join(str(layer) for layer in (self._below, debian_root()) if layer)
+        layers = f"lowerdir={lower},upperdir={self.changes},workdir={work}"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, self.root], check=True)
         self.boot()
         return self

@@ -6,7 +6,7 @@
     machine.cut()
 
 It is emulated (QEMU's TCG), and so runs wherever QEMU does. A cut kills QEMU: what the machine had handed to its disk is there, and
-what it had not is not. Commands go over a serial port of virtio to `guest.py`.
+what it had not is not. (Since this machine lives on, its own disk need not be waited for: `cache=unsafe`.) Commands go over a serial port of virtio to `guest.py`.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class VirtualMachine(Device):
             disks += [
                 *(
                     "-drive",
-                    f"file={disk},format=raw,if=none,id=d{number},cache=writeback,readonly={readonly}",
+                    f"file={disk},format=raw,if=none,id=d{number},cache=unsafe,readonly={readonly}",
                 ),
                 *("-device", f"virtio-blk-pci,drive=d{number}"),
             ]

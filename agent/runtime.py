@@ -28,7 +28,7 @@ from agent.terminal import Terminal
 from buffer import BufferLocked, StoreError, UnknownFormat, clear_abandoned_copies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
     from agent.config import AgentConfig
@@ -51,6 +51,10 @@ _CLOSE_S = 0.6
 """For closing the buffer."""
 _CLOSE_SPINE_S = 0.1
 """For what still runs when all else has ended: tasks, what handlers of events have left to do, and these themselves."""
+_ANSWERS_S = 10.0
+"""A disk that has not let the buffer open by then hangs, or much is to be repaired on it: that is said, and again as often."""
+_STOP_OPENING_S = 2.0
+"""For opening what is being opened, when told to stop meanwhile."""
 _LAST_RESORT_S = 4.8
 """From the signal on. For what none of the limits above reaches: a task that does not end, a disk that does not open."""
 
@@ -100,7 +104,7 @@ async def run_agent(
         manager = ServiceManager.of(os.environ)
         last_resort.buffer_closed = False
         if not await _open_buffer(agent, stop, spine, manager):
-            last_resort.buffer_closed = True
+            last_resort.buffer_closed = not agent.buffer_is_opening
             await _within(_DISCONNECT_S, "disconnect the sources", agent.disconnect_sources())
             return
         try:
@@ -168,23 +172,60 @@ async def _open_buffer(agent: Agent, stop: asyncio.Event, spine: Spine, manager:
 
 
 async def _opened(agent: Agent, stop: asyncio.Event, manager: ServiceManager) -> bool:
+    async def tell() -> None:
+        manager.ready()
+        manager.says((await agent.report()).summary())
+
     while not stop.is_set():
         try:
-            await agent.open_buffer()
+            return await _open_once(agent, stop, tell)
         except (BufferLocked, UnknownFormat) as error:
             raise StartError(str(error)) from error
         except (ConnectionError, OSError) as error:
             delay_s = await agent.buffer_failed(error)
-            manager.ready()
-            manager.says((await agent.report()).summary())
+            await tell()
             try:
                 async with asyncio.timeout(delay_s):
                     await stop.wait()
             except TimeoutError:
                 continue
-        else:
-            return True
     return False
+
+
+async def _open_once(agent: Agent, stop: asyncio.Event, tell: Callable[[], Awaitable[None]]) -> bool:
+    """Try to open the buffer; False when told to stop before it is open.
+
+    A card may never answer, and a thread that waits for it cannot be ended. So it is told what is waited for, whoever speaks
+    only once is heard, and it goes on waiting.
+
+    Raises:
+        ConnectionError: It does not open.
+        OSError: Likewise.
+    """
+
+    async def open_it() -> Exception | None:
+        try:
+            await agent.open_buffer()
+        except (ConnectionError, OSError) as error:
+            return error
+        return None
+
+    async with asyncio.TaskGroup() as group:
+        opening = group.create_task(open_it(), name="open:buffer")
+        stopping = group.create_task(stop.wait(), name="open:told to stop")
+        while not opening.done() and not stop.is_set():
+            await asyncio.wait((opening, stopping), timeout=_ANSWERS_S, return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done() and not stop.is_set():
+                await agent.buffer_hangs()
+                await tell()
+        await asyncio.wait((opening,), timeout=_STOP_OPENING_S)
+        stopping.cancel()
+        if not opening.done():
+            opening.cancel()
+            return False
+    if (error := opening.result()) is not None:
+        raise error
+    return True
 
 
 async def _shut_down(agent: Agent) -> bool:

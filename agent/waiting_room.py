@@ -1,7 +1,7 @@
 """What sources say while the buffer does not open: the newest of it, in memory, until there is a disk to put it on.
 
-None of it is accepted: it has no number, is acknowledged to nobody, and is gone with the power. So only what could not be had again
-comes here: from sensors that only speak.
+None of it is accepted: it has no number, is acknowledged to nobody, and is gone with the power. So only what might not be had again
+comes here: from sensors that only speak, or keep no more than their latest readings.
 """
 
 from __future__ import annotations

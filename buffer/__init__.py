@@ -36,6 +36,7 @@ What a fault does:
 | a damaged byte | costs the frame it is in, at most; the file is written anew without it, the damaged one set aside, the loss entered in the ledger |
 | disk full, EIO, read-only | `fault` says so; records wait in bounded memory, `append` raises `BufferFull` after that; it goes on by itself |
 | its directory, or a file in it, removed while it runs | noticed at the next commit, or within 10 s: made anew, what was in it and not delivered entered in the ledger; no record is reported durable in a file that has no name any more |
+| files of the readings gone while it was closed | what was in them and not delivered is entered in the ledger; where the last ones went, ids go on beyond all that is known to have been given out, under a new store id |
 | its directory moved, or its disk unmounted or covered | noticed within 10 s, until when commits go on into the file that is open; then records wait in memory, and no file is made in its place |
 | a file whose name or content is not the buffer's | set aside in the quarantine; a higher revision that is no such thing supersedes nothing |
 | quota or reserve reached | delivered segments go first; then the policy of the lane decides, and the ledger says what went |

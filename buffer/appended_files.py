@@ -28,6 +28,8 @@ class AppendedFiles(StreamedRecords):
         committed: How many records were committed since it was opened.
         stored_bytes: How many bytes they took.
         fault: What the disk refuses now, None when nothing.
+        before_commit: Called before what waits is written: makes sure that none of it is told as dropped. Raises
+            DiskFault when it cannot.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class AppendedFiles(StreamedRecords):
         self.committed = 0
         self.stored_bytes = 0
         self.fault: str | None = None
+        self.before_commit: Callable[[], None] = lambda: None
         self._segment_bytes = segment_bytes
         self._listeners: list[Callable[[], None]] = []
         self._pending = Pending(self.recovered.next_id, pending_bytes_max)
@@ -143,6 +146,7 @@ class AppendedFiles(StreamedRecords):
                 runs = pending.fill_flight()
             if not runs:
                 return False
+            self.before_commit()
             try:
                 self._write(runs)
             except OSError as error:

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +24,7 @@ from buffer.naming import DEAD_LETTERS, READINGS
 from buffer.options import BufferOptions
 from buffer.selection import location
 from buffer.streaming import STREAM_RECORDS
+from buffer.table import id_of
 from buffer.waiting import DurabilityWaiters
 from collectors.interfaces import IStorageBackend
 from collectors.models import QueryCriteria, Reading, StorageLocation, StorageStatistics
@@ -52,6 +53,9 @@ class TinyDBBuffer(IStorageBackend):
         self._path = os.fspath(path)
         self._options = options
         self._db: BufferDB | None = None
+        self._connecting = asyncio.Lock()
+        self._unwanted: asyncio.Task[None] | None = None
+        """Closes what a `connect` opened that was cancelled meanwhile."""
         self._reading: ThreadPoolExecutor | None = None
         self._querying: ThreadPoolExecutor | None = None
         self._given_up: set[threading.Event] = set()
@@ -72,17 +76,35 @@ class TinyDBBuffer(IStorageBackend):
             ConnectionError: It cannot be opened: locked by another process, or no such place.
             ValueError: An option makes no sense.
         """
-        if self._db is not None:
-            return
-        BufferOptions(**self._options)
+        async with self._connecting:
+            if self._db is not None:
+                return
+            try:
+                BufferOptions(**self._options)
+            except TypeError as error:
+                raise ValueError(f"an option of the buffer makes no sense: {error}") from error
+            await self._unwanted_closed()
+            try:
+                db = await self._open()
+            except BufferLocked:
+                raise
+            except (OSError, DiskFault) as error:
+                raise ConnectionError(f"the buffer at {self._path} cannot be opened: {error}") from error
+            self._db = db
+            self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outstation-read")
+
+    async def _open(self) -> BufferDB:
+        opening = asyncio.create_task(asyncio.to_thread(self._opened), name="buffer-open")
         try:
-            db = await asyncio.to_thread(self._opened)
-        except BufferLocked:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the thread goes on: left alone, it would keep the directory locked
+            self._unwanted = asyncio.create_task(_close_opened(opening), name="buffer-close-unwanted")
             raise
-        except (OSError, DiskFault) as error:
-            raise ConnectionError(f"the buffer at {self._path} cannot be opened: {error}") from error
-        self._db = db
-        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outstation-read")
+
+    async def _unwanted_closed(self) -> None:
+        if self._unwanted is not None:
+            await asyncio.shield(self._unwanted)
+            self._unwanted = None
 
     def _opened(self) -> BufferDB:
         """In a thread: the buffer with every log that is appended to from the event loop."""
@@ -112,6 +134,7 @@ class TinyDBBuffer(IStorageBackend):
         """
         db, self._db = self._db, None
         if db is None:
+            await self._unwanted_closed()
             return
         threads, self._reading, self._querying = (self._reading, self._querying), None, None
         for given_up in self._given_up:
@@ -172,11 +195,10 @@ class TinyDBBuffer(IStorageBackend):
         """
         table, _, number = location_id.rpartition("/")
         db = self._database
-        if not (table and number.isascii() and number.isdecimal()) or (
-            table != READINGS and table not in await self._read(db.table_names)
-        ):
+        record_id = id_of(number)
+        if record_id is None or (table != READINGS and table not in await self._read(db.table_names)):
             raise UnknownRecord(f"no item {location_id!r}; a location is '<table>/<id>'")
-        await self._read(lambda: db.delete(int(number), table=table))
+        await self._read(lambda: db.delete(record_id, table=table))
 
     # -- appending
 
@@ -389,3 +411,10 @@ class TinyDBBuffer(IStorageBackend):
             return encoded(data)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidDocument(f"this cannot be stored as JSON: {error}") from error
+
+
+async def _close_opened(opening: asyncio.Task[BufferDB]) -> None:
+    """Close what is being opened, once it is; what cannot be opened needs no closing."""
+    with suppress(StoreError, OSError):
+        db = await opening
+        await asyncio.to_thread(db.close)

@@ -6,14 +6,14 @@ and ids that are no records, are settled for all where they go.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from buffer.consumers import CONSUMERS
 from buffer.edit import DELETED, KEEP, Changes, Edit
-from buffer.errors import UnknownRecord
+from buffer.errors import DiskFault, UnknownRecord
 from buffer.lanes import lane_of
 from buffer.ledger import Lost
 from buffer.loss import Loss
@@ -80,14 +80,15 @@ class Changing:
             UnknownRecord: There is none of this id.
             DiskFault: The disk refused; the record is still there.
         """
+        # Before the lock of this log: it takes those of all, one after the other, as it does in other threads.
+        if log.durable_id < record_id < log.next_id:
+            flush()
         with log.io:
             # First what an earlier change left undone: its end takes the tombstones that it covers.
             Edit(log, self._journal, self._fs).carry_out()
-            found = log.find(record_id)
+            found = log.find(record_id) if record_id <= log.durable_id else None
             if found is None:
                 raise UnknownRecord(f"no item '{log.table}/{record_id}'")
-            if record_id > log.durable_id:
-                flush()
             tombstones = RangeSet(log.deleted)
             tombstones.add(record_id, record_id)
             losses, rows = self._removed(log.table, [record_id], lane_of(found))
@@ -98,7 +99,8 @@ class Changing:
                 log.deleted.add(record_id, record_id)
                 log.version += 1
         if len(tombstones) > _TOMBSTONES_MAX:
-            self.edit(log, lambda _, __: KEEP)
+            with suppress(DiskFault):  # it is deleted all the same; the next one tries again
+                self.edit(log, lambda _, __: KEEP)
         self._consumers.recount()
 
     def write_tombstones(self, log: Log) -> None:

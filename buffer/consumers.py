@@ -53,7 +53,7 @@ class Consumers:
         self._table = table
         self._epochs = epochs
         self._gate = threading.Lock()
-        """Held while a consumer is made; taken before any other lock."""
+        """Held while a consumer is made or forgotten; taken before any other lock."""
         self._open: dict[str, Consumer] = {}
         self._rows: dict[str, dict[str, Any]] = dict(table.items())
         self._closed = {name: Progress(row) for name, row in self._rows.items()}
@@ -112,16 +112,27 @@ class Consumers:
         """The highest id when the oldest of them was made: what went before that went without an entry."""
         return min((row.get("since", row["floor"][0] - 1) for row in self._rows.values()), default=0)
 
+    @property
+    def reached(self) -> int:
+        """The highest id that is stored of one of them: so far at least they were handed out."""
+        found = 0
+        for row in self._rows.values():
+            further = [row["ranges"], *row.get("lanes", {}).values()]
+            highs = [high for ranges in further for _, high in ranges]
+            found = max(found, row["mark"], row.get("since", 0), *highs)
+        return found
+
     def forget(self, name: str) -> None:
         """Remove a consumer for good: nothing is kept for it any more. Fine when there is none.
 
         Raises:
             DiskFault: The disk refused; it is still there.
         """
-        self._table.remove(name)
-        self._rows.pop(name, None)
-        self._open.pop(name, None)
-        self._closed.pop(name, None)
+        with self._gate, self._log().io:  # else who writes rows just now would bring it back
+            self._table.remove(name)
+            self._rows.pop(name, None)
+            self._open.pop(name, None)
+            self._closed.pop(name, None)
 
     def lowest_mark(self) -> int:
         """Up to which id all have acknowledged; 0 without consumers."""
@@ -156,17 +167,18 @@ class Consumers:
         Raises:
             DiskFault: The disk refused; it is tried again the next time.
         """
-        changed = [consumer for consumer in self._open.values() if consumer.dirty]
-        if not changed:
+        if not any(consumer.dirty for consumer in list(self._open.values())):
             return
-        states = {consumer.name: consumer.state() for consumer in changed}
-        try:
-            self._table.put_all(states)
-        except BaseException:
-            for consumer in changed:
-                consumer.dirty = True
-            raise
-        self._rows |= states
+        with self._log().io:
+            changed = [consumer for consumer in self._open.values() if consumer.dirty]
+            states = {consumer.name: consumer.state() for consumer in changed}
+            try:
+                self._table.put_all(states)
+            except BaseException:
+                for consumer in changed:
+                    consumer.dirty = True
+                raise
+            self._rows |= states
 
     def remember(self, low: int, high: int) -> None:
         """Make it durable that all have acknowledged these ids, as they have, before what they stand for goes.

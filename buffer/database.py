@@ -32,7 +32,7 @@ from buffer.retention import Retention
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
 from buffer.table import BufferStorage, BufferTable
-from buffer.wear import WEAR, Wear, WearMeter, wear_of
+from buffer.wear import WEAR, Wear, WearMeter, stored_reached, wear_of
 from collectors.models import QueryCriteria
 
 _log = logging.getLogger(__name__)
@@ -92,9 +92,13 @@ class BufferDB(TinyDB):
             self._identities.epochs,
             lambda low, high, absent: self.ledger.explained(READINGS, low, high, absent),
         )
+        reached = stored_reached(self.small_table(WEAR))
+        # So far ids of readings were handed out, whatever their files say.
+        named = max(reached, self._consumers.reached, self._identities.reached)
         self._losses = Losses(
             self.ledger,
             done=lambda table: self._consumers.done_in_all_lanes() if table == READINGS else RangeSet(),
+            named=lambda table: named if table == READINGS else 0,
             on_entered=self._consumers.recount,
         )
         self._logs = Logs(
@@ -105,12 +109,19 @@ class BufferDB(TinyDB):
             consumers=self._consumers,
             losses=self._losses,
             quarantine=quarantine,
+            reached=reached,
         )
         self._changing = Changing(self.journal, options.fs, self.ledger, self._consumers)
         self._storage = BufferStorage(self)
         self._tables = {}
         readings = self.log(READINGS)
-        self._identities.begin(readings.next_id)
+        missing = readings.recovered.missing and bool(self._identities.epochs)
+        self._identities.begin(readings.next_id, anew=missing)
+        if missing:
+            self.notes.append(
+                f"files of {READINGS} are missing: nobody knows any more which ids were given out, so what comes"
+                f" from now on has the new store id {self.store_id}"
+            )
         self._note_lost_state(readings)
         self._summaries = Summaries(options.fs, self.path, readings)
         self._retention = Retention(self, readings, self._consumers, self.journal)
@@ -237,13 +248,18 @@ class BufferDB(TinyDB):
         self._opened = False
         self._committer.stop()
         failure: DiskFault | None = None
+        reached = self.log(READINGS).reached  # what is committed only now may yet come to nothing
+
+        def write_wear() -> None:
+            self._wear.write(self.bytes_written, reached, closing=True)
+
         for step in (
             self._identities.write,
             *(log.close for log in self._logs.all()),
             self._consumers.persist,
             self._write_tombstones,
             self.journal.settle,
-            self._write_wear,
+            write_wear,
         ):
             try:
                 step()
@@ -441,7 +457,7 @@ class BufferDB(TinyDB):
             log.check_place()
             log.tidy()
         self._consumers.persist()
-        self._wear.write(self.bytes_written)
+        self._wear.write(self.bytes_written, self.log(READINGS).reached)
         self.capacity()  # takes a sample of the rate
         self._retention.trim()
         self._summaries.maintain(self._committer.busy if self.options.threaded else lambda: False)
@@ -571,9 +587,6 @@ class BufferDB(TinyDB):
         self.options = replace(self.options, **options)
         self._retention.change(self.options)
         self._committer.change(self.options.gather_s)
-
-    def _write_wear(self) -> None:
-        self._wear.write(self.bytes_written, closing=True)
 
     def wear(self) -> Wear:
         """How much was written to the disk since the buffer was made."""

@@ -5,7 +5,7 @@ machine differs from the last opening: a card that was cloned, or moved to anoth
 gives two records the same key. What it already held keeps the identity it was recorded under.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from secrets import token_hex
 
 from buffer.errors import DiskFault
@@ -28,7 +28,10 @@ def identities_of(table: SmallTable) -> list[Identity]:
     known = [
         Identity(**{key: value for key, value in row.items() if key in fields}) for _, row in table.items()
     ]
-    return sorted(known, key=lambda epoch: epoch.first_seq)
+    known.sort(key=lambda epoch: epoch.first_seq)
+    if known:  # should the oldest be lost, what was recorded under it goes to the next: better than to nobody
+        known[0] = replace(known[0], first_seq=1)
+    return known
 
 
 class Identities:
@@ -47,11 +50,22 @@ class Identities:
         self.lost = False
         self._unwritten: Identity | None = None
 
-    def begin(self, next_id: int) -> None:
-        """Begin a new identity where the old one is not ours."""
+    @property
+    def reached(self) -> int:
+        """Ids up to here were handed out before the present identity began."""
+        return self.epochs[-1].first_seq - 1 if self.epochs else 0
+
+    def begin(self, next_id: int, *, anew: bool = False) -> None:
+        """Begin a new identity where the old one is not ours.
+
+        Args:
+            next_id: The next record's.
+            anew: Also where it is: nobody knows which ids were given out under it.
+        """
         present = self.epochs[-1] if self.epochs else None
         self.lost = present is None
-        if present and (present.device_id, present.machine) == (self._device_id, self._machine_id):
+        ours = present and (present.device_id, present.machine) == (self._device_id, self._machine_id)
+        if ours and not anew:
             return
         first = next_id if present else 1
         self._unwritten = Identity(first, self._device_id, token_hex(16), self._machine_id)

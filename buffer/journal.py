@@ -153,15 +153,20 @@ class Journal:
         """Write all that is queued, for everybody who waits for the file."""
         with self._queue_lock:
             batch, self._queue = self._queue, []
-        error = None
+        error: OSError | None = OSError(
+            "interrupted"
+        )  # until it is known: by an exception that is nobody's fault
         try:
             self._commit([row for change in batch for row in change.rows])
+            error = None
         except OSError as refused:
             error = refused
-            self._in_doubt = True
-            self._abandon()
-        for change in batch:
-            change.done, change.error = True, error
+        finally:
+            if error is not None:
+                self._in_doubt = True
+                self._abandon()
+            for change in batch:
+                change.done, change.error = True, error
 
     def close(self) -> None:
         """Close the file; changes are refused from now on. Harmless when done twice."""
@@ -352,8 +357,8 @@ class Journal:
                 continue
             data = self._read(name)
             if crc32(data) == int(match.group(2), 16):
-                rows = from_json(data)
-                self._rows[_DOUBLED] = {key: to_json(value) for key, value in rows.items()}
+                rows = {key: to_json(value) for key, value in from_json(data).items()}
+                self._rows[_DOUBLED] = rows | self._rows.get(_DOUBLED, {})
                 return
 
     # -- opening
@@ -387,12 +392,22 @@ class Journal:
             ):
                 self.damaged = True
                 self._unsound.add(_name(generation))
-            if generation == generations[-1] and not any(not frame.intact for frame in good.frames):
+            if generation == generations[-1] and good.frames and all(frame.intact for frame in good.frames):
                 self._rows.clear()
             for _, raw in good.records:
-                change = from_json(raw)
-                self._apply([(change["table"], change["key"], to_json(change["value"]))])
-        if not self._rows.get(_DOUBLED):
+                try:
+                    change = from_json(raw)
+                    table, key, value = change["table"], change["key"], to_json(change["value"])
+                except (
+                    KeyError,
+                    TypeError,
+                    ValueError,
+                ):  # another file's: a disk may put it in the place of this one
+                    self.damaged = True
+                    self._unsound.add(_name(generation))
+                else:
+                    self._apply([(table, key, value)])
+        if self.damaged or not self._rows.get(_DOUBLED):
             self._load_twin(names)
 
 

@@ -184,6 +184,14 @@ def scan(data: bytes) -> list[Frame]:
     return frames
 
 
+def is_of(data: bytes, table: str) -> bool:
+    """Whether a file is one of a table; a damaged beginning says nothing against it."""
+    if data.startswith(header(table)):
+        return True
+    frames = scan(data)
+    return not (frames and frames[0].intact)
+
+
 def _check(
     data: bytes, start: int, end: int, seeds: list[tuple[int, int, bool]], before: list[Frame]
 ) -> tuple[Frame, list[tuple[int, int, bool]]]:

@@ -11,7 +11,7 @@ from buffer.errors import DiskFault
 from buffer.filesystem import names_in
 from buffer.journal import SmallTable
 from buffer.log import Log
-from buffer.loss import Loss
+from buffer.loss import NEVER_ISSUED, Loss
 from buffer.naming import READINGS, directory_name, is_segment, table_of
 from buffer.ranges import RangeSet
 from buffer.segment import DamagedSegment
@@ -51,6 +51,7 @@ class Logs:
         consumers: Consumers,
         losses: Losses,
         quarantine: Quarantine,
+        reached: int,
     ) -> None:
         """Make it, without opening any.
 
@@ -62,7 +63,9 @@ class Logs:
             consumers: Of the readings.
             losses: Takes what is found lost.
             quarantine: Takes damaged files.
+            reached: The highest id that the files of the readings once told of.
         """
+        self._reached = reached
         self._place = place
         self._options = options
         self._journal = journal
@@ -169,6 +172,8 @@ class Logs:
             if table == READINGS:
                 self._consumers.recovered(found)
                 found.losses += list(self._gaps(found))
+                found.missing = self._is_end_missing(found)
+                self._note_missing_end(found)
 
         try:
             log = Log(
@@ -210,6 +215,24 @@ class Logs:
                 for part in accounted_for.missing_within(low, high):
                     yield Loss(*part, part[1] - part[0] + 1, "file missing")
             following = max(following, segment.last + 1)
+
+    def _is_end_missing(self, found: Recovered) -> bool:
+        """Whether the last files are gone: all of them, or those with ids that somebody had and the ledger does not explain."""
+        named = max(self._reached, self._consumers.reached)
+        return not found.any_file or any(self._ledger.unexplained(READINGS, found.known + 1, named))
+
+    def _note_missing_end(self, found: Recovered) -> None:
+        """Likewise the last files: what they told of is neither issued again nor taken for never issued."""
+        known, reached = found.known, self._reached
+        if known >= reached:
+            return
+        skipped = Loss(known + 1, found.next_id - 1, 0, NEVER_ISSUED)
+        found.losses = [each for each in found.losses if each != skipped]
+        done = self._consumers.done_in_all_lanes()
+        for low, high in self._ledger.unexplained(READINGS, known + 1, reached):
+            for part in done.missing_within(low, high) if self._consumers.names() else ():
+                found.losses.append(Loss(*part, part[1] - part[0] + 1, "file missing"))
+        found.losses.append(Loss(reached + 1, found.next_id - 1, 0, NEVER_ISSUED))
 
     def _keep_dropped(self, log: Log) -> None:
         """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""

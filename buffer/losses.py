@@ -26,6 +26,7 @@ class Losses:
         ledger: Ledger,
         *,
         done: Callable[[str], RangeSet],
+        named: Callable[[str], int],
         on_entered: Callable[[], None],
     ) -> None:
         """Make it.
@@ -33,9 +34,11 @@ class Losses:
         Args:
             ledger: Where they go.
             done: Gives the ids of a table that everybody has.
+            named: Gives the highest id of a table that other small tables name.
             on_entered: Called after each.
         """
         self._ledger = ledger
+        self._named = named
         self._done = done
         self._on_entered = on_entered
         self._waiting: list[tuple[str, Loss]] = []
@@ -78,8 +81,8 @@ class Losses:
         return [part for low, high in found for part in done.missing_within(low, high)]
 
     def highest(self, table: str) -> int:
-        """The highest id of a table that was entered."""
-        return self._ledger.highest(table)
+        """The highest id of a table that was entered, or that other small tables name."""
+        return max(self._ledger.highest(table), self._named(table))
 
 
 class SeenLosses(Losses):

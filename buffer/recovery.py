@@ -31,7 +31,7 @@ from zlib import crc32
 
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem, read_file
-from buffer.layout import ID_MAX, TAIL, record_ids
+from buffer.layout import ID_MAX, TAIL, is_of, record_ids
 from buffer.loss import NEVER_ISSUED, Loss
 from buffer.naming import SealedName, active_name, is_temporary, parse_active, parse_sealed
 from buffer.ranges import RangeSet
@@ -73,6 +73,12 @@ class Recovered:
     faults: list[str] = field(default_factory=list)
     highest_possible: int = 0
     """The highest id that unreadable bytes may have held."""
+    any_file: bool = False
+    """There was one at all: a directory that was used always has one."""
+    known: int = 0
+    """The highest id that the files tell of."""
+    missing: bool = False
+    """There were later ones: of ids beyond, of which nobody tells, somebody has had some."""
 
 
 @dataclass(slots=True)
@@ -256,6 +262,8 @@ class Recovery:
     def _check(self, name: SealedName) -> tuple[bool, int]:
         """Whether a file is what its name says, and how many of its records are intact."""
         data = read_file(self._fs, f"{self._directory}/{name}")
+        if not is_of(data, self._table):
+            return False, 0
         records = len(salvage(data, name.base).ids)
         return crc32(data) == name.crc and records == name.count and data.endswith(TAIL), records
 
@@ -272,6 +280,7 @@ class Recovery:
             + [loss.last for loss in found.losses],
             default=0,
         )
+        found.any_file, found.known = bool(bases), known
         highest = max(known, found.highest_possible)
         entered = self._losses.highest(self._table)
         # When the ledger is ahead of the files, the last opening got no further, or ended with what it
@@ -305,7 +314,8 @@ class Recovery:
         except OSError as error:
             self._found.faults.append(f"{active_name(base)} cannot be read: {error}")
             return base
-        good = salvage(data, base, last_max)
+        # Another table's file in its place: none of what is in it is this one's.
+        good = salvage(data if is_of(data, self._table) else b"", base, last_max)
         self._note_cursor(base, good)
         segment = self._as_found(base, good)
         if good.losses:

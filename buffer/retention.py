@@ -66,6 +66,7 @@ class Retention:
         """What was made free on a full disk since something could be written."""
         self._undecided = False
         """The ledger may have on disk, though the disk says it has not, that what waits was dropped."""
+        readings.before_commit = self._settle
 
     def change(self, options: BufferOptions) -> None:
         """Go by other limits from now on; from any thread. What is being decided just then may still go by the old ones."""
@@ -104,16 +105,15 @@ class Retention:
     def _commit_once(self, log: Log) -> bool:
         """Commit one frame; where there is no room on the disk at all, make some.
 
-        As long as what became free is there: what somebody else takes is not to be made free for him again.
+        Undelivered readings only as long as what became free is there: what somebody else takes is not to be made
+        free for him again, and what a write that failed has taken is not known from that.
         """
         while True:
             try:
-                if self._undecided:
-                    self._journal.settle()
-                    self._undecided = False
                 more = log.commit_once()
             except DiskFault as fault:
-                if not fault.full or (self._freed_bytes and self.limits.free_bytes() < self._freed_bytes):
+                gone = self._freed_bytes and self.limits.free_bytes() < self._freed_bytes
+                if not fault.full or (gone and not self._delivered()):
                     raise
                 before = log.disk_bytes
                 if not self._free_one():
@@ -122,6 +122,16 @@ class Retention:
             else:
                 self._freed_bytes = 0
                 return more
+
+    def _settle(self) -> None:
+        """Make sure that no decision to drop what waits stands, of which the disk said that it does not.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        if self._undecided:
+            self._journal.settle()
+            self._undecided = False
 
     def _make_room(self) -> bool:
         """Let go until there is room; False when nothing more may go."""
@@ -373,8 +383,10 @@ class Retention:
                 if len(log.segments) < 2:  # noqa: PLR2004 (the last one stays)
                     return
                 segment = log.segments[0]
-            loss = Loss(segment.base, segment.last, segment.count, "dead letters full: oldest dropped")
-            self._db.ledger.add(log.table, loss, once=True)
+            count = segment.count - log.deleted.count_within(segment.base, segment.last)
+            if count:
+                loss = Loss(segment.base, segment.last, count, "dead letters full: oldest dropped")
+                self._db.ledger.add(log.table, loss, once=True)
             self._drop(log, segment)
 
 

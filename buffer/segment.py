@@ -78,7 +78,8 @@ class SegmentReader:
     def __init__(self, fs: FileSystem, directory: str, table: str) -> None:
         self._fs = fs
         self._directory = directory
-        self._first_record = len(header(table)) + TRAILER_BYTES
+        self._opening = header(table)
+        self._first_record = len(self._opening) + TRAILER_BYTES
 
     @contextmanager
     def open(self, segment: Segment) -> Iterator[int]:
@@ -103,6 +104,8 @@ class SegmentReader:
         for offset in range(0, size, BLOCK_BYTES):
             data = self._fs.read(handle, min(BLOCK_BYTES, size - offset), offset)
             crc, tail = crc32(data, crc), (tail + data)[-len(TAIL) :]
+            if not (offset or data.startswith(self._opening)):
+                raise DamagedSegment(segment)  # another table's, though it may be what its name says
         if crc != segment.sealed.crc or tail != TAIL:
             raise DamagedSegment(segment)
         segment.end = size - len(TAIL)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem, read_file
+from buffer.layout import is_of
 from buffer.loss import NOT_JSON, Loss
 from buffer.losses import Losses
 from buffer.naming import directory_name, parse_sealed
@@ -119,6 +120,12 @@ class SegmentFiles:
         """No record has a lower one any more."""
         with self.lock:
             return self.segments[0].base if self.segments else self.durable_id + 1
+
+    @property
+    def reached(self) -> int:
+        """The highest id that its files tell of for sure."""
+        with self.lock:
+            return max((each.last for each in self.segments if not each.suspect), default=0)
 
     def holes(self) -> Iterator[tuple[int, int]]:
         """The ids up to the highest durable one that are in none of its files, as ranges; an empty one is none."""
@@ -327,6 +334,8 @@ class SegmentFiles:
             raise
         except OSError:
             self._require_readable(segment)
+            return b""
+        if not is_of(data, self.table):
             return b""
         return data[: segment.end] if segment.suspect else data
 

@@ -57,7 +57,7 @@ class StreamedRecords(StoredRecords):
             yield from found.records
             if found.complete:
                 return
-            low = found.records[-1][0] + 1
+            low = found.reached + 1
 
     def summarize(self, segment: Segment) -> Iterator[None]:
         """Give a sealed segment its summary, a block at a time.

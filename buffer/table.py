@@ -35,11 +35,13 @@ from tinydb.table import Document, Table
 from buffer.edit import KEEP
 from buffer.encoding import encoded
 from buffer.errors import BufferFull
+from buffer.layout import ID_MAX
 
 if TYPE_CHECKING:
     from buffer.database import BufferDB
     from buffer.log import Log
 
+_ID_DIGITS_MAX: Final = len(str(ID_MAX))
 INSERT_RECORDS_MAX: Final = 8192
 """So many documents are inserted all or none."""
 
@@ -60,7 +62,7 @@ class Documents(Mapping[str, dict[str, Any]]):
         return (str(record_id) for record_id, _ in self.stream())
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        record_id = _record_id(key)
+        record_id = id_of(key)
         document = None if self._log is None or record_id is None else self._log.find(record_id)
         if document is None:
             raise KeyError(key)
@@ -97,9 +99,10 @@ class _Values(ValuesView[dict[str, Any]]):
         return (document for _, document in self._mapping.stream())
 
 
-def _record_id(key: str) -> int | None:
+def id_of(key: str) -> int | None:
     """The id that a key is written as; None when it is no id's."""
-    return int(key) if key.isascii() and key.isdecimal() and key[0] != "0" else None
+    may_be = key.isascii() and key.isdecimal() and key[0] != "0" and len(key) <= _ID_DIGITS_MAX
+    return int(key) if may_be else None
 
 
 class BufferStorage(Storage):
@@ -230,7 +233,7 @@ class BufferTable(Table):
         if doc_id is None and doc_ids is not None:
             table = self._read_table()
             keys = {str(each) for each in doc_ids}
-            wanted = sorted({record_id for key in keys if (record_id := _record_id(key)) is not None})
+            wanted = sorted({record_id for key in keys if (record_id := id_of(key)) is not None})
             pairs = [(each, table.get(str(each))) for each in wanted]
             return [
                 self.document_class(found, self.document_id_class(each))

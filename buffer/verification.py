@@ -14,7 +14,7 @@ from zlib import crc32
 from buffer.edit import EDITS
 from buffer.inspection import Inspection, SeenTable
 from buffer.journal import is_journal, twin_checksum
-from buffer.layout import ID_MAX, TAIL, scan
+from buffer.layout import ID_MAX, TAIL, header, scan
 from buffer.loss import Loss
 from buffer.naming import READINGS, active_name, is_temporary, parse_active, parse_sealed
 from buffer.salvage import as_written
@@ -168,6 +168,8 @@ class _TableCheck:
         ids: list[int] = []
         for data in self._pieces(segment):
             crc, tail = crc32(data, crc), (tail + data)[-len(TAIL) :]
+            if not (carry or ids or data.startswith(header(self._table.table))):
+                return False  # another table's
             text = carry + data
             start, cut = (0 if carry else max(0, text.find(b"\n"))), text.rfind(b"\n")
             carry = text[cut:] if cut >= 0 else text

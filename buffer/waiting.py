@@ -8,6 +8,9 @@ from collections.abc import Callable
 from buffer.errors import BufferClosed
 from buffer.log import Log
 
+_GIVEN_UP_MAX = 64
+"""So many who gave up waiting are kept beside as many as still wait: while nothing is committed, they would grow for ever."""
+
 
 class DurabilityWaiters:
     """Those on one event loop who wait for one log. One wake-up of the loop a commit, for all."""
@@ -19,6 +22,8 @@ class DurabilityWaiters:
         self._by_id: deque[tuple[int, asyncio.Future[None]]] = deque()
         """Ascending, which they nearly always come in."""
         self._conditions: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._given_up = 0
+        """Who gave up since those were last forgotten."""
         self._came = 0
         """Who came in this turn of the loop."""
         self._scheduled = False
@@ -63,6 +68,7 @@ class DurabilityWaiters:
             return None
         # Should it land before it stands in the row, the wake-up for that is still to come.
         future = self._loop.create_future()
+        future.add_done_callback(self._ended)
         waiting = self._by_id
         if not waiting or waiting[-1][0] <= record_id:
             waiting.append((record_id, future))
@@ -84,6 +90,7 @@ class DurabilityWaiters:
         if self._closed:
             raise BufferClosed("the buffer is closed")
         future = self._loop.create_future()
+        future.add_done_callback(self._ended)
         self._conditions.append((condition, future))
         if hurry:
             self._come()
@@ -91,6 +98,16 @@ class DurabilityWaiters:
             await future
         else:
             future.cancel()
+
+    def _ended(self, future: "asyncio.Future[None]") -> None:
+        """Somebody waits no longer; who gave up is forgotten now and then."""
+        if not future.cancelled():
+            return
+        self._given_up += 1
+        if self._given_up > max(_GIVEN_UP_MAX, (len(self._by_id) + len(self._conditions)) // 2):
+            self._given_up = 0
+            self._by_id = deque(entry for entry in self._by_id if not entry[1].done())
+            self._conditions = [entry for entry in self._conditions if not entry[1].done()]
 
     def _come(self) -> None:
         """One more waits. The commit is told once all have come that can in this turn of the loop."""

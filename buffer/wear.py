@@ -7,6 +7,8 @@ time ranges, and what the card's controller makes of it: it writes and erases in
 given, two to ten times as much for small writes. So the years are an upper bound; the trend is exact.
 
 The count is kept in the small table `wear`, written once an hour and at closing: a crash costs an hour of it.
+Beside it stands the highest id that the files of the readings told of then, so that the buffer sees it when the
+last of them are gone.
 """
 
 from dataclasses import dataclass
@@ -59,6 +61,13 @@ def stored_wear(table: SmallTable, endurance_bytes: int | None = None) -> Wear:
     return wear_of(table.get(_KEY), endurance_bytes)
 
 
+def stored_reached(table: SmallTable) -> int:
+    """The highest id that the files of the readings told of when the row was written; 0 when it does not say."""
+    row = table.get(_KEY)
+    reached: int = row.get("reached", 0) if row else 0
+    return reached
+
+
 class WearMeter:
     """Counts on where the last process ended."""
 
@@ -80,12 +89,17 @@ class WearMeter:
         running_s = self._before.running_s + self._now_s() - self._begun_s
         return {"bytes": self._before.bytes_total + bytes_written, "running_s": round(running_s, 1)}
 
-    def write(self, bytes_written: int, *, closing: bool = False) -> None:
+    def write(self, bytes_written: int, reached: int, *, closing: bool = False) -> None:
         """Make it durable, when it is time.
+
+        Args:
+            bytes_written: By this process.
+            reached: The highest id that the files of the readings tell of.
+            closing: It is time.
 
         Raises:
             DiskFault: The disk refused.
         """
         if closing or self._now_s() - self._written_s >= _WRITE_EVERY_S:
-            self._table.put(_KEY, self.row(bytes_written))
+            self._table.put(_KEY, self.row(bytes_written) | {"reached": reached})
             self._written_s = self._now_s()

@@ -19,6 +19,7 @@ from collectors.enums import (
 )
 from collectors.interfaces import (
     Acknowledging,
+    CatchingUp,
     Counting,
     EventHandler,
     ICollectionLayerFactory,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Acknowledging",
     "BackendRegistration",
+    "CatchingUp",
     "Clock",
     "ClockQuality",
     "CollectedData",

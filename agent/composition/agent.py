@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from agent.composition.dead_letters import DeadLetters
@@ -18,6 +19,7 @@ from agent.composition.timekeeping import Timekeeping
 from agent.dead_letters import TABLE as DEAD_LETTERS
 from agent.dead_letters import Order
 from agent.partition import require_mounted
+from agent.permission import remedy
 from agent.reload import NeedsRestart, Reload
 from agent.spine.backoff import LOCAL, Backoff
 from agent.spine.errors import STORAGE
@@ -25,11 +27,13 @@ from agent.spine.factories import CollectionLayerFactory, ProcessingLayerFactory
 from agent.status.clock import clock_status
 from agent.status.opening import report_while_opening
 from agent.status.report import BufferStatus, ConfigurationStatus, StatusReport
+from agent.status.text import span
 from agent.supervisor import supervise
 from agent.version import version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     from agent.config import AgentConfig
@@ -70,6 +74,9 @@ class Agent:
         self._started_at = spine.clock.now()
         self._version = version()
         self._does_not_open: str | None = None
+        self._opening: tuple[datetime, float] | None = None
+        """Since when it is being opened: by the wall clock, and monotonic."""
+        self._hanging_told = False
         self.device_id = device_id_of(config)
         self.buffer = open_buffer(config, clock_trusted=self._knows_the_time)
         self._storage = StorageLayerFactory(spine).create_storage_manager()
@@ -119,8 +126,44 @@ class Agent:
             ConnectionError: It cannot be opened now.
             OSError: Likewise.
         """
-        await asyncio.to_thread(require_mounted, self._config.buffer.path)
-        await self.buffer.connect()
+        path, clock = self._config.buffer.path, self._spine.clock
+        self._opening = clock.now(), clock.monotonic_s()
+        self._hanging_told = False
+        try:
+            await asyncio.to_thread(require_mounted, path)
+            await self.buffer.connect()
+        except (ConnectionError, OSError) as error:
+            self._opening = None
+            if what_to_do := await asyncio.to_thread(remedy, error, path):
+                raise ConnectionError(f"{error}: {what_to_do}") from error
+            raise
+        self._opening = None
+
+    @property
+    def buffer_is_opening(self) -> bool:
+        """Whether an attempt to open it is under way, and has not come to an end."""
+        return self._opening is not None
+
+    async def buffer_hangs(self) -> None:
+        """Tell everybody that the buffer has not opened so far, and listen meanwhile to who speaks only once."""
+        assert self._opening is not None, "nothing is waited for"
+        since, since_s = self._opening
+        path = self._config.buffer.path
+        waited = span(self._spine.clock.monotonic_s() - since_s)
+        self._does_not_open = (
+            f"it is still being opened, since {since.astimezone(UTC):%H:%M:%S} UTC ({waited}): the disk that holds {path} "
+            "does not answer (`dmesg` says more: check it, replace it), or is checked after damage, which takes "
+            "minutes; it goes on by itself"
+        )
+        await self._listen_meanwhile()
+        if not self._hanging_told:
+            self._hanging_told = True
+            error = TimeoutError(f"the buffer at {path}: {self._does_not_open}")
+            await self._spine.errors.report(error, layer=STORAGE, operation="open", critical=True)
+
+    async def _listen_meanwhile(self) -> None:
+        await self._meanwhile.begin(self._config)
+        self._settings.serve_status_while_opening()
 
     async def buffer_failed(self, error: Exception) -> float:
         """Tell everybody that the buffer does not open, and listen meanwhile to who speaks only once.
@@ -129,8 +172,7 @@ class Agent:
             How long to wait before the next attempt, in seconds.
         """
         self._does_not_open = f"it does not open: {error}"
-        await self._meanwhile.begin(self._config)
-        self._settings.serve_status_while_opening()
+        await self._listen_meanwhile()
         await self._spine.errors.report(error, layer=STORAGE, operation="open", critical=True)
         return self._buffer_backoff.delay_s(self._spine.clock.monotonic_s())
 
@@ -140,6 +182,7 @@ class Agent:
         await self._storage.register_backend(self.buffer, {})
         await self._processing.begin(self._config)
         self._processing.run()
+        await self._sources.inform_early()
         self._meanwhile.hand_over(self._processing, self._time.boot)
         self._settings.begin()
         self._time.run()

@@ -1,14 +1,17 @@
-"""What is done while the buffer does not open: sensors that only speak are heard, into memory."""
+"""What is done while the buffer does not open: sensors are heard, into memory, unless a broker keeps what they say."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from agent.spine.errors import STORAGE
+from agent.spine.errors import COLLECTION, STORAGE
 from agent.waiting_room import WaitingRoom
+from collectors.interfaces import CatchingUp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.composition.processing import Processing
     from agent.composition.sources import Sources
     from agent.config import AgentConfig
@@ -30,7 +33,7 @@ class Meanwhile:
         self._sources = sources
         self._spine = spine
         self._room: WaitingRoom | None = None
-        self._heard: frozenset[str] = frozenset()
+        self._heard: Mapping[str, object] = {}
         """The sources whose frames wait."""
 
     async def begin(self, config: AgentConfig) -> None:
@@ -62,18 +65,41 @@ class Meanwhile:
         count, gone = 0, room.gone
         for data in room.leave(boot):
             try:
-                await processing.take_in(data)
+                if (new := await self._caught_up(data)) is not None:
+                    await processing.take_in(new)
             except Exception as error:  # noqa: BLE001 (as a source's own loop does: the next one follows)
                 await self._spine.errors.report(error, layer=STORAGE, operation="hand_over")
             count += 1
         # Nothing waits between the last one and this, so that nothing overtakes it.
-        self._heard = frozenset()
+        heard, self._heard = self._heard, {}
+        failed: dict[str, Exception] = {}
+        for source_id, source in heard.items():
+            try:
+                if isinstance(source, CatchingUp):
+                    source.caught_up()
+            except Exception as error:  # noqa: BLE001 (whatever a driver raises)
+                failed[source_id] = error
+        for source_id, fault in failed.items():
+            await self._fault_of(source_id, fault)
         if room.gone > gone:
             # A buffer that is full, or a disk that is slow.
             _log.warning(
                 "while they were being stored, %s more had to go from memory", f"{room.gone - gone:,}"
             )
         return count
+
+    async def _caught_up(self, data: CollectedData) -> CollectedData | None:
+        """What its source makes of it, now that it knows what is stored; None when that is stored already."""
+        source = self._heard.get(data.source_id)
+        if isinstance(source, CatchingUp):
+            try:
+                return source.catch_up(data)
+            except Exception as error:  # noqa: BLE001 (whatever a driver raises: better twice than not at all)
+                await self._fault_of(data.source_id, error)
+        return data
+
+    async def _fault_of(self, source_id: str, error: Exception) -> None:
+        await self._spine.errors.report(error, layer=COLLECTION, operation="catch_up", source_id=source_id)
 
     def told(self) -> str:
         """In words, what waits; empty when nobody is heard."""

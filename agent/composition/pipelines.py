@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic_core import to_json
 
+from agent.composition.unusable import UnusableStep, UnusableStepError
 from agent.held import Holder
 from agent.processors.holding import HoldingStep
 from agent.processors.registry import create_processor
 from agent.processors.route import Route
+from agent.spine.errors import PROCESSING
 from agent.spine.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -46,12 +48,17 @@ class Pipelines:
         config: The whole configuration.
         spine: Where their events and errors go.
         decode: Their first step.
-        before: Those that are in use: a [[pipeline]] that did not change keeps its steps, and what they remember.
+        before: Those that are in use: a [[pipeline]] that did not change keeps its steps, and what they remember. None at
+            the start: then a step that cannot be made keeps nothing else from it; later that holds only for one that
+            could not be used before.
 
     Attributes:
         made: The pipelines by their ids.
         after_holding: The pipelines with steps that hold readings back, and in each the steps that come after the
             first of those.
+
+    Raises:
+        UnusableStepError: A step cannot be made.
     """
 
     def __init__(
@@ -61,8 +68,11 @@ class Pipelines:
         self._spine = spine
         self._decode = decode
         kept = {} if before is None else before.unchanged(config)
+        self._unusable: list[UnusableStepError] = []
+        pardoned = None if before is None else before.with_unusable_steps()
         self._steps = {
-            pipeline.name: kept.get(pipeline.name) or [_step(pipeline, step) for step in pipeline.step]
+            pipeline.name: kept.get(pipeline.name)
+            or self._make_steps(pipeline, whatever_works=pardoned is None or pipeline in pardoned)
             for pipeline in config.pipeline
         }
         self.made: dict[str, Pipeline] = {}
@@ -71,20 +81,46 @@ class Pipelines:
         self.after_holding: dict[str, frozenset[str]] = {}
 
     async def make(self) -> None:
-        """Make them."""
+        """Make them, and tell which steps cannot be used."""
+        for error in self._unusable:
+            await self._spine.errors.report(error, layer=PROCESSING, operation="make_step", critical=True)
         for pipeline_id, source in {
             pipeline_id_of(self._config, source.id): source for source in self._config.source
         }.items():
             await self._make(pipeline_id, self._config.pipelines_of(source.id))
 
     def unchanged(self, config: AgentConfig) -> dict[str, list[ReadingStep]]:
-        """The steps of each [[pipeline]] that is the same in another configuration, by its name."""
+        """The steps of each [[pipeline]] that is the same in another configuration, and can be used, by its name."""
         others = {pipeline.name: pipeline for pipeline in config.pipeline}
+        unusable = self.with_unusable_steps()
         return {
             pipeline.name: self._steps[pipeline.name]
             for pipeline in self._config.pipeline
-            if others.get(pipeline.name) == pipeline
+            if others.get(pipeline.name) == pipeline and pipeline not in unusable
         }
+
+    def with_unusable_steps(self) -> list[PipelineConfig]:
+        """Each [[pipeline]] that has a step which could not be made."""
+        return [
+            pipeline
+            for pipeline in self._config.pipeline
+            if any(isinstance(step, UnusableStep) for step in self._steps[pipeline.name])
+        ]
+
+    def _make_steps(self, pipeline: PipelineConfig, *, whatever_works: bool) -> list[ReadingStep]:
+        steps = []
+        for number, config in enumerate(pipeline.step, start=1):
+            where = f"step {number} of {pipeline.name} ({config.processor})"
+            try:
+                step = create_processor(config.processor, config.options)
+            except Exception as error:
+                unusable = UnusableStepError(where, error)
+                if not whatever_works:
+                    raise unusable from error
+                self._unusable.append(unusable)
+                step = UnusableStep(config.processor, unusable)
+            steps.append(_routed(pipeline, config, step))
+        return steps
 
     async def _make(self, pipeline_id: str, parts: Sequence[PipelineConfig]) -> None:
         pipeline = self.made[pipeline_id] = Pipeline(pipeline_id, self._spine)
@@ -122,8 +158,7 @@ class Pipelines:
             await take_late(pipeline_id, step_ids.get(pipeline_id), own)
 
 
-def _step(pipeline: PipelineConfig, config: StepConfig) -> ReadingStep:
-    step = create_processor(config.processor, config.options)
+def _routed(pipeline: PipelineConfig, config: StepConfig, step: ReadingStep) -> ReadingStep:
     step.on_error = config.on_error
     if pipeline.tags is not None or pipeline.metrics is not None:
         metrics = None if pipeline.metrics is None else frozenset(pipeline.metrics)

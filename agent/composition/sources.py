@@ -16,7 +16,7 @@ from agent.status.report import SourceStatus
 from agent.status.sources import source_status
 from agent.supervisor import supervise
 from buffer import StoreError
-from collectors.interfaces import Acknowledging, Remembering, Resuming
+from collectors.interfaces import Acknowledging, CatchingUp, Remembering, Resuming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,10 +109,10 @@ class Sources:
         """Tell of the sources of a configuration from now on, though they are not collected from yet."""
         self._configured = config.source
 
-    async def begin_early(self, config: AgentConfig) -> frozenset[str]:
+    async def begin_early(self, config: AgentConfig) -> dict[str, IDataSource]:
         """Begin to collect before the buffer is open, from those sources that need nothing of it; which these are.
 
-        What can be had again once it is (a broker keeps it for us), and who has to know what is stored, waits.
+        What can be had again once it is (a broker keeps it for us), and who has to know before what is stored, waits.
         """
         self._configured = config.source
         made = [
@@ -122,7 +122,11 @@ class Sources:
         ]
         for one in made:
             await self._begin(one)
-        return frozenset(one.config.id for one in made if not isinstance(one.source, UnusableSource))
+        return {one.config.id: one.source for one in made if not isinstance(one.source, UnusableSource)}
+
+    async def inform_early(self) -> None:
+        """Let those that were begun early know what is stored."""
+        await self._inform(list(self._running.values()))
 
     async def begin_new(self, config: AgentConfig, made: Sequence[NewSource]) -> None:
         """Begin to collect from the sources of a configuration that were made for it."""
@@ -130,12 +134,15 @@ class Sources:
         if not self._redeliveries_known and any(isinstance(one.source, Acknowledging) for one in made):
             self._redeliveries_known = True
             await self._processing.load_redeliveries()
+        await self._inform(made)
+        for one in made:
+            await self._begin(one)
+
+    async def _inform(self, made: Sequence[NewSource]) -> None:
         for one in made:
             if isinstance(one.source, Remembering):
                 one.source.use_memory(SourceMemory(self._buffer.state("device_state"), one.config.id))
         await self._resume(made)
-        for one in made:
-            await self._begin(one)
 
     async def _begin(self, one: NewSource) -> None:
         """Begin to collect from a source. One that does not even let itself be registered fails from now on."""
@@ -196,5 +203,8 @@ class Sources:
 
 
 def _needs_the_buffer(source: IDataSource) -> bool:
-    resumes = isinstance(source, Resuming) and source.resume_readings
-    return bool(resumes) or isinstance(source, (Acknowledging, Remembering))
+    """Whether it has to be open before the source connects."""
+    if isinstance(source, Acknowledging):
+        return True
+    resumes = isinstance(source, Resuming) and source.resume_readings > 0
+    return (resumes or isinstance(source, Remembering)) and not isinstance(source, CatchingUp)

@@ -55,14 +55,10 @@ async def ask_even_while_opening(socket: Path) -> StatusReport:
     Raises:
         AgentNotRunningError: Nobody answers.
     """
-    try:
-        return await ask_status(socket)
+    try:  # first, since a disk that hangs would hold up even the question whether there is another socket on it
+        return await ask_status(socket_while_opening(socket) or usual_socket_while_opening(socket))
     except AgentNotRunningError:
-        try:
-            return await ask_status(socket_while_opening(socket) or usual_socket_while_opening(socket))
-        except AgentNotRunningError:
-            pass
-        raise
+        return await ask_status(socket)
 
 
 def report_while_opening(

@@ -43,6 +43,12 @@ _SAY_NOTHING = frozenset({"influxdb", "thingsboard"})
 """Clouds whose success has no body: one that has is not theirs."""
 _CONTENT = frozenset({400, 422})
 """Of a batch with one line that InfluxDB cannot take, it takes none, or all others."""
+_TYPE_CONFLICTS = (b"field type conflict", b"invalid column type")
+"""What InfluxDB 1 and 2, and 3, say of a field that has another type already."""
+_TYPE_CONFLICT_REMEDY = (
+    ": a field has one type in a bucket, the one that came first: give the metric of one of the sources another name "
+    "(`select` with `rename`), or write to another bucket"
+)
 _TOO_LARGE = 413
 _REASON_LENGTH_MAX = 400
 """How much of an answer is worth showing."""
@@ -191,6 +197,8 @@ class HttpUpstream:
             return Paused(f"{said}: check the url{f', the server points to {place}' if place else ''}")
         if status == _TOO_LARGE:
             return TooLarge(said)
+        if self._options.format == "influx" and any(sign in body.lower() for sign in _TYPE_CONFLICTS):
+            said += _TYPE_CONFLICT_REMEDY
         by_server = Rejected(said, in_part=status in _CONTENT)
         return by_server if self._options.ack == "server" else _named(body, pack, said)
 

@@ -7,7 +7,7 @@ are those that the buffer gave out, so that exactly what was taken is acknowledg
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Final, Generic
 
 from agent.sync.batches import B
 from agent.sync.lanes import LANES, SendLane
@@ -26,8 +26,11 @@ LOSSES_MAX = 3
 LOSSES_OF_ONE_MAX = 10
 """After so many a single reading is suspected; with the back-off's defaults that takes half an hour."""
 
-SEARCHES_MAX = 32
+SEARCHES_MAX: Final = 32
 """So often a batch that was refused is cut to find what is refused in it: enough for two readings of ten thousand."""
+SEARCH_PAYS_READINGS: Final = 8
+"""Once more for so many readings of it that arrived: a search goes on while it pays, and costs a quarter of a message for each. So all
+others arrive where one reading in fifty is refused; nothing that is refused throughout is cut any further."""
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +38,10 @@ class _Taken(Generic[B]):
     batch: B
     readings: int
     parcels_left: int
-    searches_left: int = SEARCHES_MAX
+    searches: int = 0
+    """How often it was cut to find what is refused in it."""
+    arrived: int = 0
+    """Readings of it that got through."""
 
 
 @dataclass(eq=False, slots=True)
@@ -70,7 +76,8 @@ class Item(Generic[B]):
     @property
     def may_be_searched(self) -> bool:
         """Whether it may be cut to find what is refused in it."""
-        return self.parcel.count > 1 and self.taken.searches_left > 0
+        searches_max = SEARCHES_MAX + self.taken.arrived // SEARCH_PAYS_READINGS
+        return self.parcel.count > 1 and self.taken.searches < searches_max
 
     @property
     def has_outcome(self) -> bool:

@@ -389,7 +389,7 @@ class Sender(Generic[B]):
             await self._cut(item)
             self._feeder.shrink(item.parcel.count // 2)
         elif isinstance(error, Rejected) and error.in_part and item.may_be_searched:
-            item.taken.searches_left -= 1
+            item.taken.searches += 1
             await self._cut(item)
         elif isinstance(error, TooLarge):
             return await self._refused(item, f"one reading alone is too large: {error}")
@@ -425,6 +425,7 @@ class Sender(Generic[B]):
         self._feeder.grow()
         self._outbox.got_through()
         self._delivered += item.parcel.count
+        item.taken.arrived += item.parcel.count
         self._last_delivery = now.now()
         self._settle(item)
         self._standing.recovered()

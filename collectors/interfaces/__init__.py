@@ -2,6 +2,7 @@
 
 from collectors.interfaces.collection import (
     Acknowledging,
+    CatchingUp,
     Counting,
     ICollectionManager,
     IDataSource,
@@ -24,6 +25,7 @@ from collectors.interfaces.storage import IStorageBackend, IStorageManager
 
 __all__ = [
     "Acknowledging",
+    "CatchingUp",
     "Counting",
     "EventHandler",
     "ICollectionLayerFactory",

@@ -86,7 +86,7 @@ class Remembering(Protocol):
     """A source that has to know after a restart what it did before (beside `IDataSource`)."""
 
     def use_memory(self, memory: Memory) -> None:
-        """Take its memory; called once, before the first connect. Without one it does what it can."""
+        """Take its memory; called once, before the first connect or as `CatchingUp` says. Without one it does what it can."""
         ...
 
 
@@ -104,12 +104,30 @@ class Resuming(Protocol):
         kept: Sequence[Reading],
         reads: Callable[[bytes], Sequence[Mapping[str, bool | int | float | str]]],
     ) -> None:
-        """Take them; called once, before the first connect. Without it the source asks for nothing.
+        """Take them; called once, before the first connect or as `CatchingUp` says. Without it the source asks for nothing.
 
         Args:
             kept: Its newest stored readings, oldest first; `up` is 0 where it is of another boot of this device.
             reads: What a frame of it says: the values of each reading in it. Raises ValueError.
         """
+        ...
+
+
+@runtime_checkable
+class CatchingUp(Protocol):
+    """A source that can be heard before it is told what is stored (beside `Remembering` or `Resuming`).
+
+    That is so while the buffer does not open: what such a source delivers waits in memory. Once the buffer is open, the source is
+    told (`use_memory`, `resume`) while it is connected. Then `catch_up` is called with each item that it has delivered since it
+    was made, in order, those that come meanwhile included; and at the end, once, `caught_up`.
+    """
+
+    def catch_up(self, data: CollectedData) -> CollectedData | None:
+        """What to make of an item that was delivered before; None when it is stored already."""
+        ...
+
+    def caught_up(self) -> None:
+        """Everything that was delivered so far has been through `catch_up`."""
         ...
 
 

@@ -68,6 +68,8 @@ class Bluez:
         self._adapters: dict[str, AdapterState] = {}
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
+        self._changes = 0
+        """Signals so far."""
 
     async def open(self) -> None:
         """Begin to watch. Harmless when it does already.
@@ -86,11 +88,7 @@ class Bluez:
                 self._bus = bus
                 for rule in _RULES:
                     await self._ask(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", [rule])
-                (self._running,) = await self._ask(
-                    _DBUS, "/org/freedesktop/DBus", _DBUS, "NameHasOwner", "s", [BLUEZ]
-                )
-                if self._running:
-                    await self._learn()
+                await self._learn()
         except AuthError as error:
             await self._drop(bus)
             raise ConnectionError(NO_PERMISSION) from error
@@ -234,8 +232,20 @@ class Bluez:
     # What the bus tells
 
     async def _learn(self) -> None:
-        (objects,) = await self._ask(BLUEZ, "/", _OBJECT_MANAGER, "GetManagedObjects")
-        self._adapters = {}
+        """Ask how things are, until nothing has changed meanwhile.
+
+        Signals are handled as they arrive, and an answer only when whoever asked has its turn: what a signal said behind it would
+        be taken back, for ever.
+        """
+        while True:
+            changes = self._changes
+            objects: dict[str, dict[str, dict[str, Variant]]] = {}
+            (running,) = await self._ask(_DBUS, "/org/freedesktop/DBus", _DBUS, "NameHasOwner", "s", [BLUEZ])
+            if running:
+                (objects,) = await self._ask(BLUEZ, "/", _OBJECT_MANAGER, "GetManagedObjects")
+            if self._changes == changes:
+                break
+        self._running, self._adapters = running, {}
         for path, interfaces in objects.items():
             self._note(path, interfaces)
 
@@ -250,6 +260,7 @@ class Bluez:
     def _handle(self, message: Message) -> None:
         if message.message_type is not MessageType.SIGNAL:
             return
+        self._changes += 1
         if message.member == "NameOwnerChanged":
             name, _, owner = message.body
             if name != BLUEZ:

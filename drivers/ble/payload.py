@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drivers.ble.scan import Want, company_patterns, service_patterns
-from drivers.codecs.advertisement import encode
+from drivers.codecs.advertisement import encode, parse
 from drivers.codecs.bluetooth_uuid import shown_uuid
 from drivers.codecs.makers import MAKERS
 
@@ -87,6 +87,10 @@ class Payload:
             return advertisement.manufacturer_data.get(self._config.manufacturer)
         found = advertisement.manufacturer_data
         return b"".join(company.to_bytes(2, "little") + found[company] for company in sorted(found)) or None
+
+    def measured_in(self, raw: bytes) -> bytes | None:
+        """The same bytes, in what the codec gets."""
+        return raw if self._maker is None else self.measured(parse(raw))
 
     def is_numbered(self, measured: bytes) -> bool:
         """Whether the measurement carries a number of its own."""

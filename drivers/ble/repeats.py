@@ -125,7 +125,10 @@ class Repeats:
         for address, digests in list(notes.items())[-NOTED_SENSORS_MAX:]:
             if isinstance(address, str) and isinstance(digests, list):
                 known = [bytes.fromhex(one) for one in digests if _is_digest(one)]
-                self._sensor(address).recent.extend(known)
+                sensor = self._sensor(address)
+                sensor.recent = deque(
+                    [*known, *sensor.recent], maxlen=REMEMBERED
+                )  # what was heard since is newer
 
     def _is_new_by_time(self, sensor: _Sensor, data: bytes, now_s: float) -> bool:
         if data != sensor.latest:

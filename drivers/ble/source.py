@@ -88,12 +88,28 @@ class BleSource(IDataSource):
         """Given out, and perhaps not kept yet: whoever collects asks for the next one only when it is."""
         self._memory: Memory | None = None
         self._noted: dict[str, list[str]] = {}
+        self._given_out_before = Repeats(config.interval)
+        """Tells what an earlier run has taken, of what was given out before that was known."""
         self._patient_s = 0.0
 
     def use_memory(self, memory: Memory) -> None:
         """Remember over restarts what was heard last, so that it is not taken once more when it is repeated."""
         self._memory = memory
-        self.repeats.take_up(memory.recall().get("heard"))
+        notes = memory.recall().get("heard")
+        self.repeats.take_up(notes)
+        self._given_out_before.take_up(notes)
+
+    def catch_up(self, data: CollectedData) -> CollectedData | None:
+        """A reading that was given out before the memory was there; None when an earlier run has taken it."""
+        address = data.metadata.get(SENSOR) or (self._config.address or [""])[0]
+        measured = self.payload.measured_in(data.raw_data)
+        if measured is None or not self.payload.is_numbered(measured):
+            return data
+        new = self._given_out_before.is_new(address, measured, self._clock.monotonic_s(), numbered=True)
+        return data if new else None
+
+    def caught_up(self) -> None:
+        """Nothing to do: repetitions of what was heard before are known since the memory is there."""
 
     def get_source_id(self) -> str:
         """The unique identifier of this source."""
@@ -255,16 +271,28 @@ class BleSource(IDataSource):
         radio = self._radio
         if radio is None:
             return ""
-        if self._without_data:
-            return (
-                f"it is heard, but {self._without_data} advertisements had no {self.payload.called} in them: "
-                "is that what it sends?"
-            )
+        if (heard := self._explain_hearing()) is not None:
+            return heard
         if not radio.scan_is_deaf(self._watchdog.heard_s):
             return f"{radio.name} hears others: it is out of range or off, or its battery is empty"
         if not radio.is_deaf(self._watchdog.heard_s):
             return f"{radio.name} hears no advertisement at all, though a connection over it works"
         return self._deaf(radio) or f"{radio.name} hears nothing at all"
+
+    def _explain_hearing(self) -> str | None:
+        """Why no reading comes of a sensor that is heard; None when it is not."""
+        if self._without_data:
+            return (
+                f"it is heard, but {self._without_data} advertisements had no {self.payload.called} in them: "
+                "is that what it sends?"
+            )
+        now_s = self._clock.monotonic_s()
+        if not self._watchdog.was_heard or self._watchdog.is_silent(now_s):
+            return None
+        ago = f"it was heard {self._watchdog.silent_s(now_s):.0f} s ago"
+        if len(self._inbox):
+            return f"{ago}, and what it said waits for the pipeline, which is too slow or stands still"
+        return f"{ago}, but repeats what it said before: it measures nothing new, or hangs"
 
     def _deaf(self, radio: Radio) -> str | None:
         """What to do about an adapter for which the ladder could do nothing; None when it could, or has not yet."""

@@ -76,6 +76,11 @@ class Watchdog:
         self._turns = 0
 
     @property
+    def was_heard(self) -> bool:
+        """Whether it was heard since the watch began to listen."""
+        return self._ever
+
+    @property
     def knows(self) -> bool:
         """Whether it is known how long silence is normal."""
         return self._silent_after_s is not None or len(self._gaps_s) >= GAPS_ENOUGH

@@ -55,6 +55,8 @@ class SerialSource(IDataSource):
         if config.poll is not None:
             self._poller = Poller(config.poll, config.framing, config.name, clock)
         self._resender: Resender | None = None
+        self._catching_up: Resender | None = None
+        """The resender, while what it has to know of still waits to be shown to it."""
 
     @property
     def frame_counts(self) -> FrameCounts | None:
@@ -77,8 +79,22 @@ class SerialSource(IDataSource):
     def resume(self, kept: Sequence[Reading], reads: Reads) -> None:
         """Go on after what is stored: from now on, readings that are missing are asked for."""
         if self._config.resend is not None:
-            self._resender = Resender(self._config.resend, reads, name=self._source_id, clock=self._clock)
-            self._resender.resume(kept)
+            resender = Resender(self._config.resend, reads, name=self._source_id, clock=self._clock)
+            resender.resume(kept)
+            if self._link is None:
+                self._resender = resender
+            else:  # it was connected before, and what it gave out then comes first
+                self._catching_up = resender
+
+    def catch_up(self, data: CollectedData) -> CollectedData | None:
+        """A frame that was given out before it was known what is stored; None when it is stored already."""
+        return data if self._catching_up is None else self._catching_up.take(data)
+
+    def caught_up(self) -> None:
+        """From now on, readings that are missing are asked for."""
+        if self._catching_up is not None:
+            self._resender, self._catching_up = self._catching_up, None
+            self._resender.reconnected()  # the connection may be another one by now
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -27,7 +27,9 @@ async def test_store_query_delete(buffer):
     await buffer.delete(first.location_id)
     with pytest.raises(KeyError):
         await buffer.delete(first.location_id)
-    for wrong in ("", "readings", "readings/x", "nowhere/1", "readings/²"):
+    number = "9" * 5000  # of more digits than Python makes a number of
+    wrongs = ["", "readings", "readings/x", "nowhere/1", "readings/²", "readings/02", f"readings/{number}"]
+    for wrong in wrongs:
         with pytest.raises(KeyError):
             await buffer.delete(wrong)
     assert len(await buffer.query(QueryCriteria())) == 1
@@ -196,3 +198,65 @@ async def test_dead_letters_are_a_table_of_their_own(buffer):
     assert [record.document for record in await buffer.recent(5, table="dead_letters")] == [{"why": "test"}]
     await buffer.delete("dead_letters/1")
     assert await buffer.recent(5, table="dead_letters") == []
+
+
+async def test_who_gives_up_waiting_is_forgotten_though_nothing_is_committed(buffer):
+    consumer = buffer.consumer("cloud")
+    held = []
+    for _ in range(500):
+        assert not await consumer.wait(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await buffer.wait_durable(1 << 30)
+        held.append(sum(map(len, kept_by(buffer))))
+    assert max(held) < 200
+    later = asyncio.create_task(consumer.wait(30))
+    await asyncio.sleep(0)
+    await buffer.store({})
+    assert await later
+
+
+def kept_by(buffer):
+    for waiters in buffer._waiters.values():
+        yield waiters._conditions
+        yield waiters._by_id
+
+
+async def test_a_cancelled_connect_leaves_nothing_locked(tmp_path):
+    buffer = TinyDBBuffer("main", tmp_path / "b", device_id="d")
+    going_on = threading.Event()
+    opened = buffer._opened
+
+    def slowly():
+        assert going_on.wait(30)
+        return opened()
+
+    buffer._opened = slowly
+    for again in (buffer.connect, buffer.disconnect):
+        connecting = asyncio.create_task(buffer.connect())
+        await asyncio.sleep(0.01)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        waiting = asyncio.create_task(again())
+        await asyncio.sleep(0.01)
+        going_on.set()
+        await waiting
+        await buffer.disconnect()
+        going_on.clear()
+        other = TinyDBBuffer("other", tmp_path / "b", device_id="d")
+        await other.connect()
+        await other.disconnect()
+
+
+async def test_two_may_connect_it_at_once(tmp_path):
+    buffer = TinyDBBuffer("main", tmp_path / "b", device_id="d")
+    await asyncio.gather(buffer.connect(), buffer.connect())
+    await buffer.store({})
+    await buffer.disconnect()
+
+
+@pytest.mark.parametrize("options", [{"nonsense": 1}, {"quota_bytes": "2 GB"}, {"full": 3}])
+async def test_options_of_the_wrong_kind_are_a_value_error(tmp_path, options):
+    with pytest.raises(ValueError, match="makes no sense"):
+        await TinyDBBuffer("main", tmp_path / "b", **options).connect()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -276,3 +277,77 @@ def test_a_part_of_the_records_is_taken_by_its_ids(tmp_path):
         assert drain(consumer) == list(range(51, 61))
         fill(db, 5)
         assert [record.seq for record in consumer.take(100, after=98).records] == list(range(101, 106))
+
+
+def test_one_that_is_forgotten_while_its_state_is_written_stays_forgotten(tmp_path, monkeypatch):
+    with opened(tmp_path) as db:
+        consumer = db.consumer("cloud")
+        fill(db, 10)
+        consumer.ack(consumer.take(5))
+        forgetting = threading.Thread(target=db.forget_consumer, args=("cloud",))
+        put = db.journal.put
+
+        def slowly(changes):
+            if any(key == "cloud" and value for _, key, value in changes) and not forgetting.ident:
+                forgetting.start()
+                forgetting.join(0.2)  # as long as it is kept out
+            put(changes)
+
+        monkeypatch.setattr(db.journal, "put", slowly)
+        db.maintain()
+        forgetting.join(10)
+        assert not forgetting.is_alive()
+        assert db.consumers() == []
+    with opened(tmp_path) as db:
+        assert db.consumers() == []
+
+
+def test_deleting_in_two_tables_at_once_ends(tmp_path, monkeypatch):
+    with opened(tmp_path) as db:
+        tables = ["one", "two"]
+        for table in tables:
+            db.insert_json([b"{}"], table=table)
+        both, flush = threading.Barrier(2), db.flush
+
+        def together():
+            both.wait(10)
+            flush()
+
+        monkeypatch.setattr(db, "flush", together)
+        threads = [
+            threading.Thread(target=db.delete, args=(1,), kwargs={"table": t}, daemon=True) for t in tables
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in threads)
+        assert [len(db.table(table)) for table in tables] == [0, 0]
+
+
+@pytest.mark.parametrize("second_copy", [True, False])
+def test_a_damaged_journal_leaves_nobodys_records_without_an_identity(tmp_path, second_copy):
+    for machine in ("a", "b"):
+        with opened(tmp_path / "b", machine_id=machine) as db:
+            fill(db, 2)
+            epochs = [(each.first_seq, each.store_id) for each in db.epochs]
+    assert [first for first, _ in epochs] == [1, 3]
+    state = tmp_path / "b" / ".state"
+    if not second_copy:
+        next(state.glob("identity.*")).unlink()
+    (journal,) = state.glob("j.*")
+    content = journal.read_bytes()
+    for _, store_id in epochs:
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        shutil.copytree(tmp_path / "b", tmp_path / "c")
+        damaged = bytearray(content)
+        damaged[content.index(store_id.encode())] ^= 1
+        (tmp_path / "c" / ".state" / journal.name).write_bytes(damaged)
+        with opened(tmp_path / "c", machine_id="b") as db:
+            consumer, found = db.consumer("cloud"), []
+            while (batch := consumer.take(10)) is not None:
+                found += [(record.seq, batch.store_id) for record in batch.records]
+                consumer.ack(batch)
+            assert [seq for seq, _ in found] == [1, 2, 3, 4]
+            if second_copy:
+                assert [of for _, of in found] == [epochs[0][1]] * 2 + [epochs[1][1]] * 2

@@ -25,6 +25,7 @@ _ONCE_BROKE_A_PROMISE = (
     (230_002_028, False),
     (240_033_019, True),
     (220_026_021, False),
+    (601_027_020, False),
 )
 """Seeds, and whether directories were ordered."""
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from buffer import BufferDB, BufferFull, DiskFault
+from buffer.journal import _Change
 from tests.rigs.faulty_disk import FaultyDisk, File, PowerCut
 
 DOCUMENT = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
@@ -348,3 +349,78 @@ def test_dead_letters_are_bounded_by_themselves(disk):
     ((_, entry),) = db.ledger.items()
     assert entry["table"] == "dead_letters"
     assert entry["count"] + len(db.table("dead_letters")) == 400
+
+
+def test_dead_letters_that_somebody_deleted_are_no_loss_when_their_file_goes(disk):
+    db = opened(disk, dead_letter_bytes_max=12_000)
+    for _ in range(60):
+        (each,) = db.insert_json([DOCUMENT % 1], table="dead_letters")
+        db.flush()
+        if each <= 20 or not each % 3:
+            db.delete(each, table="dead_letters")
+    given, deleted = 60, 20 + len([each for each in range(21, 61) if not each % 3])
+    assert len(db.table("dead_letters")) < given - deleted
+    assert db.ledger.dropped == given - deleted - len(db.table("dead_letters"))
+
+
+def test_a_deletion_stands_though_its_tombstones_cannot_be_cleared_away(disk):
+    db = opened(disk)
+    db.insert_json([b"{}"] * 2010)
+    db.flush()
+    for each in range(1, 2001, 2):
+        db.delete(each)
+    made = disk.create
+
+    def refused(path):
+        if "/t." in path and "/readings/" in path:
+            raise OSError(errno.ENOSPC, "injected")
+        return made(path)
+
+    disk.create = refused
+    db.delete(2001)
+    disk.create = made
+    assert len(db) == 2010 - 1001
+    db.delete(2003)
+    assert len(db) == 2010 - 1002
+
+
+@pytest.mark.parametrize("harm", ["zeros", "cut", "none"])
+def test_of_two_generations_of_the_small_tables_the_newer_counts_unless_it_is_gone(disk, harm):
+    db = opened(disk, device_id="d")
+    table = db.small_table("device_state")
+    table.put("a", {"n": 1})
+    table.put("b", {"n": 1})
+    (path,) = (name for name in disk.files if name.startswith("/s/.state/j."))
+    older = bytes(disk.files[path].cache)
+    table.put("b", None)
+    table.put("a", {"n": 2})
+    db.renew_state()
+    (newer,) = (name for name in disk.files if name.startswith("/s/.state/j."))
+    disk.kill()
+    disk.put(path, older)
+    content = bytes(disk.files[newer].cache)
+    disk.put(newer, {"zeros": bytes(len(content)), "cut": b"", "none": content}[harm])
+    found = dict(opened(disk, device_id="d").small_table("device_state").items())
+    assert found == ({"a": {"n": 2}} if harm == "none" else {"a": {"n": 1}, "b": {"n": 1}})
+
+
+def test_who_shares_a_write_that_is_broken_off_is_not_told_that_it_is_durable(disk):
+    db = opened(disk)
+    table, journal = db.small_table("device_state"), db.journal
+    table.put("a", {"n": 1})
+    other = _Change([("device_state", "b", b'{"n":1}')])
+    journal._queue.append(other)
+    sync = disk.sync
+
+    def broken_off(_):
+        raise KeyboardInterrupt
+
+    disk.sync = broken_off
+    with pytest.raises(KeyboardInterrupt):
+        table.put("c", {"n": 1})
+    disk.sync = sync
+    assert other.done
+    assert other.error is not None
+    table.put("d", {"n": 1})
+    disk.kill()
+    assert dict(opened(disk).small_table("device_state").items()) == {"a": {"n": 1}, "d": {"n": 1}}

@@ -25,6 +25,8 @@
 | a clock that jumps either way | test_limits.py::test_a_clock_that_jumps_ahead_is_no_age, test_crash_machine.py::TestBufferOnAFailingDisk |
 | its directory, or a file, removed while it runs | test_removed_directory.py::test_nothing_is_durable_in_a_file_that_was_removed |
 | a file removed while it is closed | test_limits.py::test_a_file_removed_while_the_buffer_was_closed_is_noticed |
+| the last files, or all of them, removed while it is closed | test_missing_files.py::test_all_of_them, test_missing_files.py::test_the_last_ones |
+| a file of another kind in the place of one | test_strange_files.py::test_a_file_in_the_place_of_one_of_another_kind_is_taken_for_neither |
 | its disk unmounted, or its directory moved | test_removed_directory.py::test_what_was_moved_or_unmounted_is_neither_lost_nor_begun_anew |
 | a newer or an older version | test_versions.py::test_a_store_of_an_earlier_version_opens_and_drains, test_versions.py::test_what_a_newer_minor_version_adds_is_passed_over_and_kept, test_versions.py::test_a_store_of_a_newer_major_version_is_refused_and_not_touched |
 

@@ -408,6 +408,8 @@ class SmallDisk(FaultyDisk):
     """What somebody else has taken."""
     greedy = False
     """He takes what becomes free."""
+    keeps_beginnings = False
+    """What there is room for of a write that fails is there, as with every real disk."""
 
     def _taken(self):
         return self.others + sum(len(file.cache) for file in self.files.values())
@@ -415,6 +417,9 @@ class SmallDisk(FaultyDisk):
     def write(self, handle, data, offset):
         grown = max(0, offset + len(data) - len(self._handles[handle].cache))
         if self._taken() + grown > self.size:
+            fits = len(data) - (self._taken() + grown - self.size)
+            if self.keeps_beginnings and fits > 0:
+                super().write(handle, data[:fits], offset)
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write(handle, data, offset)
 
@@ -465,6 +470,24 @@ def test_room_that_somebody_else_takes_is_not_made_again_and_again():
     disk.others = 0
     db.flush()
     assert len(db) + db.ledger.dropped == taken
+
+
+def test_a_large_commit_on_a_full_disk_is_made_room_for_by_several_small_delivered_files():
+    disk = SmallDisk(random.Random(0))
+    db = opened(disk, keep_delivered_s=1e9)
+    consumer = db.consumer("cloud")
+    while disk.free_bytes("/") > 12_000:
+        fill(db, 10)
+        db.log("readings").roll()
+    while (batch := consumer.take(100)) is not None:
+        consumer.ack(batch)
+    db.maintain()
+    waiting = db.insert_json([NORMAL % 1] * 200)
+    disk.keeps_beginnings = True
+    db.flush()
+    assert db.durable_id() == waiting[-1]
+    assert db.ledger.dropped == 0
+    assert consumer.backlog == 200
 
 
 def test_without_any_limit_a_full_disk_costs_nothing():
@@ -608,3 +631,20 @@ def test_what_went_delivered_behind_a_file_that_could_not_be_sealed_is_not_calle
     disk.kill()
     db = opened(disk, quota_bytes=20_000)
     assert not [each for each in entries_of(db) if each["first"] <= delivered.last]
+
+
+def test_each_consumer_is_told_of_what_it_lost_itself():
+    disk = FaultyDisk(random.Random(0))
+    db = opened(disk, quota_bytes=8192)
+    consumers = {name: db.consumer(name) for name in ("fast", "slow")}
+    for name in consumers:
+        db.ledger.feed(name)
+    fill(db, 20)
+    for count, consumer in zip((15, 5), consumers.values(), strict=True):
+        consumer.ack(consumer.take(count))
+    ids = [each for _ in range(20) for each in fill(db, 10)]
+    lost = set(range(1, ids[-1] + 1)) - {document.doc_id for document in db}
+    assert lost > set(range(1, 21))
+    for name, had in (("fast", 15), ("slow", 5)):
+        assert sum(entry.count for entry in db.ledger.untold(name)) == len(lost) - had
+    assert db.ledger.dropped == len(lost) - 5

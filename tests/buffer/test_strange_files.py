@@ -7,7 +7,9 @@ import socket
 import pytest
 
 from buffer import BufferDB, IdsExhausted, StoreError
+from buffer.inspection import Inspection
 from buffer.layout import ID_MAX
+from buffer.verification import verify
 from tests.rigs.faulty_disk import FaultyDisk, File
 
 DOCUMENT = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
@@ -181,3 +183,72 @@ def test_what_others_put_beside_the_tables_is_no_table(tmp_path):
             assert [path.name for path in (tmp_path / "notes").iterdir()] == ["to do.txt"]
         db.drop_tables()
         assert db.tables() == set()
+
+
+def two_tables(disk, *, closed):
+    """A store whose every file is of another table, or of the small tables."""
+    db = opened(disk, device_id="d")
+    consumer = db.consumer("cloud")
+    fill(db, 5)
+    db.insert_json([b'{"letter":1}'] * 7, table="dead_letters")
+    db.flush()
+    if closed:
+        db.close()
+    else:
+        disk.kill()
+    return consumer.name
+
+
+def path_of(disk, directory, start):
+    (path,) = (f"/s/{directory}/{name}" for name in names(disk, directory) if name.startswith(start))
+    return path
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize(
+    ("place", "whose"),
+    [
+        ("readings", "dead_letters"),
+        ("readings", ".state"),
+        (".state", "dead_letters"),
+        (".state", "readings"),
+    ],
+)
+def test_a_file_in_the_place_of_one_of_another_kind_is_taken_for_neither(disk, closed, place, whose):
+    two_tables(disk, closed=closed)
+    starts = {"readings": "s.0000000000000001" if closed else "a.", ".state": "j."}
+    starts["dead_letters"] = starts["readings"]
+    content = bytes(disk.files[path_of(disk, whose, starts[whose])].cache)
+    disk.put(path_of(disk, place, starts[place]), content)
+    db = opened(disk, device_id="d")
+    consumer = db.consumer("cloud")
+    found = []
+    while (batch := consumer.take(10)) is not None:
+        found += [record.document for record in batch.records]
+        consumer.ack(batch)
+    assert found == ([] if place == "readings" else [json.loads(DOCUMENT % at) for at in range(5)])
+    (new,) = db.insert_json([b'{"new":1}'])
+    assert new > 5
+    db.flush()
+    assert consumer.take(10).records[0].document == {"new": 1}
+    assert len(db.table("dead_letters")) == 7
+    db.close()
+    db = opened(disk, device_id="d")
+    assert list(db)[-1] == {"new": 1}
+    assert not db.journal.damaged
+
+
+def test_a_segment_that_was_moved_to_another_table_is_none_of_it(disk):
+    two_tables(disk, closed=True)
+    path = path_of(disk, "dead_letters", "s.0000000000000001")
+    content = bytes(disk.files[path].cache)
+    disk.unlink(path_of(disk, "readings", "s.0000000000000001"))
+    disk.put(path.replace("dead_letters", "readings"), content)
+    (damage,) = verify(Inspection("/s", fs=disk, in_use=False)).damages
+    assert (damage.table, damage.intact) == ("readings", 0)
+    db = opened(disk, device_id="d")
+    assert db.consumer("cloud").take(10) is None
+    assert list(db) == []
+    assert names(disk, ".quarantine")
+    db.flush()
+    assert "damaged" in db.ledger.lost()

@@ -127,6 +127,41 @@ def test_new_readings_whose_dropping_is_in_doubt_are_not_both_stored_and_told_as
     assert told(db) == before
 
 
+@pytest.mark.parametrize("step", [None, *range(1, 16)])
+@pytest.mark.parametrize("refuses", [False, True], ids=["it recovers", "it does not"])
+@pytest.mark.parametrize("how", ["an orderly end", "an update"])
+def test_what_waits_while_its_dropping_is_in_doubt_is_not_stored_before_that_is_settled(
+    disk, how, refuses, step
+):
+    options = {"quota_bytes": 16_384, "full": "drop_newest"}
+    db = opened(disk, **options)
+    db.consumer("cloud")
+    ids = []
+    while not db.ledger.dropped:
+        ids += fill(db, 10)
+    before = db.ledger.dropped
+    end = fail_decisions(disk, db)
+    fresh = set(db.insert_json([RECORD % 1] * 10))
+    with pytest.raises(DiskFault):
+        db.flush()
+    if not refuses:
+        end()
+    disk.cut_at = step and disk.operations + step
+    with suppress(PowerCut, DiskFault):
+        if how == "an orderly end":
+            db.close()
+        else:
+            db.table("readings").update({"e": 1})
+    end()
+    disk.kill() if step is None else disk.power_cut("least")
+    db = opened(disk, **options)
+    stored = fresh & set(present(db))
+    assert stored in (set(), fresh)
+    assert db.ledger.dropped in ({before} if stored else {before, before + 10})
+    if not refuses and step is None:
+        assert stored
+
+
 @pytest.mark.parametrize("before", [0, 3], ids=["first in its file", "behind others"])
 @pytest.mark.parametrize(
     "policy", ["drop_newest", {"alarm": "drop_newest", "normal": "block"}], ids=["all", "alarms"]

@@ -187,6 +187,26 @@ async def test_a_source_that_cannot_be_used_keeps_no_agent_from_a_buffer_that_op
         await until(partial(one_fails, agent))
 
 
+async def test_what_to_do_about_a_buffer_that_is_somebody_elses_is_said(tmp_path, monkeypatch):
+    async def denied():
+        cause = PermissionError(13, "Permission denied", str(tmp_path / "buffer"))
+        raise ConnectionError(f"the buffer cannot be opened: {cause}") from cause
+
+    async def fail_to_open(agent):
+        with monkeypatch.context() as patch:
+            patch.setattr(agent.buffer, "connect", denied)
+            patch.setattr("os.geteuid", lambda: 3_999_999_999)
+            with pytest.raises(ConnectionError, match="`sudo chown 3999999999: ") as caught:
+                await agent.open_buffer()
+        await agent.buffer_failed(caught.value)
+        report = await agent.report()
+        assert f"NOT STORING: it does not open: {caught.value}" in report.summary()
+        assert not agent.buffer_is_opening
+
+    async with running(tmp_path, before_it_opens=fail_to_open):
+        pass
+
+
 async def test_a_driver_that_fails_to_resume_harms_nobody(tmp_path, monkeypatch):
     def refuse(*_):
         raise RuntimeError("a bug in a driver")

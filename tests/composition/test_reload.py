@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from agent import logs
 from agent import reload as reload_module
 from agent.composition import Agent, catalogue
+from agent.composition import pipelines as composed_pipelines
 from agent.config import load_config
 from agent.spine.spine import open_spine
 from agent.status.socket import ask_status
@@ -75,6 +76,11 @@ class Device:
         before = await self.frames()
         async with asyncio.timeout(10):
             while not all(count > before.get(name, 0) for name, count in (await self.frames()).items()):
+                await asyncio.sleep(0.005)
+
+    async def conditions(self, **wanted: str) -> None:
+        async with asyncio.timeout(10):
+            while {s.source_id: s.condition for s in (await self.agent.report()).sources} != wanted:
                 await asyncio.sleep(0.005)
 
     async def counted(self) -> int:
@@ -173,6 +179,38 @@ async def test_a_step_that_did_not_change_goes_on_with_what_it_holds(tmp_path):
         await device.change(source("a", rate=80), pipeline("p", WINDOWS))
         await device.more_frames()
         assert await device.newest() == [], "the window goes on"
+
+
+async def test_a_step_that_cannot_be_made_harms_nothing_else_and_is_tried_again_when_told(
+    tmp_path, monkeypatch
+):
+    def spoilt(name, options):
+        if name == "scale":
+            raise RuntimeError("libmath.so is not there")
+        return made(name, options)
+
+    made = composed_pipelines.create_processor
+    told = "step 2 of p (scale) cannot be used: libmath.so is not there"
+    tables = [source("a"), source("b"), pipeline("p", TAG, SCALE, sources='"a"')]
+    with monkeypatch.context() as patch:
+        patch.setattr(composed_pipelines, "create_processor", spoilt)
+        async with running(tmp_path, *tables) as device:
+            await device.conditions(a="garbage", b="ok")
+            assert told in (await device.agent.report()).sources[0].garbage
+            assert {document["source"] for document in await device.newest(5)} == {"b"}, (
+                "none is kept unscaled"
+            )
+            await device.change(*tables)
+            assert device.agent.reload.loaded.refused is None, "it is no worse than it was"
+            await device.change(*tables, pipeline("q", SCALE, sources='"b"'))
+            assert device.agent.reload.loaded.refused == told.replace("2 of p", "1 of q")
+            patch.undo()
+            await device.change(*tables)
+            await device.conditions(a="ok", b="ok")
+            letters = [
+                record.document for record in await device.agent.buffer.recent(1, table="dead_letters")
+            ]
+            assert told in letters[0]["reason"]
 
 
 async def test_a_pipeline_may_be_named_like_what_is_only_decoded(tmp_path):

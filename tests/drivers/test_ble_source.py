@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from collectors.clock import SystemClock
-from collectors.interfaces import Listening, Remembering
+from collectors.interfaces import CatchingUp, Listening, Remembering
 from collectors.metadata_keys import QUALITY, SENSOR, TAGS, UP_NS
 from drivers.ble import source as source_module
 from drivers.ble import station as station_module
@@ -128,6 +128,44 @@ async def test_a_measurement_that_is_repeated_over_a_restart_is_one_reading(blue
     heard = [parse((await collect(after)).raw_data).service_data[uuid(BTHOME)][2] for _ in range(2)]
     await after.disconnect()
     assert heard == [3, 4]
+
+
+async def test_what_was_heard_before_the_memory_was_there_is_not_taken_twice(bluez):
+    sensor, notes = await bluez.sensor(FIRST), Notes()
+    before, after = advertisements(address=FIRST, scan="active"), advertisements(address=FIRST, scan="active")
+    before.use_memory(notes)
+    await before.connect()
+    for number in (1, 2):
+        sensor.say(temperature(number))
+    for _ in (1, 2):
+        await collect(before)
+    waiting = asyncio.create_task(before.collect())  # so that the second is known to be kept
+    await asyncio.wait({waiting}, timeout=0.01)
+    waiting.cancel()
+    await before.disconnect()
+    assert isinstance(after, CatchingUp)
+    await after.connect()
+    sensor.say(temperature(2))
+    sensor.say(temperature(3))
+    heard = [await collect(after) for _ in range(2)]
+    after.use_memory(notes)
+    assert list(map(after.catch_up, heard)) == [None, heard[1]]
+    after.caught_up()
+    for number in (1, 2, 3, 4):
+        sensor.say(temperature(number))
+    assert parse((await collect(after)).raw_data).service_data[uuid(BTHOME)][2] == 4
+    await nothing_comes(after)
+    await after.disconnect()
+    assert notes.noted["heard"][FIRST] != []
+
+
+async def test_data_without_a_number_that_was_heard_before_the_memory_was_there_is_kept(bluez):
+    sensor = await bluez.sensor(FIRST)
+    async with connected(bluez, "struct", manufacturer=RUUVI) as source:
+        sensor.say(Advertisement(manufacturer_data={RUUVI: b"\x05\x12"}))
+        heard = await collect(source)
+        source.use_memory(Notes())
+        assert source.catch_up(heard) is heard
 
 
 async def test_data_of_a_company_goes_to_another_codec_alone(bluez):
@@ -482,6 +520,35 @@ async def test_a_bluetoothd_that_hangs_while_it_is_looked_after_is_a_lost_link(b
         await source.connect()
 
 
+@pytest.mark.parametrize("comes", ["is plugged in", "is switched on"])
+async def test_an_adapter_that_comes_while_it_is_asked_for_is_not_missed(bluez, monkeypatch, comes):
+    """It is said behind the answer that has it not yet, and heard before whoever asked goes on."""
+    plugged = comes == "is plugged in"
+    await (bluez.unplug_adapter() if plugged else bluez.power(on=False))
+    here = station_module.Station(SystemClock())
+    ask, handle, told = here.bluez._ask, here.bluez._handle, asyncio.Event()
+
+    def handled(message):
+        handle(message)
+        if message.member in {"InterfacesAdded", "PropertiesChanged"}:
+            told.set()
+
+    async def slow(*question):
+        answer = await ask(*question)
+        if "GetManagedObjects" in question and not told.is_set():
+            await (bluez.plug_adapter() if plugged else bluez.power(on=True))
+            await told.wait()
+        return answer
+
+    monkeypatch.setattr(here.bluez, "_handle", handled)
+    monkeypatch.setattr(here.bluez, "_ask", slow)
+    try:
+        radio = await here.enter("a source", "hci0", manage=False, wait_s=1)
+        assert radio.name == "hci0"
+    finally:
+        await here.leave("a source")
+
+
 async def test_silence_is_explained(bluez, impatient):
     sensor, other = await bluez.sensor(FIRST), await bluez.sensor(SECOND)
     async with connected(bluez, address=FIRST, scan="active") as source:
@@ -506,6 +573,26 @@ async def test_silence_is_explained(bluez, impatient):
         told = "it is heard, but 1 advertisements had no data of the service 0xFCD2 in them"
         await soon(lambda: told in source.explain_silence())
         assert source.troubles == {"without_data": 1}
+
+
+async def test_a_sensor_that_says_the_same_for_ever_is_heard_and_says_nothing_new(bluez):
+    sensor = await bluez.sensor(FIRST)
+    async with connected(bluez, address=FIRST, scan="active", silent_after=30) as source:
+        sensor.say(temperature(1))
+        await soon(lambda: len(source._inbox) == 1)
+        assert source.explain_silence() == (
+            "it was heard 0 s ago, and what it said waits for the pipeline, which is too slow or stands still"
+        )
+        await collect(source)
+        for _ in range(3):
+            sensor.say(temperature(1))
+        await soon(lambda: source.repeats.repeated > 0)
+        assert source.explain_silence() == (
+            "it was heard 0 s ago, but repeats what it said before: it measures nothing new, or hangs"
+        )
+        await source.disconnect()
+        await source.connect()  # of what was heard before, nothing is known to be there still
+        assert source.explain_silence() == "hci0 hears nothing at all"
 
 
 async def test_several_sensors_are_told_apart_and_their_rates_learned(bluez, impatient):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from collectors.clock import SystemClock
-from collectors.interfaces import Resuming
+from collectors.interfaces import CatchingUp, Resuming
 from collectors.models import Reading
 from drivers.codecs import codec
 from drivers.serial.config import SerialConfig
@@ -90,6 +90,49 @@ async def test_a_run_goes_on_after_what_is_stored_and_over_unplugging(sensor):
     await say(sensor, 8)
     assert await heard(stream, 1) == [8]
     assert await asked(sensor, b"\n") == b"R1:5-5\n"
+    await stream.aclose()
+    await source.disconnect()
+
+
+async def test_what_was_heard_before_it_is_known_what_is_stored_goes_on_from_that(sensor):
+    source = make(sensor)
+    assert isinstance(source, CatchingUp)
+    await source.connect()
+    stream = source.collect_stream()
+    await say(sensor, 3, 6, 7)  # 3 was stored by an earlier run, which had asked for it and was killed
+    async with asyncio.timeout(5):
+        waiting = [await anext(stream) for _ in range(3)]
+    stored = [
+        Reading(source="soil", t=0.0, values={"boot": 1, "seq": n, "ms": 100 * n}) for n in (1, 2, 3, 4)
+    ]
+    source.resume(stored, reads)
+    await say(sensor, 9)
+    waiting += [await asyncio.wait_for(anext(stream), 5)]
+    assert sensor.read_available() == b"", "what waits may be what is missing"
+    new = [data for data in map(source.catch_up, waiting) if data is not None]
+    assert [json.loads(data.raw_data)["seq"] for data in new] == [6, 7, 9]
+    source.caught_up()
+    await say(sensor, 10)
+    assert await heard(stream, 1) == [10]
+    assert await asked(sensor, b"\n") == b"R1:8-8\n", "5 has left the ring"
+    assert source.troubles == {"missing": 1}
+    await stream.aclose()
+    await source.disconnect()
+
+
+async def test_what_comes_after_it_is_known_what_is_stored_is_shown_once(sensor):
+    source = make(sensor)
+    source.resume([], reads)  # before the port could be opened
+    await source.connect()
+    stream = source.collect_stream()
+    await say(sensor, 1, 2)
+    async with asyncio.timeout(5):
+        waiting = [await anext(stream) for _ in range(2)]
+    assert list(map(source.catch_up, waiting)) == waiting
+    source.caught_up()
+    await say(sensor, 4)
+    assert await heard(stream, 1) == [4]
+    assert await asked(sensor, b"\n") == b"R1:3-3\n"
     await stream.aclose()
     await source.disconnect()
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from agent.doctor import agent_process
 from drivers.examination import Level
 from tests.rigs.programs import Program, run_command, until
+from tests.rigs.pty import PtySensor
 from tests.rigs.stored import documents
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     import pytest
@@ -94,3 +96,70 @@ async def test_what_waits_in_memory_when_it_is_stopped_is_said(
         assert took_s < 5
         assert "stopping before the buffer could take them: " in agent.log
         assert "frames wait in memory" in agent.log
+
+
+RESENDING = """
+[[source]]
+id = "soil"
+driver = "serial"
+port = "{port}"
+resend = {{ depth = 64 }}
+
+[buffer]
+path = "{path}"
+"""
+
+
+async def test_a_sensor_that_can_send_again_is_heard_meanwhile_and_asked_for_what_is_missing_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    buffer = tmp_path / "buffer"
+    buffer.write_text("no folder")
+    config = tmp_path / "outstation.toml"
+    async with PtySensor(tmp_path) as sensor:
+        config.write_text(RESENDING.format(port=sensor.port, path=buffer))
+
+        async def say(*numbers: int) -> None:
+            for number in numbers:
+                await sensor.write(b'{"boot":1,"seq":%d,"ms":%d}\n' % (number, 10 * number))
+
+        async def frames() -> int:
+            report = await asked(buffer)
+            return 0 if report is None else report.sources[0].frames
+
+        with Program("run", "--config", config, log=tmp_path / "log") as agent:
+            agent.start()
+
+            async def connected() -> bool:
+                report = await asked(buffer)
+                return report is not None and report.sources[0].state == "connected"
+
+            await until(connected, "the port is open while the buffer is not")
+            await say(*range(1, 101), 102)  # more than its ring holds; noise took the 101st
+            await until(lambda: _at_least(frames, 101), "they are heard")
+            buffer.unlink()
+            await until(lambda: _at_least(partial(stored, buffer), 101), "they are stored")
+
+            async def asks() -> bool:
+                await say(next(later))
+                return b"R1:101-101\n" in sensor.read_available()
+
+            later = iter(range(103, 1000))
+            await until(asks, "what is missing is asked for")
+            await say(101)
+            first = next(later)
+            await until(lambda: _at_least(partial(stored, buffer), first - 1), "all is stored")
+            await agent.stop()
+    kept = [reading["values"]["seq"] for reading in (await asyncio.to_thread(documents, buffer)).values()]
+    assert sorted(kept) == list(range(1, first)), "each once"
+
+
+async def stored(buffer: Path) -> int:
+    report = await asked(buffer)
+    return 0 if report is None else report.buffer.stored
+
+
+async def _at_least(count: Callable[[], Awaitable[int]], enough: int) -> bool:
+    return await count() >= enough

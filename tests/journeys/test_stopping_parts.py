@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.doctor import agent_process
 from tests.rigs import hanging_part, stored
 from tests.rigs.configuration import counting_source, device
 from tests.rigs.programs import AgentProgram, until
+
+if TYPE_CHECKING:
+    from agent.status.report import StatusReport
 
 SIMULATED = device(counting_source(20))
 STOP_S = 5.0
@@ -48,12 +53,32 @@ async def test_it_ends_in_time_when_a_part_does_not(tmp_path: Path, part: str, s
             assert len(stored.documents(agent.buffer)) > 10
 
 
-async def test_it_ends_in_time_when_the_disk_hangs_from_the_beginning(tmp_path: Path):
+async def test_a_disk_that_hangs_from_the_beginning_is_said_and_it_ends_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+
+    async def report() -> StatusReport | None:
+        return await agent_process.ask(agent.socket)
+
     with AgentProgram(tmp_path, SIMULATED) as agent:
         agent.start(script=Path(hanging_part.__file__), script_arguments=("opening",))
-        await until(lambda: "the disk hangs" in agent.log, "it opens the buffer")
+        said = await until(report, "its status")
+        assert "NOT STORING: it is still being opened, since " in said.summary()
+        assert f"the disk that holds {agent.buffer} does not answer (`dmesg` says more" in said.summary()
+
+        async def heard() -> bool:
+            report_now = await report()
+            return report_now is not None and report_now.sources[0].frames > 0
+
+        await until(heard, "the sensor is heard")
+        assert agent.log.count("it is still being opened") == 1, (
+            "status says it again and again, the log once"
+        )
         ended, took_s = await agent.stop()
         assert (ended, took_s < STOP_S) == (1, True), agent.log
+        assert "stopping before the buffer could take them: " in agent.log
         assert agent.log.rstrip().endswith("the buffer is not closed")
 
 

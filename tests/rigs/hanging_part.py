@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from agent import runtime
 from agent.cli import main
 from agent.timekeeping import ClockWatch
 from buffer import BufferDB
@@ -49,6 +50,7 @@ def let_hang(part: str) -> None:
     if part == "task":
         ClockWatch.run = _never_ends  # type: ignore[method-assign]
     elif part == "opening":
+        runtime._ANSWERS_S = 0.2
         BufferDB.log = _hang  # type: ignore[method-assign]
     elif part == "closing":
         BufferDB.close = _hang  # type: ignore[method-assign]

@@ -155,6 +155,31 @@ async def test_the_reason_in_the_answer_is_told_and_bounded() -> None:
         assert len(text) < 600
 
 
+INFLUXDB_2 = (
+    '{"code":"unprocessable entity","message":"failure writing points to database: partial write: field type conflict: '
+    'input field \\"v\\" on measurement \\"readings\\" is type string, already exists as type float dropped=1"}'
+)
+INFLUXDB_3 = (
+    '{"error":"partial write of line protocol occurred","data":[{"error_message":"invalid column type for column '
+    "'v', expected iox::column_type::field::float, got iox::column_type::field::string\"}]}"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(422, INFLUXDB_2), (400, INFLUXDB_3), (400, f"{'x' * 1000} field type conflict")]
+)
+async def test_what_to_do_about_a_metric_that_has_two_types_is_said(status: int, body: str) -> None:
+    remedy = "give the metric of one of the sources another name (`select` with `rename`), or write to another bucket"
+    async with server() as s, upstream(s.url, format="influx", org="o", bucket="b") as u:
+        s.answer = lambda: web.Response(status=status, text=body)
+        error = await outcome(u)
+        assert str(error).endswith(remedy)
+        assert isinstance(error, Rejected)
+        assert error.in_part
+        s.answer = lambda: web.Response(status=status, text="unable to parse")
+        assert remedy not in str(await outcome(u))
+
+
 async def test_a_reason_is_told_by_a_server_that_compresses_where_it_may() -> None:
     def answer() -> web.Response:
         made = web.Response(status=400, text="unable to parse" + " " * 2000)

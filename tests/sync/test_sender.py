@@ -19,6 +19,7 @@ from agent.sync.feeder import SendOptions
 from agent.sync.frozen import StoredBounds
 from agent.sync.limits import Limit
 from agent.sync.losses import LossTeller
+from agent.sync.outbox import SEARCH_PAYS_READINGS, SEARCHES_MAX
 from agent.sync.packing import Packer
 from agent.sync.schedule import SchedulePolicy
 from agent.sync.sender import Sender
@@ -271,6 +272,20 @@ async def test_readings_that_a_batch_is_refused_for_are_set_aside_and_all_others
         assert [seq for _, seq in upstream.arrived] == sorted(set(range(1, 201)) - poison)
         assert len(upstream.sent) < 40
         assert r.consumer.acks == [(1, 200)]
+
+
+async def test_the_search_for_what_is_refused_goes_on_while_it_pays() -> None:
+    poison = set(range(50, 1001, 50))
+    upstream = ScriptedUpstream()
+    upstream.always = lambda pack: (
+        Rejected("400 a line", in_part=True) if poison & set(range(pack.first, pack.last + 1)) else None
+    )
+    async with rig(upstream, batch_readings=1000) as r:
+        r.consumer.add_readings(1000)
+        await r.until_settled()
+        assert sorted(r.letters.seqs) == sorted(poison)
+        assert [seq for _, seq in upstream.arrived] == sorted(set(range(1, 1001)) - poison)
+        assert len(upstream.sent) <= 1 + 2 * (SEARCHES_MAX + 980 / SEARCH_PAYS_READINGS)
 
 
 async def test_the_search_for_what_is_refused_has_an_end() -> None:

@@ -1,0 +1,152 @@
+"""Files of the readings that are gone when the buffer is opened: somebody removed them, or fsck did.
+
+What they said of ids given out is gone with them; so what comes then must not look to a receiver, or to a
+consumer, like what they had.
+"""
+
+import random
+
+import pytest
+
+from buffer import BufferDB
+from tests.rigs.faulty_disk import FaultyDisk
+
+DOCUMENT = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
+
+
+@pytest.fixture
+def disk():
+    return FaultyDisk(random.Random(0))
+
+
+def opened(disk, **options):
+    return BufferDB(
+        "/s", fs=disk, threaded=False, segment_bytes=4096, device_id="d", machine_id="m", **options
+    )
+
+
+def fill(db, n=60):
+    for start in range(0, n, 10):
+        db.insert_json([DOCUMENT % (start + at) for at in range(10)])
+        db.flush()
+
+
+def remove(disk, how_many=None):
+    every = sorted(name for name in disk.files if name.startswith("/s/readings/"))
+    gone = every if how_many is None else every[-how_many:]
+    for name in gone:
+        disk.unlink(name)
+    return gone
+
+
+def taken(consumer):
+    found = []
+    while (batch := consumer.take(50)) is not None:
+        found += [(batch.store_id, record.seq) for record in batch.records]
+        consumer.ack(batch)
+    return found
+
+
+def told(db):
+    return [(e["first"], e["last"], e["count"], e["why"]) for _, e in db.ledger.items()]
+
+
+@pytest.mark.parametrize("acked", [0, 20, 60])
+def test_all_of_them(disk, acked):
+    db = opened(disk)
+    consumer = db.consumer("cloud")
+    fill(db)
+    while consumer.mark < acked:
+        consumer.ack(consumer.take(10))
+    before = db.store_id
+    db.close()
+    remove(disk)
+    db = opened(disk)
+    assert any("files of readings are missing" in note for note in db.notes)
+    (new,) = db.insert_json([b"{}"])
+    db.flush()
+    assert taken(db.consumer("cloud")) == [(db.store_id, new)]
+    assert new > 60
+    assert db.store_id != before
+    lost = [(acked + 1, 60, 60 - acked, "file missing")] if acked < 60 else []
+    assert told(db) == [*lost, (61, new - 1, 0, "never issued")]
+    after = db.store_id
+    db.close()
+    db = opened(disk)
+    assert (db.store_id, len(db), len(told(db))) == (after, 1, len(lost) + 1)
+    assert not db.notes
+
+
+def test_the_last_ones(disk):
+    db = opened(disk)
+    consumer = db.consumer("cloud")
+    fill(db)
+    before = db.store_id
+    db.close()
+    remove(disk, 1)
+    db = opened(disk)
+    kept = len(db)
+    assert 0 < kept < 60
+    (new,) = db.insert_json([b"{}"])
+    db.flush()
+    consumer = db.consumer("cloud")
+    assert taken(consumer) == [*((before, each) for each in range(1, kept + 1)), (db.store_id, new)]
+    assert db.store_id != before
+    assert told(db) == [(kept + 1, 60, 60 - kept, "file missing"), (61, new - 1, 0, "never issued")]
+
+
+def test_after_a_crash_what_consumers_had_is_not_given_out_again(disk):
+    db = opened(disk)
+    consumer = db.consumer("cloud")
+    fill(db)
+    consumer.ack(consumer.take(20))
+    db.maintain()
+    before = db.store_id
+    disk.kill()
+    remove(disk)
+    db = opened(disk)
+    (new,) = db.insert_json([b"{}"])
+    db.flush()
+    assert new > 20
+    assert taken(db.consumer("cloud")) == [(db.store_id, new)]
+    assert db.store_id != before
+
+
+def test_without_a_consumer_nothing_is_owed(disk):
+    db = opened(disk)
+    fill(db)
+    before = db.store_id
+    db.close()
+    remove(disk)
+    db = opened(disk)
+    (new,) = db.insert_json([b"{}"])
+    db.flush()
+    assert new > 60
+    assert db.store_id != before
+    assert db.ledger.dropped == 0
+
+
+def test_what_a_policy_dropped_at_the_end_is_no_missing_file(disk):
+    options = {"quota_bytes": 8192, "full": "drop_newest"}
+    db = opened(disk, **options)
+    consumer = db.consumer("cloud")
+    before = db.store_id
+    fill(db, 100)
+    assert db.ledger.lost()["full: newest dropped"]
+    taken(consumer)
+    db.maintain()
+    disk.kill()
+    db = opened(disk, **options)
+    assert db.store_id == before
+    assert not db.notes
+
+
+def test_a_new_buffer_misses_nothing(disk):
+    db = opened(disk)
+    before = db.store_id
+    disk.kill()
+    db = opened(disk)
+    db.close()
+    db = opened(disk)
+    assert db.store_id == before
+    assert not db.notes

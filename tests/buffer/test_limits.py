@@ -648,3 +648,27 @@ def test_each_consumer_is_told_of_what_it_lost_itself():
     for name, had in (("fast", 15), ("slow", 5)):
         assert sum(entry.count for entry in db.ledger.untold(name)) == len(lost) - had
     assert db.ledger.dropped == len(lost) - 5
+
+
+def test_alarms_of_two_identities_in_one_file_are_given_apart():
+    disk = FaultyDisk(random.Random(0))
+    for machine in "ab":
+        db = opened(disk, quota_bytes=24_576, machine_id=machine)
+        db.consumer("cloud")
+        for _ in range(30):
+            fill(db, 10, every=10)
+        epochs = db.epochs
+        if machine == "a":
+            db.close()
+    first, second = epochs
+    both = [each for each in db.log("readings").segments if each.base < second.first_seq <= each.last]
+    assert both, "the alarms that are left of both are in one file"
+    for options in ({}, {"newest": True}, {"newest": True, "lane": "alarm"}, {"lane": "alarm"}):
+        consumer, taken = db.consumer("cloud"), []
+        while (batch := consumer.take(1000, **options)) is not None:
+            of = {record.seq >= second.first_seq for record in batch.records}
+            assert of == {batch.store_id == second.store_id}, options
+            taken.append(batch)
+        assert {batch.store_id for batch in taken} == {first.store_id, second.store_id}
+        for batch in taken:
+            consumer.release(batch)

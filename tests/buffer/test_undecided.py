@@ -338,3 +338,19 @@ def test_a_decision_that_is_not_on_the_disk_is_written_before_it_is_carried_out(
     disk.power_cut("least")
     db = opened(disk)
     assert (present(db), told(db)) in [(ids, {}), (ids[:5] + ids[10:], {"removed": 5})]
+
+
+def test_a_consumer_whose_making_is_in_doubt_is_owed_everything(disk):
+    db = opened(disk)
+    first = db.consumer("first")
+    fill(db, 20)
+    end = fail_decisions(disk, db)
+    with pytest.raises(DiskFault):
+        db.consumer("second")
+    assert end()
+    first.ack(first.take(20))
+    fill(db, 5)  # its trailer says what all have acknowledged
+    disk.kill()
+    db = opened(disk)
+    assert set(db.consumers()) == {"first", "second"}, "it was on the disk all the same"
+    assert db.consumer("second").backlog == 25

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 DISK_BYTES = 16 << 20
 MOUNT_OPTIONS = "noatime,lazytime,commit=30"
+_SUPERBLOCK_MIDDLE = 1536
+"""ext4 takes it that its superblock, of two sectors, is written as a whole: it does not mount half of one."""
 _PATIENCE_S = 20.0
 _UNMOUNTING_S = 2.0
 
@@ -235,8 +237,11 @@ class _Disk:
         found = bytearray(self.sure)
         kept = rng.choice([0.0, 0.2, 0.5, 0.8, 1.0])
         for offset, data in self.unflushed:
+            stays = False
             for start in range(0, len(data), SECTOR_BYTES):
-                if rng.random() < kept:
+                if offset + start != _SUPERBLOCK_MIDDLE or not start:
+                    stays = rng.random() < kept
+                if stays:
                     sector = data[start : start + SECTOR_BYTES]
                     found[offset + start : offset + start + len(sector)] = sector
         return found

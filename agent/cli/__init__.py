@@ -297,7 +297,7 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument(
         "--where",
         action="store_true",
-        help="ask nothing; print the socket where programs can ask, and the one while the buffer does not open",
+        help="ask nothing; print where programs can ask: the socket while the buffer does not open, then the other",
     )
 
     clock = commands.add_parser("clock", help="say what the running agent knows about time, and how well")

@@ -7,14 +7,28 @@ import sys
 from typing import TYPE_CHECKING
 
 from agent.cli.exit_status import FAILED, WRONG_CONFIGURATION
-from agent.cli.loading import find_socket
-from agent.status.opening import ask_even_while_opening
+from agent.cli.loading import load
+from agent.config import socket_named_in
+from agent.status.opening import ask_even_while_opening, places
 from agent.status.socket import AgentNotRunningError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.status.report import StatusReport
+
+
+def find_socket(path: Path) -> Path | None:
+    """Where the agent that runs with this file can be asked; None after its problems were printed.
+
+    The agent goes on with the last good configuration when the file was spoilt, so it must still be found then. So nothing else in
+    the file is looked at while there is a socket where it says.
+    """
+    socket = socket_named_in(path)
+    if socket is not None and any(place.exists() for place in places(socket)):
+        return socket
+    config = load(path)
+    return None if config is None else config.socket
 
 
 def ask(path: Path) -> StatusReport | int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from agent.config import ConfigurationError, load_config, socket_named_in
+from agent.config import ConfigurationError, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,16 +29,3 @@ def load(path: Path, *, check_files: bool = False, note_secrets: bool = False) -
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return None
-
-
-def find_socket(path: Path) -> Path | None:
-    """Where the agent that runs with this file can be asked; None after its problems were printed.
-
-    The agent goes on with the last good configuration when the file was spoilt, so it must still be found then. So nothing else in
-    the file is looked at while there is a socket where it says.
-    """
-    socket = socket_named_in(path)
-    if socket is not None and socket.exists():
-        return socket
-    config = load(path)
-    return None if config is None else config.socket

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.cli.asking import ask
 from agent.cli.exit_status import DONE, WRONG_CONFIGURATION
 from agent.config import socket_named_in
-from agent.status.opening import usual_socket_while_opening
+from agent.status.opening import places
 from agent.status.text import lines
 
 if TYPE_CHECKING:
@@ -36,5 +36,5 @@ def _say_where(config: Path) -> int:
     if socket is None:
         print(f"{config} does not tell where the agent listens", file=sys.stderr)
         return WRONG_CONFIGURATION
-    print(f"{socket}\n{usual_socket_while_opening(socket)}")
+    print(*places(socket), sep="\n")
     return DONE

@@ -40,13 +40,13 @@ def _in(folder: Path, socket: Path) -> Path:
     return folder / f"opening-{hashlib.sha256(os.fsencode(socket)).hexdigest()[:12]}.sock"
 
 
-def usual_socket_while_opening(socket: Path) -> Path:
-    """Where the agent of the service answers whose buffer does not open; whoever asks is not told the folder by systemd.
+def places(socket: Path) -> tuple[Path, Path]:
+    """Where the agent that listens on a socket is asked, one after the other.
 
-    Args:
-        socket: Where it answers otherwise.
+    First where it answers while its buffer does not open, since a disk that hangs would hold up even the question whether there is
+    another socket on it.
     """
-    return _in(Path(_FOLDER), socket)
+    return socket_while_opening(socket) or _in(Path(_FOLDER), socket), socket
 
 
 async def ask_even_while_opening(socket: Path) -> StatusReport:
@@ -55,10 +55,11 @@ async def ask_even_while_opening(socket: Path) -> StatusReport:
     Raises:
         AgentNotRunningError: Nobody answers.
     """
-    try:  # first, since a disk that hangs would hold up even the question whether there is another socket on it
-        return await ask_status(socket_while_opening(socket) or usual_socket_while_opening(socket))
+    first, then = places(socket)
+    try:
+        return await ask_status(first)
     except AgentNotRunningError:
-        return await ask_status(socket)
+        return await ask_status(then)
 
 
 def report_while_opening(

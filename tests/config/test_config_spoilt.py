@@ -45,7 +45,7 @@ def test_status_says_where_programs_can_ask(tmp_path, capsys, more):
     for text in (path.read_text(), f"{path.read_text()}colour = 1\n"):
         path.write_text(text)
         assert main(["status", "--where", "--config", str(path)]) == 0
-        named, while_opening = capsys.readouterr().out.splitlines()
+        while_opening, named = capsys.readouterr().out.splitlines()
         assert named == str(expected)
         assert while_opening.startswith("/run/outstation/opening-")
     path.unlink()

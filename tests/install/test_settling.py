@@ -50,7 +50,7 @@ def device(tmp_path: Path) -> Path:
     (tmp_path / "bin/systemctl").chmod(0o755)
     (tmp_path / "before").write_text("".join(f"{json.dumps(report(n))}\n" for n in (100, 105, 110)))
     (tmp_path / "doctor").write_text(json.dumps({"findings": []}))
-    (tmp_path / "sockets").write_text(f"{tmp_path}/agent.sock\n{tmp_path}/opening.sock\n")
+    (tmp_path / "sockets").write_text(f"{tmp_path}/opening.sock\n{tmp_path}/agent.sock\n")
     return tmp_path
 
 
@@ -82,21 +82,21 @@ def settled(
     return done.returncode, done.stdout
 
 
-def stores_more(device: Path) -> None:
-    """Nothing is stored between two looks, so the first is to be believed."""
+def stores_now_and_then(device: Path) -> None:
+    """So that a report which stays the same is none of a release that stores nothing."""
     line = json.dumps(report(100))
     (device / "before").write_text(f"{line}\n" * 3)
 
 
 def test_one_that_does_its_work_is_kept_at_once(device: Path) -> None:
-    stores_more(device)
+    stores_now_and_then(device)
     assert settled(device, report(130), SECONDS_LEFT="1000")[0] == 0
     assert not (device / "calls").exists(), "nobody was asked for what is not wrong"
     assert len((device / "asked").read_text().splitlines()) == 2, "one question a look"
 
 
 def test_one_whose_buffer_does_not_open_is_asked_where_it_answers_then(device: Path) -> None:
-    stores_more(device)
+    stores_now_and_then(device)
     fault = report(0, fault="NOT STORING: dead")
     status, said = settled(device, fault, name="opening")
     assert status == 1
@@ -119,7 +119,7 @@ def test_one_that_does_less_is_left(device: Path) -> None:
 
 
 def test_an_outage_of_the_link_is_no_fault_of_the_release(device: Path) -> None:
-    stores_more(device)
+    stores_now_and_then(device)
     (device / "doctor").write_text(json.dumps({"findings": [finding("network", "cloud")]}))
     status, said = settled(device, report(130, **upstream(state="failing")))
     assert status == 0
@@ -145,12 +145,12 @@ def test_a_doctor_that_says_nothing_excuses_nothing(device: Path, doctor: str) -
     ids=["ends again and again", "has failed", "is the other release", "cannot say where it answers"],
 )
 def test_one_that_does_not_run_is_left(device: Path, changes: dict[str, str]) -> None:
-    stores_more(device)
+    stores_now_and_then(device)
     assert settled(device, report(130), **changes)[0] == 1
 
 
 def test_where_systemd_does_not_answer_nothing_is_taken_for_granted(device: Path) -> None:
-    stores_more(device)
+    stores_now_and_then(device)
     (device / "bin/systemctl").write_text("#!/bin/sh\nexit 1\n")
     assert settled(device, report(130), READY="0.1")[0] == 1
 

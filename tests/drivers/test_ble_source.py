@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -520,23 +521,44 @@ async def test_a_bluetoothd_that_hangs_while_it_is_looked_after_is_a_lost_link(b
         await source.connect()
 
 
-@pytest.mark.parametrize("comes", ["is plugged in", "is switched on"])
-async def test_an_adapter_that_comes_while_it_is_asked_for_is_not_missed(bluez, monkeypatch, comes):
+@pytest.mark.parametrize(
+    "what", ["an adapter that is plugged in", "an adapter that is switched on", "bluetoothd"]
+)
+async def test_what_comes_while_it_is_asked_for_is_not_missed(bluez, monkeypatch, what):
     """It is said behind the answer that has it not yet, and heard before whoever asked goes on."""
-    plugged = comes == "is plugged in"
-    await (bluez.unplug_adapter() if plugged else bluez.power(on=False))
+    go, come, signal, asked_for = {
+        "an adapter that is plugged in": (
+            bluez.unplug_adapter,
+            bluez.plug_adapter,
+            "InterfacesAdded",
+            "GetManagedObjects",
+        ),
+        "an adapter that is switched on": (
+            partial(bluez.power, on=False),
+            partial(bluez.power, on=True),
+            "PropertiesChanged",
+            "GetManagedObjects",
+        ),
+        "bluetoothd": (
+            bluez.kill_bluetoothd,
+            bluez.start_bluetoothd,
+            "InterfacesAdded",
+            "NameHasOwner",
+        ),
+    }[what]
+    await go()
     here = station_module.Station(SystemClock())
     ask, handle, told = here.bluez._ask, here.bluez._handle, asyncio.Event()
 
     def handled(message):
         handle(message)
-        if message.member in {"InterfacesAdded", "PropertiesChanged"}:
+        if message.member == signal:
             told.set()
 
     async def slow(*question):
         answer = await ask(*question)
-        if "GetManagedObjects" in question and not told.is_set():
-            await (bluez.plug_adapter() if plugged else bluez.power(on=True))
+        if asked_for in question and not told.is_set():
+            await come()
             await told.wait()
         return answer
 

@@ -27,10 +27,15 @@ def remedy(error: BaseException, path: Path) -> str:
     if owner == os.geteuid():
         return ""
     user = _name(os.geteuid())
-    return (
-        f"{place} belongs to {_name(owner)}: `sudo chown {user}: {place}`, and it goes on by itself "
-        "(for a place of its own the service does that when it is started)"
-    )
+    return f"{place} belongs to {_name(owner)}: `{_command(user, place, path)}`, and it goes on by itself"
+
+
+def _command(user: str, place: Path, path: Path) -> str:
+    if place == path or path in place.parents:
+        return f"sudo chown -R {user}: {path}"
+    if place.is_mount():
+        return f"sudo chown {user}: {place}"
+    return f"sudo install -d -m 750 -o {user} {path}"  # a folder of everybody's stays what it is
 
 
 def _name(uid: int) -> str:

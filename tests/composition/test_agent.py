@@ -196,7 +196,7 @@ async def test_what_to_do_about_a_buffer_that_is_somebody_elses_is_said(tmp_path
         with monkeypatch.context() as patch:
             patch.setattr(agent.buffer, "connect", denied)
             patch.setattr("os.geteuid", lambda: 3_999_999_999)
-            with pytest.raises(ConnectionError, match="`sudo chown 3999999999: ") as caught:
+            with pytest.raises(ConnectionError, match="`sudo install -d -m 750 -o 3999999999 ") as caught:
                 await agent.open_buffer()
         await agent.buffer_failed(caught.value)
         report = await agent.report()

@@ -18,7 +18,7 @@ from tests.install.test_device import SENSORS
 from tests.rigs import cloud
 from tests.rigs.configuration import upstream
 from tests.rigs.kept import kept
-from tests.rigs.machine import card_image
+from tests.rigs.machine import card_image, virtual_machine
 from tests.rigs.machine.bundles import make_bundle
 from tests.rigs.machine.card_image import join_partitions, make_card_image, read_boot_file
 from tests.rigs.machine.disks import copy_sparsely
@@ -180,7 +180,8 @@ def test_an_image_is_of_whoever_called_sudo(tmp_path: Path) -> None:
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[Path]:
     recipe = hashlib.sha256(Path(card_image.__file__).read_bytes()).hexdigest()[:8]
-    image = kept("card-image", f"{debian_root().name}-{recipe}", make_card_image)
+    name = f"{debian_root().name}-{recipe}-{virtual_machine.recipe()}"
+    image = kept("card-image", name, make_card_image)
     copy = copy_sparsely(image, tmp_path / "raspios.img")
     with copy.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

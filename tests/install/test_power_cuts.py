@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import shutil
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +23,7 @@ from tests.rigs.programs import seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,11 +45,7 @@ def machine_disk() -> Path:
         make_ext4(folder, image, DISK_MB)
         shutil.rmtree(folder)
 
-    recipe = (
-        Path(virtual_machine.__file__).read_bytes()
-        + Path(virtual_machine.__file__).with_name("guest.py").read_bytes()
-    )
-    return kept("device-disk", f"{root.name}-{hashlib.sha256(recipe).hexdigest()[:8]}", make)
+    return kept("device-disk", f"{root.name}-{virtual_machine.recipe()}", make)
 
 
 @pytest.fixture

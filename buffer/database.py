@@ -110,13 +110,14 @@ class BufferDB(TinyDB):
             losses=self._losses,
             quarantine=quarantine,
             reached=reached,
+            on_missing=self._identities.begin_anew,
         )
         self._changing = Changing(self.journal, options.fs, self.ledger, self._consumers)
         self._storage = BufferStorage(self)
         self._tables = {}
         readings = self.log(READINGS)
         missing = readings.recovered.missing and bool(self._identities.epochs)
-        self._identities.begin(readings.next_id, anew=missing)
+        self._identities.begin(readings.next_id)
         if missing:
             self.notes.append(
                 f"files of {READINGS} are missing: nobody knows any more which ids were given out, so what comes"

@@ -55,19 +55,29 @@ class Identities:
         """Ids up to here were handed out before the present identity began."""
         return self.epochs[-1].first_seq - 1 if self.epochs else 0
 
-    def begin(self, next_id: int, *, anew: bool = False) -> None:
+    def begin(self, next_id: int) -> None:
         """Begin a new identity where the old one is not ours.
 
         Args:
             next_id: The next record's.
-            anew: Also where it is: nobody knows which ids were given out under it.
         """
         present = self.epochs[-1] if self.epochs else None
         self.lost = present is None
-        ours = present and (present.device_id, present.machine) == (self._device_id, self._machine_id)
-        if ours and not anew:
-            return
-        first = next_id if present else 1
+        if present is None:
+            self._begin(1)
+        elif (present.device_id, present.machine) != (self._device_id, self._machine_id):
+            self._begin(next_id)
+
+    def begin_anew(self, next_id: int) -> None:
+        """Begin a new identity in any case: nobody knows which ids were given out under the old one, if there is one.
+
+        Args:
+            next_id: The next record's.
+        """
+        if self.epochs:
+            self._begin(next_id)
+
+    def _begin(self, first: int) -> None:
         self._unwritten = Identity(first, self._device_id, token_hex(16), self._machine_id)
         self.epochs[:] = [each for each in self.epochs if each.first_seq < first] + [self._unwritten]
         try:

@@ -17,7 +17,7 @@ from buffer.ranges import RangeSet
 from buffer.segment import DamagedSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from buffer.consumers import Consumers
     from buffer.journal import Journal
@@ -52,6 +52,7 @@ class Logs:
         losses: Losses,
         quarantine: Quarantine,
         reached: int,
+        on_missing: Callable[[int], object],
     ) -> None:
         """Make it, without opening any.
 
@@ -64,8 +65,10 @@ class Logs:
             losses: Takes what is found lost.
             quarantine: Takes damaged files.
             reached: The highest id that the files of the readings once told of.
+            on_missing: Called when the last files of the readings are gone, with the id that the next one gets.
         """
         self._reached = reached
+        self._on_missing = on_missing
         self._place = place
         self._options = options
         self._journal = journal
@@ -174,6 +177,9 @@ class Logs:
                 found.losses += list(self._gaps(found))
                 found.missing = self._is_end_missing(found)
                 self._note_missing_end(found)
+                if found.missing:
+                    # Now: what is written from here on hides it from the next opening, should this one not end.
+                    self._on_missing(found.next_id)
 
         try:
             log = Log(

@@ -5,11 +5,13 @@ consumer, like what they had.
 """
 
 import random
+from contextlib import suppress
+from itertools import count
 
 import pytest
 
 from buffer import BufferDB
-from tests.rigs.faulty_disk import FaultyDisk
+from tests.rigs.faulty_disk import FaultyDisk, PowerCut
 
 DOCUMENT = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
 
@@ -93,6 +95,33 @@ def test_the_last_ones(disk):
     assert taken(consumer) == [*((before, each) for each in range(1, kept + 1)), (db.store_id, new)]
     assert db.store_id != before
     assert told(db) == [(kept + 1, 60, 60 - kept, "file missing"), (61, new - 1, 0, "never issued")]
+
+
+@pytest.mark.parametrize("kept", ["least", "most"])
+@pytest.mark.parametrize("how_many", [1, None])
+def test_a_cut_while_that_is_found_out_hides_it_from_nobody(disk, how_many, kept):
+    db = opened(disk)
+    db.consumer("cloud")
+    fill(db)
+    before = db.store_id
+    db.close()
+    remove(disk, how_many)
+    disk.sync_directory("/s/readings")
+    whole = disk
+    for step in count(1):
+        disk = whole.survivor(random.Random(step))
+        disk.cut_at = step
+        with suppress(PowerCut):
+            opened(disk)
+            break
+        disk.power_cut(kept)
+        db = opened(disk)
+        assert db.store_id != before, f"cut at {step}"
+        assert db.epochs[0].store_id == before
+        assert [each for each in told(db) if each[3] == "file missing"] == [
+            (len(db) + 1, 60, 60 - len(db), "file missing")
+        ]
+    assert step > 10
 
 
 def test_after_a_crash_what_consumers_had_is_not_given_out_again(disk):

@@ -25,10 +25,17 @@ def find_socket(path: Path) -> Path | None:
     the file is looked at while there is a socket where it says.
     """
     socket = socket_named_in(path)
-    if socket is not None and any(place.exists() for place in places(socket)):
+    if socket is not None and any(map(_is_there, places(socket))):
         return socket
     config = load(path)
     return None if config is None else config.socket
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except PermissionError:  # another agent's folder
+        return False
 
 
 def ask(path: Path) -> StatusReport | int:

@@ -133,8 +133,9 @@ class Agent:
             await asyncio.to_thread(require_mounted, path)
             await self.buffer.connect()
         except (ConnectionError, OSError) as error:
+            what_to_do = await asyncio.to_thread(remedy, error, path)
             self._opening = None
-            if what_to_do := await asyncio.to_thread(remedy, error, path):
+            if what_to_do:
                 raise ConnectionError(f"{error}: {what_to_do}") from error
             raise
         self._opening = None

@@ -1,6 +1,7 @@
 """The agent as composed from a configuration, in this process; journeys run it as a process of its own."""
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.composition import Agent, catalogue
+from agent.composition import agent as composed_agent
 from agent.composition import sources as composed_sources
 from agent.config import load_config
 from agent.spine.spine import open_spine
@@ -201,6 +203,35 @@ async def test_what_to_do_about_a_buffer_that_is_somebody_elses_is_said(tmp_path
         await agent.buffer_failed(caught.value)
         report = await agent.report()
         assert f"NOT STORING: it does not open: {caught.value}" in report.summary()
+        assert not agent.buffer_is_opening
+
+    async with running(tmp_path, before_it_opens=fail_to_open):
+        pass
+
+
+async def test_a_disk_that_hangs_only_when_it_is_asked_for_the_remedy_is_said_to_hang(tmp_path, monkeypatch):
+    answers = threading.Event()
+
+    def hang(*_):
+        assert answers.wait(30)
+        return ""
+
+    async def denied():
+        raise ConnectionError("denied")
+
+    async def fail_to_open(agent):
+        with monkeypatch.context() as patch:
+            patch.setattr(agent.buffer, "connect", denied)
+            patch.setattr(composed_agent, "remedy", hang)
+            opening = asyncio.create_task(agent.open_buffer())
+            try:
+                await asyncio.wait([opening], timeout=0.05)
+                assert agent.buffer_is_opening
+                await agent.buffer_hangs()
+            finally:
+                answers.set()
+            with pytest.raises(ConnectionError, match="denied"):
+                await opening
         assert not agent.buffer_is_opening
 
     async with running(tmp_path, before_it_opens=fail_to_open):

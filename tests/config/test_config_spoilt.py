@@ -1,6 +1,9 @@
+import errno
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +54,22 @@ def test_status_says_where_programs_can_ask(tmp_path, capsys, more):
     path.unlink()
     assert main(["status", "--where", "--config", str(path)]) == 2
     assert str(path) in capsys.readouterr().err
+
+
+def test_another_agents_folder_is_passed_over(tmp_path, monkeypatch, capsys):
+    """That of the service, say, by somebody who runs his own."""
+
+    def exists(place):
+        if place.parent == tmp_path / "run":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        return True
+
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(Path, "exists", exists)
+    path = tmp_path / "outstation.toml"
+    path.write_text('[agent]\nsocket = "s"\n')
+    assert main(["status", "--config", str(path)]) == 1
+    assert "no agent answers" in capsys.readouterr().err
 
 
 ASKS = """

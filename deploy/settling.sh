@@ -51,22 +51,20 @@ release_of_process() {
     tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | sed -n "s|^$releases/\([^/]*\)/.*|\1|p" | head -n 1
 }
 
-# An upgrade whose script ended, or whose device lost power: what is left of it is done, and then it is settled.
+# An upgrade whose script ended, or whose device lost power: what is left of it, or of going back, is done, and then it is settled.
 settle_what_was_cut_short() {
     [ -f "$pending" ] || return 0
     after=$(running_release)
-    if [ "$(cat "$pending")" != "$after" ]; then
-        put_rules "$releases/$after/deploy"
-        step_units
-        # Ended before the restart, it has left the release before running, which says nothing of the new one.
-        case $(release_of_process "$(systemctl show -p MainPID --value outstation.service)") in
-        '' | "$after") ;;
-        *)
-            systemctl daemon-reload
-            step_restart
-            ;;
-        esac
-    fi
+    put_rules "$releases/$after/deploy"
+    step_units
+    # Ended before the restart, it has left the other release running, which says nothing of this one.
+    case $(release_of_process "$(systemctl show -p MainPID --value outstation.service)") in
+    '' | "$after") ;;
+    *)
+        systemctl daemon-reload
+        step_restart
+        ;;
+    esac
     settle
 }
 
@@ -96,6 +94,7 @@ settle() {
     say "release $after does not do its work: going back to $before. Its last words:"
     journalctl -u outstation.service -n 10 --no-pager -o cat 2>/dev/null || true
     switch_to "$before"
+    put_rules "$releases/$before/deploy" || true
     systemctl restart outstation.service || true
     forget_pending
     sync_disk

@@ -219,10 +219,21 @@ class Watch:
             now = look.report or now
             good, said = judge(samples, first, now)
         if not good:
-            good, said = judge(samples, first, now, self._watched.doctor())
+            last = self._last_report()
+            if last is None:
+                say("it does not answer any more")
+                return False
+            good, said = judge(samples, first, last, self._watched.doctor())
         for line in said:
             say(line)
         return good
+
+    def _last_report(self) -> Report | None:
+        """None when it does not answer any more, which no outage excuses; a busy device may not do so at once."""
+        until_s = self._clock() + self._watched.steady_s
+        while (report := self._watched.look().report) is None and self._clock() < until_s:
+            self._sleep(AGAIN_S)
+        return report
 
 
 def sleep_while_wanted(seconds: float) -> None:

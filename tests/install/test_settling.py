@@ -164,18 +164,27 @@ step_restart() { echo restarted; }
 settle() { echo settled; }
 settle_what_was_cut_short
 """
+PUT_RIGHT = ["rules of /releases/new/deploy", "units"]
 
 
 @pytest.mark.parametrize(
     ("before", "runs", "then"),
     [
-        ("old", "old", ["rules of /releases/new/deploy", "units", "restarted", "settled"]),
-        ("old", "new", ["rules of /releases/new/deploy", "units", "settled"]),
-        ("old", "", ["rules of /releases/new/deploy", "units", "settled"]),
-        ("new", "new", ["settled"]),
+        ("old", "old", [*PUT_RIGHT, "restarted", "settled"]),
+        ("old", "new", [*PUT_RIGHT, "settled"]),
+        ("old", "", [*PUT_RIGHT, "settled"]),
+        ("new", "new", [*PUT_RIGHT, "settled"]),
+        ("new", "old", [*PUT_RIGHT, "restarted", "settled"]),
         ("", "new", []),
     ],
-    ids=["before the restart", "after it", "nothing runs", "before the change", "none was begun"],
+    ids=[
+        "before the restart",
+        "after it",
+        "nothing runs",
+        "before the change",
+        "in the middle of going back",
+        "none was begun",
+    ],
 )
 def test_what_is_left_of_an_upgrade_that_was_cut_short_is_done(
     device: Path, before: str, runs: str, then: list[str]
@@ -186,6 +195,31 @@ def test_what_is_left_of_an_upgrade_that_was_cut_short_is_done(
         (device / "bin/systemctl").write_text(f"#!/bin/sh\ncase $1 in show) echo {pid} ;; esac\n")
         done = shell(CUT_SHORT, **settings(device))
     assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, then, "")
+
+
+GOING_BACK = """
+releases=$FOLDER/releases pending=$FOLDER/pending did_before=$FOLDER/before
+running_release() { echo new; }
+is_complete() { true; }
+is_switched_on() { true; }
+does_its_work() { false; }
+switch_to() { echo "change to $1"; }
+put_rules() { echo "rules of ${1#"$FOLDER"}"; false; }
+settle
+"""
+
+
+def test_going_back_brings_back_the_rules_and_is_not_held_up_by_them(device: Path) -> None:
+    (device / "pending").write_text("old\n")
+    (device / "bin/systemctl").write_text('#!/bin/sh\necho "$1"\n')
+    (device / "bin/journalctl").symlink_to("/bin/true")
+    done = shell(GOING_BACK, **settings(device))
+    first, *then = done.stdout.splitlines()
+    assert "release new does not do its work: going back to old" in first
+    assert then == ["change to old", "rules of /releases/old/deploy", "restart"]
+    assert "the upgrade to new failed; old runs again" in done.stderr
+    assert done.returncode == 1
+    assert not (device / "pending").exists()
 
 
 HAS_A_TERMINAL = """

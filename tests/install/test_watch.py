@@ -22,7 +22,7 @@ from agent.status.clock import ClockStatus
 from agent.status.report import BufferStatus, ConfigurationStatus, StatusReport
 from agent.status.socket import serve_status
 from tests.install.functions import script
-from tests.install.test_judge import report, source
+from tests.install.test_judge import finding, report, source, upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -273,6 +273,19 @@ def test_what_does_not_come_is_left_when_the_time_is_over(
     assert not machine.watch()
     assert machine.doctors == [190], "the release before is asked before the new one is blamed"
     assert "install.sh: source soil worked before, and now: link down\n" in capsys.readouterr().out
+
+
+def test_one_that_does_not_answer_any_more_is_left_whatever_an_outage_excuses(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_off = up(130, **upstream(state="failing"))
+    machine.looks = {0: up(120, **upstream(state="failing")), 5: cut_off, 100: down()}
+    machine.found = {"findings": [finding("network", "cloud")]}
+    assert not machine.watch()
+    assert machine.doctors == []
+    assert "install.sh: it does not answer any more\n" in capsys.readouterr().out
+    machine.seconds, machine.looks[195] = 0.0, cut_off
+    assert machine.watch(), "it was busy"
 
 
 def test_one_that_ends_while_it_is_judged_is_left_at_once(machine: Machine) -> None:

@@ -6,8 +6,8 @@ An entry, under a running number:
      "since":1790000000.0,"until":1790003600.0,"v":12}
 
 `count` records of the lane with ids from `first` to `last` are lost; without `lane`, of either. `count`
-is 0 for ids that were never given to a record ("never issued"), and `first` is 0 for records that were
-lost before they had an id ("memory full"). `since` and `until` say when the loss was noticed, first
+is 0 for ids that were never given to a record ("never issued"); it is all ids of the range where nobody knows how many
+had one ("file unreadable: at most"); `first` is 0 for records that were lost before they had an id ("memory full"). `since` and `until` say when the loss was noticed, first
 and last, by the clock of the device. Where consumers lost different numbers, because some of them had
 been delivered to one of them, `of` says how many each.
 

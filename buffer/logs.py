@@ -11,7 +11,7 @@ from buffer.errors import DiskFault
 from buffer.filesystem import names_in
 from buffer.journal import SmallTable
 from buffer.log import Log
-from buffer.loss import NEVER_ISSUED, Loss
+from buffer.loss import Loss
 from buffer.naming import READINGS, directory_name, is_segment, table_of
 from buffer.ranges import RangeSet
 from buffer.segment import DamagedSegment
@@ -232,13 +232,13 @@ class Logs:
         known, reached = found.known, self._reached
         if known >= reached:
             return
-        skipped = Loss(known + 1, found.next_id - 1, 0, NEVER_ISSUED)
-        found.losses = [each for each in found.losses if each != skipped]
+        skipped = next(each for each in found.losses if each.last == found.next_id - 1)
+        found.losses.remove(skipped)
         done = self._consumers.done_in_all_lanes()
         for low, high in self._ledger.unexplained(READINGS, known + 1, reached):
             for part in done.missing_within(low, high) if self._consumers.names() else ():
                 found.losses.append(Loss(*part, part[1] - part[0] + 1, "file missing"))
-        found.losses.append(Loss(reached + 1, found.next_id - 1, 0, NEVER_ISSUED))
+        found.losses += filter(None, [skipped.beyond(reached)])
 
     def _keep_dropped(self, log: Log) -> None:
         """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""

@@ -31,8 +31,8 @@ from zlib import crc32
 
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem, read_file
-from buffer.layout import ID_MAX, TAIL, is_of, record_ids
-from buffer.loss import NEVER_ISSUED, Loss
+from buffer.layout import ID_MAX, TAIL, TRAILER_BYTES, header, is_of, record_ids
+from buffer.loss import AT_MOST, NEVER_ISSUED, Loss
 from buffer.naming import SealedName, active_name, is_temporary, parse_active, parse_sealed
 from buffer.ranges import RangeSet
 from buffer.salvage import Salvage, as_written, last_intact, salvage
@@ -90,6 +90,8 @@ class _Left:
     good: Salvage
     clipped: bool
     """Some of its records are in the next file as well."""
+    endless: bool
+    """How many records it had beyond these nobody can tell: no crash leaves it so."""
 
 
 class Recovery:
@@ -117,6 +119,7 @@ class Recovery:
         self._table = table
         self._quarantine = quarantine
         self._losses = losses
+        self._header_bytes = len(header(table)) + TRAILER_BYTES
         self._left: list[_Left] = []
         self._found = Recovered()
 
@@ -179,14 +182,14 @@ class Recovery:
 
     def _note_gaps(self) -> None:
         """What an earlier opening still read in a file, from memory, may be gone since."""
-        found, left = self._found, {id(each.segment) for each in self._left}
+        found, left = self._found, {id(each.segment): each for each in self._left}
         torn = {loss.first - 1: loss.last for loss in found.losses}
         reached = 0
         for segment, following in pairwise(found.segments):
             reached = max(reached, segment.last, torn.get(segment.last, 0))
             gap = self._losses.lacking(self._table, reached + 1, following.base - 1)
             if id(segment) in left and gap and gap[0][0] == reached + 1:
-                found.losses.append(Loss(*gap[0], 0, NEVER_ISSUED))
+                found.losses.append(_skipped(*gap[0], endless=left[id(segment)].endless))
 
     def _mend(self) -> None:
         """Bring the files left active into order, once the ledger has what they cost."""
@@ -289,7 +292,8 @@ class Recovery:
         # One past the last id says that they are used up; `append` tells.
         found.next_id = min(max(highest, entered) + 1 + skip, ID_MAX + 1)
         if found.next_id > known + 1:
-            found.losses.append(Loss(known + 1, found.next_id - 1, 0, NEVER_ISSUED))
+            endless = any(left.endless for left in self._left if left.segment.base == bases[-1])
+            found.losses.append(_skipped(known + 1, found.next_id - 1, endless=endless))
 
     def _drop_empty(self) -> None:
         """Empty segments only carry the high-water mark until the next active file does."""
@@ -321,7 +325,8 @@ class Recovery:
         if good.losses:
             self._found.damaged.append(segment)
         self._note_unreadable(segment, data, good, last_max)
-        self._left.append(_Left(segment, data, good, self._clipped(data, good, last_max)))
+        clipped, endless = self._clipped(data, good, last_max), self._is_endless(data, good)
+        self._left.append(_Left(segment, data, good, clipped, endless))
         return good.ids[0] if good.ids else None
 
     def _mend_one(self, left: _Left) -> None:
@@ -344,6 +349,16 @@ class Recovery:
         self._found.highest_possible = max(self._found.highest_possible, highest)
         if last < 0:
             self._found.faults.append(f"{segment.name} has nothing that can be read")
+
+    def _is_endless(self, data: bytes, good: Salvage) -> bool:
+        """Whether durable records may have gone of which nothing is left, since no crash leaves a file so.
+
+        The header is durable before the file has its name, and what follows it has a tail, or is a torn commit.
+        """
+        last = last_intact(good.frames)
+        if last < 0:
+            return len(data.rstrip(b" ").removesuffix(TAIL)) != self._header_bytes
+        return len(data) - good.frames[last].end < len(TAIL)
 
     def _as_found(self, base: int, good: Salvage) -> Segment:
         last = good.ids[-1] if good.ids else base - 1
@@ -398,3 +413,8 @@ class Recovery:
         self._fs.close(create_durably(self._fs, self._directory, str(name), data))
         segment.sealed, segment.rev, segment.end = name, 1, -1
         self._found.aside.append(old)
+
+
+def _skipped(first: int, last: int, *, endless: bool) -> Loss:
+    """Ids that are passed over: perhaps some of them had records, where a file that may have had them is unreadable."""
+    return Loss(first, last, last - first + 1, AT_MOST) if endless else Loss(first, last, 0, NEVER_ISSUED)

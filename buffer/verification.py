@@ -15,7 +15,7 @@ from buffer.edit import EDITS
 from buffer.inspection import Inspection, SeenTable
 from buffer.journal import is_journal, twin_checksum
 from buffer.layout import ID_MAX, TAIL, header, scan
-from buffer.loss import Loss
+from buffer.loss import AT_MOST, Loss
 from buffer.naming import READINGS, active_name, is_temporary, parse_active, parse_sealed
 from buffer.salvage import as_written
 from buffer.segment import Segment, parse_documents
@@ -37,6 +37,8 @@ class Lost:
     """When the last readable record before them was measured: seconds since 1970."""
     before_s: float | None = None
     """When the first one after them was."""
+    at_most: bool = False
+    """Nobody knows how many; these are all that may have been."""
 
 
 @dataclass(slots=True)
@@ -255,6 +257,7 @@ class _TableCheck:
             undelivered.count if undelivered else 0,
             next((time for record_id, time in reversed(edges) if record_id < loss.first), None),
             next((time for record_id, time in edges if record_id > loss.last), None),
+            at_most=loss.why == AT_MOST,
         )
 
     def _unsealed_damages(self, bases: list[int]) -> None:
@@ -279,9 +282,10 @@ class _TableCheck:
 
     def _strange(self, names: list[str]) -> None:
         recovered, verdict = self._table.recovered, self.verdict
+        told = {damage.file for damage in verdict.damages}
         for fault in recovered.faults:
             name, _, what = fault.partition(" ")
-            if name in recovered.aside:
+            if name in recovered.aside and name not in told:
                 self._damaged(Damage(self._table.table, name, what, 0), [])
         high_water = {name for name in names if (parsed := parse_sealed(name)) and not parsed.count}
         passing = [name for name in {*recovered.superseded} - high_water if name in names]

@@ -166,6 +166,17 @@ def test_what_was_delivered_is_lost_to_history_only(sound):
     assert mended(disk).entered == second.undelivered
 
 
+def test_how_many_were_in_an_unreadable_file_that_was_not_sealed_nobody_knows(sound):
+    disk = copied(sound)
+    (name,) = (each for each in disk.files if "/readings/a." in each)
+    base = int(name.split(".")[1])
+    disk.files[name] = File(bytearray(len(disk.files[name].cache)))
+    (damage,) = verified(disk).damages
+    (lost,) = damage.lost
+    assert (lost.first, lost.count, lost.at_most) == (base, lost.last - base + 1, True)
+    assert mended(disk).entered == lost.count
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

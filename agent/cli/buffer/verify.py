@@ -83,7 +83,9 @@ def _lost(lost: Lost) -> str:
     else:
         delivered = f"{lost.undelivered:,} of them not delivered yet"
     return (
-        f"{lost.count:,} with ids {ids}" + (f", measured {measured}" if measured else "") + f"; {delivered}"
+        f"{'at most ' if lost.at_most else ''}{lost.count:,} with ids {ids}"
+        + (f", measured {measured}" if measured else "")
+        + f"; {delivered}"
     )
 
 

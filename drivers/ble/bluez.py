@@ -69,7 +69,7 @@ class Bluez:
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._changes = 0
-        """Signals so far."""
+        """Signals so far of bluetoothd itself or of adapters."""
 
     async def open(self) -> None:
         """Begin to watch. Harmless when it does already.
@@ -258,28 +258,36 @@ class Bluez:
         self._adapters.clear()
 
     def _handle(self, message: Message) -> None:
-        if message.message_type is not MessageType.SIGNAL:
+        if message.message_type is not MessageType.SIGNAL or not _is_news(message):
             return
         self._changes += 1
         if message.member == "NameOwnerChanged":
-            name, _, owner = message.body
-            if name != BLUEZ:
-                return
             self._adapters.clear()
-            self._running = bool(owner)  # its adapters are told one by one as they come
+            self._running = bool(message.body[2])  # its adapters are told one by one as they come
             self._tell()
-        elif message.member == "InterfacesAdded" and ADAPTER in message.body[1]:
+        elif message.member == "InterfacesAdded":
             self._note(*message.body)
             self._tell()
-        elif message.member == "InterfacesRemoved" and ADAPTER in message.body[1]:
+        elif message.member == "InterfacesRemoved":
             self._adapters.pop(message.body[0], None)
             self._tell()
-        elif message.member == "PropertiesChanged" and message.body[0] == ADAPTER:
+        else:
             state = self._adapters.get(str(message.path))
-            if state is not None and "Powered" in message.body[1]:
+            if state is not None:
                 state.powered = message.body[1]["Powered"].value
                 self._tell()
 
     def _tell(self) -> None:
         self._news.set()
         self._changed()
+
+
+def _is_news(message: Message) -> bool:
+    """Whether it is of bluetoothd itself or of an adapter: of devices, which are told as well, there may be hundreds a second."""
+    if message.member == "NameOwnerChanged":
+        return bool(message.body[0] == BLUEZ)
+    if message.member in {"InterfacesAdded", "InterfacesRemoved"}:
+        return ADAPTER in message.body[1]
+    return bool(
+        message.member == "PropertiesChanged" and message.body[0] == ADAPTER and "Powered" in message.body[1]
+    )

@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
+from dbus_fast import Message, MessageType
 
 from collectors.clock import SystemClock
 from collectors.interfaces import CatchingUp, Listening, Remembering
 from collectors.metadata_keys import QUALITY, SENSOR, TAGS, UP_NS
+from drivers.ble import bluez as bluez_module
 from drivers.ble import source as source_module
 from drivers.ble import station as station_module
 from drivers.ble import watchdog
@@ -569,6 +571,39 @@ async def test_what_comes_while_it_is_asked_for_is_not_missed(bluez, monkeypatch
         assert radio.name == "hci0"
     finally:
         await here.leave("a source")
+
+
+async def test_devices_that_come_and_go_all_the_time_hold_nobody_up(bluez, monkeypatch):
+    """Telephones in a crowd, a scan of somebody else's."""
+    here = station_module.Station(SystemClock())
+    ask, asked = here.bluez._ask, []
+
+    async def in_a_crowd(*question):
+        answer = await ask(*question)
+        asked.append(question)
+        for member, body in (
+            ("InterfacesAdded", ["/org/bluez/hci0/dev_1", {bluez_module.DEVICE: {}}]),
+            ("InterfacesRemoved", ["/org/bluez/hci0/dev_1", [bluez_module.DEVICE]]),
+        ):
+            here.bluez._handle(
+                Message(
+                    message_type=MessageType.SIGNAL,
+                    path="/",
+                    interface="org.freedesktop.DBus.ObjectManager",
+                    member=member,
+                    body=body,
+                )
+            )
+        return answer
+
+    monkeypatch.setattr(bluez_module, "CALL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(here.bluez, "_ask", in_a_crowd)
+    try:
+        radio = await here.enter("a source", "hci0", manage=False, wait_s=1)
+        assert radio.name == "hci0"
+    finally:
+        await here.leave("a source")
+    assert len([each for each in asked if "GetManagedObjects" in each]) == 1
 
 
 async def test_silence_is_explained(bluez, impatient):

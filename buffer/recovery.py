@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 PENDING_RECORDS_MAX = 1 << 16
 """How many ids can be handed out ahead of the disk, and so how many a recovery skips."""
 _RECORD_BYTES_MIN = len('"1":{},')
+_UNSEEN_RECORDS_MAX = (4 << 20) // _RECORD_BYTES_MIN
+"""As many records may be in a file of the usual size."""
 
 
 @dataclass(slots=True)
@@ -121,6 +123,8 @@ class Recovery:
         self._losses = losses
         self._header_bytes = len(header(table)) + TRAILER_BYTES
         self._left: list[_Left] = []
+        self._unread: set[int] = set()
+        """Bases of files left active of which nothing can be read."""
         self._found = Recovered()
 
     def run(self, on_scanned: Callable[[Recovered], None] = lambda _: None) -> Recovered:
@@ -292,8 +296,10 @@ class Recovery:
         # One past the last id says that they are used up; `append` tells.
         found.next_id = min(max(highest, entered) + 1 + skip, ID_MAX + 1)
         if found.next_id > known + 1:
-            endless = any(left.endless for left in self._left if left.segment.base == bases[-1])
-            found.losses.append(_skipped(known + 1, found.next_id - 1, endless=endless))
+            endless = self._unread | {left.segment.base for left in self._left if left.endless}
+            found.losses.append(
+                _skipped(known + 1, found.next_id - 1, endless=max(bases, default=0) in endless)
+            )
 
     def _drop_empty(self) -> None:
         """Empty segments only carry the high-water mark until the next active file does."""
@@ -317,6 +323,11 @@ class Recovery:
             data = self.read_unsealed(active_name(base))
         except OSError as error:
             self._found.faults.append(f"{active_name(base)} cannot be read: {error}")
+            self._unread.add(base)
+            highest = base - 1 + _UNSEEN_RECORDS_MAX
+            self._found.highest_possible = max(
+                self._found.highest_possible, highest if last_max is None else min(highest, last_max)
+            )
             return base
         # Another table's file in its place: none of what is in it is this one's.
         good = salvage(data if is_of(data, self._table) else b"", base, last_max)

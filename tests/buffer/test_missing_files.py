@@ -4,6 +4,7 @@ What they said of ids given out is gone with them; so what comes then must not l
 consumer, like what they had.
 """
 
+import errno
 import random
 from contextlib import suppress
 from itertools import count
@@ -139,6 +140,42 @@ def test_after_a_crash_what_consumers_had_is_not_given_out_again(disk):
     assert new > 20
     assert taken(db.consumer("cloud")) == [(db.store_id, new)]
     assert db.store_id != before
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_file_left_active_that_does_not_open_is_told_as_a_loss(disk, noted):
+    db = opened(disk)
+    db.consumer("cloud")
+    fill(db)
+    if noted:
+        db.close()
+        db = opened(disk)
+        fill(db, 10)
+    disk.kill()
+    (path,) = (name for name in disk.files if name.startswith("/s/readings/a."))
+    first, last = int(path[-21:-5]), db.durable_id()
+    harm = disk.open
+
+    def refused(name, *, write=False):
+        if name == path:
+            raise OSError(errno.EUCLEAN, "injected", name)
+        return harm(name, write=write)
+
+    disk.open = refused
+    db = opened(disk)
+    (new,) = db.insert_json([b"{}"])
+    db.flush()
+    had = taken(db.consumer("cloud"))
+    assert [seq for _, seq in had] == [*range(1, first), new]
+    assert new > last
+    (entry,) = (each for each in told(db) if each[1] == new - 1)
+    assert entry == (first, new - 1, new - first, "file unreadable: at most")
+    db.maintain()
+    disk.kill()
+    disk.open = harm
+    db = opened(disk)
+    assert taken(db.consumer("cloud")) == [], "what came too late was told as lost"
+    assert entry in told(db)
 
 
 def test_without_a_consumer_nothing_is_owed(disk):

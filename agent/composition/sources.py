@@ -141,7 +141,17 @@ class Sources:
     async def _inform(self, made: Sequence[NewSource]) -> None:
         for one in made:
             if isinstance(one.source, Remembering):
-                one.source.use_memory(SourceMemory(self._buffer.state("device_state"), one.config.id))
+                memory = SourceMemory(self._buffer.state("device_state"), one.config.id)
+                try:
+                    one.source.use_memory(memory)
+                except Exception as error:  # noqa: BLE001 (whatever a driver raises: without a memory it does what it can)
+                    await self._spine.errors.report(
+                        error,
+                        layer=COLLECTION,
+                        operation="use_memory",
+                        critical=True,
+                        source_id=one.config.id,
+                    )
         await self._resume(made)
 
     async def _begin(self, one: NewSource) -> None:

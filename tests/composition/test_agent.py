@@ -238,14 +238,17 @@ async def test_a_disk_that_hangs_only_when_it_is_asked_for_the_remedy_is_said_to
         pass
 
 
-async def test_a_driver_that_fails_to_resume_harms_nobody(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fails_at", ["resume", "use_memory"])
+async def test_a_driver_that_fails_at_what_is_stored_harms_nobody(tmp_path, monkeypatch, fails_at):
     def refuse(*_):
         raise RuntimeError("a bug in a driver")
 
     def spoilt(config, source, clock, **options):
         made = composed(config, source, clock, **options)
         if source.id == "broken":
-            made.resume_readings, made.resume = 10, refuse
+            made.resume_readings = 10
+            made.resume = lambda *_: None
+            setattr(made, fails_at, refuse)
         return made
 
     composed = composed_sources.create_source

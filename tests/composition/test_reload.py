@@ -249,10 +249,9 @@ async def test_what_is_held_of_a_source_that_its_pipeline_is_for_no_more_comes_o
 async def test_a_change_that_does_not_work_leaves_everything_running_and_says_so(tmp_path, monkeypatch):
     async with running(tmp_path, source("a"), source("b")) as device:
         await device.more_frames()
-        paused = asyncio.Event()
         monkeypatch.setattr("agent.intake._PAUSE_TIMEOUT_S", 0.01)
-        monkeypatch.setattr(device.agent._processing.intake._passages, "_nobody_passes", paused)
-        await device.change(source("b", rate=80), source("c"))
+        async with device.agent._processing.intake._passages.one():
+            await device.change(source("b", rate=80), source("c"))
         report = await device.agent.report()
         assert report.configuration.refused.startswith("something is in process for too long")
         assert list(await device.frames()) == ["a", "b"]

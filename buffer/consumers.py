@@ -39,6 +39,7 @@ class Consumers:
         table: SmallTable,
         epochs: list[Identity],
         explained: Callable[[int, int, Callable[[int, int], int]], int] = lambda *_: 0,
+        explain: Callable[[], object] = lambda: None,
     ) -> None:
         """Take what is stored.
 
@@ -47,7 +48,10 @@ class Consumers:
             table: Keeps their state.
             epochs: The identities of what is in the log.
             explained: Of how many ids from one to another the ledger says what became of them, given how many are absent.
+            explain: Called before a state is written, which may name ids that were passed over: enters them in the ledger.
+                Else a crash would make them missing ones. Raises DiskFault.
         """
+        self._explain = explain
         self._log = log
         self._explained = explained
         self._table = table
@@ -76,6 +80,7 @@ class Consumers:
         with self._gate, log.io:  # no trailer is being written that does not know of it
             row = self._rows.get(name)
             if row is None:
+                self._explain()
                 # What is in no file by now is nobody's loss that it has to be told of.
                 holes = list(log.holes())
                 row = {
@@ -170,6 +175,7 @@ class Consumers:
         if not any(consumer.dirty for consumer in list(self._open.values())):
             return
         with self._log().io:
+            self._explain()
             changed = [consumer for consumer in self._open.values() if consumer.dirty]
             states = {consumer.name: consumer.state() for consumer in changed}
             try:

@@ -91,6 +91,7 @@ class BufferDB(TinyDB):
             self.small_table(CONSUMERS),
             self._identities.epochs,
             lambda low, high, absent: self.ledger.explained(READINGS, low, high, absent),
+            lambda: self._losses.enter(),  # noqa: PLW0108 (made below)
         )
         reached = stored_reached(self.small_table(WEAR))
         # So far ids of readings were handed out, whatever their files say.

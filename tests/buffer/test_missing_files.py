@@ -207,6 +207,28 @@ def test_what_a_policy_dropped_at_the_end_is_no_missing_file(disk):
     assert not db.notes
 
 
+@pytest.mark.parametrize("made", ["before", "after"])
+def test_ids_passed_over_while_the_disk_refused_are_no_missing_file(disk, made):
+    db = opened(disk)
+    if made == "before":
+        db.consumer("cloud")
+    fill(db)
+    before = db.store_id
+    disk.kill()
+    disk.fail_when = lambda _: errno.EIO
+    db = opened(disk)
+    disk.fail_when = lambda _: None
+    consumer = db.consumer("cloud")
+    taken(consumer)
+    assert consumer.mark > 60
+    db._consumers.persist()  # and it ends before anything else is written
+    disk.kill()
+    db = opened(disk)
+    assert db.store_id == before
+    assert not db.notes
+    assert db.ledger.dropped == 0
+
+
 def test_a_new_buffer_misses_nothing(disk):
     db = opened(disk)
     before = db.store_id

@@ -215,6 +215,9 @@ class Consumers:
 
         Returns:
             The rows that must be durable before they do; `written` is told when they are.
+
+        Raises:
+            DiskFault: The disk refused; nothing changed.
         """
         return self._changed(
             lambda consumer: consumer.moved(record_ids, lane),
@@ -230,6 +233,9 @@ class Consumers:
         Returns:
             The rows that must be durable before what is in these ids goes, or the file that they are
             holes of: else a crash would make them missing ones.
+
+        Raises:
+            DiskFault: The disk refused; nothing changed.
         """
         runs = list(ids)
         if not runs:
@@ -244,6 +250,7 @@ class Consumers:
     def _changed(
         self, change: Callable[[Consumer], object], change_closed: Callable[[Progress], object]
     ) -> dict[str, dict[str, Any]]:
+        self._explain()
         rows = {}
         for consumer in list(self._open.values()):
             change(consumer)

@@ -207,8 +207,9 @@ def test_what_a_policy_dropped_at_the_end_is_no_missing_file(disk):
     assert not db.notes
 
 
+@pytest.mark.parametrize("write", [lambda db: db._consumers.persist(), lambda db: db.delete(1)])
 @pytest.mark.parametrize("made", ["before", "after"])
-def test_ids_passed_over_while_the_disk_refused_are_no_missing_file(disk, made):
+def test_ids_passed_over_while_the_disk_refused_are_no_missing_file(disk, made, write):
     db = opened(disk)
     if made == "before":
         db.consumer("cloud")
@@ -221,7 +222,7 @@ def test_ids_passed_over_while_the_disk_refused_are_no_missing_file(disk, made):
     consumer = db.consumer("cloud")
     taken(consumer)
     assert consumer.mark > 60
-    db._consumers.persist()  # and it ends before anything else is written
+    write(db)  # and it ends before anything else is written
     disk.kill()
     db = opened(disk)
     assert db.store_id == before

@@ -149,6 +149,16 @@ def test_one_that_does_not_run_is_left(device: Path, changes: dict[str, str]) ->
     assert settled(device, report(130), **changes)[0] == 1
 
 
+def test_a_watch_that_is_killed_is_said(device: Path) -> None:
+    python = device / "releases/old/venv/bin/python"
+    python.unlink()
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    python.chmod(0o755)
+    done = shell(SETTLING, PID="0", **settings(device))
+    assert done.returncode == 137
+    assert "the watch was ended before its time (exit status 137)" in done.stdout
+
+
 def test_where_systemd_does_not_answer_nothing_is_taken_for_granted(device: Path) -> None:
     stores_now_and_then(device)
     (device / "bin/systemctl").write_text("#!/bin/sh\nexit 1\n")

@@ -26,6 +26,8 @@
 | its directory, or a file, removed while it runs | test_removed_directory.py::test_nothing_is_durable_in_a_file_that_was_removed |
 | a file removed while it is closed | test_limits.py::test_a_file_removed_while_the_buffer_was_closed_is_noticed |
 | the last files, or all of them, removed while it is closed | test_missing_files.py::test_all_of_them, test_missing_files.py::test_the_last_ones |
+| a cut while that is found out | test_missing_files.py::test_a_cut_while_that_is_found_out_hides_it_from_nobody |
+| the file being written cannot even be opened | test_missing_files.py::test_a_file_left_active_that_does_not_open_is_told_as_a_loss |
 | a file of another kind in the place of one | test_strange_files.py::test_a_file_in_the_place_of_one_of_another_kind_is_taken_for_neither |
 | its disk unmounted, or its directory moved | test_removed_directory.py::test_what_was_moved_or_unmounted_is_neither_lost_nor_begun_anew |
 | a newer or an older version | test_versions.py::test_a_store_of_an_earlier_version_opens_and_drains, test_versions.py::test_what_a_newer_minor_version_adds_is_passed_over_and_kept, test_versions.py::test_a_store_of_a_newer_major_version_is_refused_and_not_touched |

@@ -28,8 +28,9 @@ class AppendedFiles(StreamedRecords):
         committed: How many records were committed since it was opened.
         stored_bytes: How many bytes they took.
         fault: What the disk refuses now, None when nothing.
-        before_commit: Called before what waits is written: makes sure that none of it is told as dropped. Raises
-            DiskFault when it cannot.
+        before_commit: Called before what waits is written, when the file for it is there: makes sure that none of it is
+            told as dropped. Raises DiskFault when it cannot.
+        before_closing: Called before the last file is sealed. Raises DiskFault; then it is not.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class AppendedFiles(StreamedRecords):
         self.stored_bytes = 0
         self.fault: str | None = None
         self.before_commit: Callable[[], None] = lambda: None
+        self.before_closing: Callable[[], None] = lambda: None
         self._segment_bytes = segment_bytes
         self._listeners: list[Callable[[], None]] = []
         self._pending = Pending(self.recovered.next_id, pending_bytes_max)
@@ -146,7 +148,6 @@ class AppendedFiles(StreamedRecords):
                 runs = pending.fill_flight()
             if not runs:
                 return False
-            self.before_commit()
             try:
                 self._write(runs)
             except OSError as error:
@@ -167,6 +168,7 @@ class AppendedFiles(StreamedRecords):
             active.count and active.end + pending.flight_bytes > self._segment_bytes
         ) or not active.room_for(records):
             active = self._roll(runs[0][0])
+        self.before_commit()
         self.bytes_written += active.write(runs, records, self.cursor())
 
     def _landed(self) -> None:

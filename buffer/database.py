@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tinydb import TinyDB
@@ -32,7 +33,7 @@ from buffer.retention import Retention
 from buffer.selection import Found, Query, criteria_of
 from buffer.summaries import Summaries
 from buffer.table import BufferStorage, BufferTable
-from buffer.wear import WEAR, Wear, WearMeter, stored_reached, wear_of
+from buffer.wear import WEAR, Wear, WearMeter, stored_open, stored_reached, wear_of
 from collectors.models import QueryCriteria
 
 _log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class BufferDB(TinyDB):
             losses=self._losses,
             quarantine=quarantine,
             reached=reached,
+            was_open=stored_open(self.small_table(WEAR)),
             on_missing=self._identities.begin_anew,
         )
         self._changing = Changing(self.journal, options.fs, self.ledger, self._consumers)
@@ -128,6 +130,8 @@ class BufferDB(TinyDB):
         self._summaries = Summaries(options.fs, self.path, readings)
         self._retention = Retention(self, readings, self._consumers, self.journal)
         self._wear = WearMeter(self.small_table(WEAR), options.clock)
+        readings.before_commit = self._before_commit
+        readings.before_closing = partial(self._write_wear, closing=True)
         self._rate = ByteRate(options.clock.monotonic_s())
         self._committer = Committer(self, window_s=options.gather_s, report=self._report)
         self._opened = True
@@ -250,18 +254,12 @@ class BufferDB(TinyDB):
         self._opened = False
         self._committer.stop()
         failure: DiskFault | None = None
-        reached = self.log(READINGS).reached  # what is committed only now may yet come to nothing
-
-        def write_wear() -> None:
-            self._wear.write(self.bytes_written, reached, closing=True)
-
         for step in (
             self._identities.write,
             *(log.close for log in self._logs.all()),
             self._consumers.persist,
             self._write_tombstones,
             self.journal.settle,
-            write_wear,
         ):
             try:
                 step()
@@ -443,6 +441,13 @@ class BufferDB(TinyDB):
         for log in logs:
             self._retention.commit(log)
 
+    def _before_commit(self) -> None:
+        self._retention.settle()
+        self._wear.note_open(self.bytes_written, self.log(READINGS).reached)
+
+    def _write_wear(self, *, closing: bool = False) -> None:
+        self._wear.write(self.bytes_written, self.log(READINGS).reached, closing=closing)
+
     def _write_tombstones(self) -> None:
         for log in self._logs.all():
             self._changing.write_tombstones(log)
@@ -459,7 +464,7 @@ class BufferDB(TinyDB):
             log.check_place()
             log.tidy()
         self._consumers.persist()
-        self._wear.write(self.bytes_written, self.log(READINGS).reached)
+        self._write_wear()
         self.capacity()  # takes a sample of the rate
         self._retention.trim()
         self._summaries.maintain(self._committer.busy if self.options.threaded else lambda: False)

@@ -73,6 +73,8 @@ class Log(AppendedFiles):
                 self._pending.closed = True
             try:
                 self.commit()
+                if self._active is not None:
+                    self.before_closing()
             except DiskFault:
                 # Not sealed: that it was not is what tells the next opening to skip ids.
                 if self._active is not None:

@@ -10,10 +10,12 @@ from buffer.edit import DELETED, EDITS, Edit, finish
 from buffer.errors import DiskFault
 from buffer.filesystem import names_in
 from buffer.journal import SmallTable
+from buffer.layout import ID_MAX
 from buffer.log import Log
-from buffer.loss import Loss
+from buffer.loss import AT_MOST, NEVER_ISSUED, Loss
 from buffer.naming import READINGS, directory_name, is_segment, table_of
 from buffer.ranges import RangeSet
+from buffer.recovery import UNSEEN_RECORDS_MAX
 from buffer.segment import DamagedSegment
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Logs:
         losses: Losses,
         quarantine: Quarantine,
         reached: int,
+        was_open: bool,
         on_missing: Callable[[int], object],
     ) -> None:
         """Make it, without opening any.
@@ -65,9 +68,11 @@ class Logs:
             losses: Takes what is found lost.
             quarantine: Takes damaged files.
             reached: The highest id that the files of the readings once told of.
+            was_open: A process committed something, and did not close it.
             on_missing: Called when the last files of the readings are gone, with the id that the next one gets.
         """
         self._reached = reached
+        self._was_open = was_open
         self._on_missing = on_missing
         self._place = place
         self._options = options
@@ -223,22 +228,37 @@ class Logs:
             following = max(following, segment.last + 1)
 
     def _is_end_missing(self, found: Recovered) -> bool:
-        """Whether the last files are gone: all of them, or those with ids that somebody had and the ledger does not explain."""
+        """Whether the last files are gone.
+
+        All are, or the one that was being written, or somebody had ids beyond them that the ledger does not explain.
+        """
         named = max(self._reached, self._consumers.reached)
-        return not found.any_file or any(self._ledger.unexplained(READINGS, found.known + 1, named))
+        return (
+            not found.any_file
+            or (self._was_open and not found.any_active)
+            or any(self._ledger.unexplained(READINGS, found.known + 1, named))
+        )
 
     def _note_missing_end(self, found: Recovered) -> None:
         """Likewise the last files: what they told of is neither issued again nor taken for never issued."""
-        known, reached = found.known, self._reached
-        if known >= reached:
+        known, reached = found.known, max(found.known, self._reached)
+        owed = bool(self._consumers.names())
+        unknown = found.missing and self._was_open and not found.any_active
+        if known == reached and not unknown:
             return
-        skipped = next(each for each in found.losses if each.last == found.next_id - 1)
-        found.losses.remove(skipped)
+        skipped = next((each for each in found.losses if each.first > known), None)
+        if skipped is not None:
+            found.losses.remove(skipped)
+        if unknown:  # it had what came since that was noted, too
+            last = max(found.next_id - 1, min(reached + UNSEEN_RECORDS_MAX, ID_MAX))
+            found.next_id = last + 1
+            skipped = Loss(known + 1, last, *((last - known, AT_MOST) if owed else (0, NEVER_ISSUED)))
         done = self._consumers.done_in_all_lanes()
         for low, high in self._ledger.unexplained(READINGS, known + 1, reached):
-            for part in done.missing_within(low, high) if self._consumers.names() else ():
+            for part in done.missing_within(low, high) if owed else ():
                 found.losses.append(Loss(*part, part[1] - part[0] + 1, "file missing"))
-        found.losses += filter(None, [skipped.beyond(reached)])
+        if skipped is not None:
+            found.losses += filter(None, [skipped.beyond(reached)])
 
     def _keep_dropped(self, log: Log) -> None:
         """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 PENDING_RECORDS_MAX = 1 << 16
 """How many ids can be handed out ahead of the disk, and so how many a recovery skips."""
 _RECORD_BYTES_MIN = len('"1":{},')
-_UNSEEN_RECORDS_MAX = (4 << 20) // _RECORD_BYTES_MIN
+UNSEEN_RECORDS_MAX = (4 << 20) // _RECORD_BYTES_MIN
 """As many records may be in a file of the usual size."""
 
 
@@ -77,6 +77,8 @@ class Recovered:
     """The highest id that unreadable bytes may have held."""
     any_file: bool = False
     """There was one at all: a directory that was used always has one."""
+    any_active: bool = False
+    """One was left active: one always is, unless the buffer was closed."""
     known: int = 0
     """The highest id that the files tell of."""
     missing: bool = False
@@ -287,7 +289,7 @@ class Recovery:
             + [loss.last for loss in found.losses],
             default=0,
         )
-        found.any_file, found.known = bool(bases), known
+        found.any_file, found.any_active, found.known = bool(bases), unclean, known
         highest = max(known, found.highest_possible)
         entered = self._losses.highest(self._table)
         # When the ledger is ahead of the files, the last opening got no further, or ended with what it
@@ -324,7 +326,7 @@ class Recovery:
         except OSError as error:
             self._found.faults.append(f"{active_name(base)} cannot be read: {error}")
             self._unread.add(base)
-            highest = base - 1 + _UNSEEN_RECORDS_MAX
+            highest = base - 1 + UNSEEN_RECORDS_MAX
             self._found.highest_possible = max(
                 self._found.highest_possible, highest if last_max is None else min(highest, last_max)
             )

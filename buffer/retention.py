@@ -66,7 +66,6 @@ class Retention:
         """What was made free on a full disk since something could be written."""
         self._undecided = False
         """The ledger may have on disk, though the disk says it has not, that what waits was dropped."""
-        readings.before_commit = self._settle
 
     def change(self, options: BufferOptions) -> None:
         """Go by other limits from now on; from any thread. What is being decided just then may still go by the old ones."""
@@ -123,7 +122,7 @@ class Retention:
                 self._freed_bytes = 0
                 return more
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Make sure that no decision to drop what waits stands, of which the disk said that it does not.
 
         Raises:

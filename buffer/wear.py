@@ -7,8 +7,8 @@ time ranges, and what the card's controller makes of it: it writes and erases in
 given, two to ten times as much for small writes. So the years are an upper bound; the trend is exact.
 
 The count is kept in the small table `wear`, written once an hour and at closing: a crash costs an hour of it.
-Beside it stands the highest id that the files of the readings told of then, so that the buffer sees it when the
-last of them are gone.
+Beside it stands the highest id that the files of the readings told of then, and whether the buffer was open: from its
+first commit on until it is closed there is always a file that is being written. So it sees at opening when the last of them are gone.
 """
 
 from dataclasses import dataclass
@@ -68,6 +68,12 @@ def stored_reached(table: SmallTable) -> int:
     return reached
 
 
+def stored_open(table: SmallTable) -> bool:
+    """Whether something was committed since the buffer was opened, and it was not closed since."""
+    row = table.get(_KEY)
+    return bool(row and row.get("open"))
+
+
 class WearMeter:
     """Counts on where the last process ended."""
 
@@ -75,6 +81,7 @@ class WearMeter:
         self._table = table
         self._clock = clock
         self._before = stored_wear(table)
+        self._noted_open = stored_open(table)
         self._begun_s = self._written_s = self._now_s()
 
     def _now_s(self) -> float:
@@ -101,5 +108,23 @@ class WearMeter:
             DiskFault: The disk refused.
         """
         if closing or self._now_s() - self._written_s >= _WRITE_EVERY_S:
-            self._table.put(_KEY, self.row(bytes_written) | {"reached": reached})
-            self._written_s = self._now_s()
+            self._write(bytes_written, reached, is_open=not closing)
+
+    def note_open(self, bytes_written: int, reached: int) -> None:
+        """Make it durable that the buffer is open; called before each commit, and does something before the first.
+
+        Args:
+            bytes_written: As in `write`.
+            reached: As in `write`.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        if not self._noted_open:
+            self._write(bytes_written, reached, is_open=True)
+
+    def _write(self, bytes_written: int, reached: int, *, is_open: bool) -> None:
+        noted = {"reached": reached} | ({"open": True} if is_open else {})
+        self._table.put(_KEY, self.row(bytes_written) | noted)
+        self._noted_open = is_open
+        self._written_s = self._now_s()

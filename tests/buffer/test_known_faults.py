@@ -25,7 +25,7 @@
 | a clock that jumps either way | test_limits.py::test_a_clock_that_jumps_ahead_is_no_age, test_crash_machine.py::TestBufferOnAFailingDisk |
 | its directory, or a file, removed while it runs | test_removed_directory.py::test_nothing_is_durable_in_a_file_that_was_removed |
 | a file removed while it is closed | test_limits.py::test_a_file_removed_while_the_buffer_was_closed_is_noticed |
-| the last files, or all of them, removed while it is closed | test_missing_files.py::test_all_of_them, test_missing_files.py::test_the_last_ones |
+| the last files, or all of them, removed while it is closed | test_missing_files.py::test_all_of_them, test_missing_files.py::test_the_last_ones, test_missing_files.py::test_after_a_crash_the_one_that_was_written |
 | a cut while that is found out | test_missing_files.py::test_a_cut_while_that_is_found_out_hides_it_from_nobody |
 | the file being written cannot even be opened | test_missing_files.py::test_a_file_left_active_that_does_not_open_is_told_as_a_loss |
 | a file of another kind in the place of one | test_strange_files.py::test_a_file_in_the_place_of_one_of_another_kind_is_taken_for_neither |

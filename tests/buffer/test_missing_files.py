@@ -142,6 +142,77 @@ def test_after_a_crash_what_consumers_had_is_not_given_out_again(disk):
     assert db.store_id != before
 
 
+@pytest.mark.parametrize("earlier", [True, False])
+@pytest.mark.parametrize("segments", [1, 3])
+def test_after_a_crash_the_one_that_was_written(disk, segments, earlier):
+    """Nothing but the note that the buffer was open tells it from one that was closed."""
+    if earlier:
+        db = opened(disk)
+        db.consumer("cloud")
+        fill(db, 20)
+        db.close()
+    db = opened(disk)
+    db.consumer("cloud")
+    fill(db, 30 * segments)
+    before, given = db.store_id, db.log("readings").next_id - 1
+    disk.kill()
+    gone = [name for name in disk.files if name.startswith("/s/readings/a.")]
+    for name in gone:
+        disk.unlink(name)
+    db = opened(disk)
+    kept = len(db)
+    assert (kept > 0) == (segments > 1 or earlier)
+    assert any("files of readings are missing" in note for note in db.notes)
+    (new,) = db.insert_json([b"{}"])
+    db.flush()
+    assert db.store_id != before
+    assert new > given
+    assert taken(db.consumer("cloud")) == [
+        *((before, each) for each in range(1, kept + 1)),
+        (db.store_id, new),
+    ]
+    lost = {each for first, last, count, _ in told(db) if count for each in range(first, last + 1)}
+    assert lost == {*range(kept + 1, new)}
+    after = db.store_id
+    db.close()
+    db = opened(disk)
+    assert (db.store_id, len(db), db.notes) == (after, kept + 1, [])
+
+
+@pytest.mark.parametrize("kept", ["least", "most"])
+def test_a_cut_while_it_is_closed_or_opened_takes_nothing_for_missing(disk, kept):
+    db = opened(disk)
+    db.consumer("cloud")
+    fill(db, 30)
+    before, whole = db.store_id, disk
+
+    def cut_at(step):
+        """Close, open, commit and close again, until the power goes."""
+        disk = whole.survivor(random.Random(step), "most")
+        db = opened(disk)
+        disk.cut_at = disk.operations + step
+        try:
+            db.close()
+            db = opened(disk)
+            db.insert_json([b"{}"])
+            db.flush()
+            db.close()
+        except PowerCut:
+            disk.power_cut(kept)
+            return disk
+        return None
+
+    for step in count(1):
+        disk = cut_at(step)
+        if disk is None:
+            break
+        db = opened(disk)
+        assert (db.store_id, db.notes) == (before, [])
+        assert not any(entry[2] for entry in told(db))
+        assert len(db) >= 30
+    assert step > 20
+
+
 @pytest.mark.parametrize("noted", [False, True])
 def test_a_file_left_active_that_does_not_open_is_told_as_a_loss(disk, noted):
     db = opened(disk)

@@ -282,12 +282,14 @@ class AppendedFiles(StreamedRecords):
         Raises:
             DiskFault: The disk refuses still.
         """
-        if self.fault is None and not self.outdated and not any(each.suspect for each in self.segments):
+        suspects = any(each.suspect for each in self.segments)
+        if self.fault is None and not (self.outdated or self._going or suspects):
             return
         with self.io:
             self.require_active()  # the failed one may be all that says so yet
             self.replace_suspects()
             self.remove_outdated()
+            self.sync_removals()
             self.drop_missing()
             if not self.waits:  # what waits will tell
                 self.fault = None

@@ -249,7 +249,7 @@ class Edit:
             with log.lock:
                 log.deleted.discard(name.base, name.last)
             if not name.count:
-                with suppress(OSError):  # an empty file does no harm
+                with suppress(OSError, DiskFault):  # an empty file does no harm
                     log.drop(new)
 
     def _give_up_undecided(self) -> None:

@@ -87,6 +87,8 @@ class SegmentFiles:
         self.deleted_unwritten = False
         self.undecided: set[str] = set()
         self.outdated: set[str] = set()
+        self._going = RangeSet()
+        """Ids of files that were unlinked, though the disk does not say that they have gone."""
         self.finish_changes: Callable[[], None] = lambda: None
         self.cursor = cursor
         self.bytes_written = 0
@@ -402,9 +404,11 @@ class SegmentFiles:
         """Unlink a segment.
 
         Raises:
-            OSError, DiskFault: The disk refused; the segment stays.
+            OSError, DiskFault: The disk refused: the segment stays, or a power cut may bring it back. Then its tombstones
+                stay, until `sync_removals`.
         """
         with self.io:
+            self.sync_removals()
             if segment not in self.segments or segment is self.segments[-1]:
                 return  # the last file carries the high-water mark
             self.finish_changes()  # else it might come back
@@ -412,12 +416,31 @@ class SegmentFiles:
                 return
             with suppress(FileNotFoundError):  # somebody else was faster
                 self._fs.unlink(f"{self.directory}/{segment.name}")
-            self._fs.sync_directory(self.directory)  # what the ledger calls lost does not come back
             with self.lock:
                 self.segments.remove(segment)
                 self._sealed_bytes = None
                 self.version += 1
-                self.deleted.discard(segment.base, segment.last)
+            self._going.add(segment.base, segment.last)
+            self.sync_removals()
+
+    def sync_removals(self) -> None:
+        """Make sure that files which went do not come back: only then nothing needs to hide what was in them.
+
+        Raises:
+            DiskFault: The disk refused.
+        """
+        with self.io:
+            if self._going:
+                try:
+                    self._fs.sync_directory(self.directory)
+                except OSError as error:
+                    raise DiskFault(
+                        f"what was removed from {self.directory} may come back: {error}"
+                    ) from error
+                with self.lock:
+                    for first, last in self._going:
+                        self.deleted.discard(first, last)
+                self._going = RangeSet()
 
     def forget_strays(self, segment: Segment) -> bool:
         """Take back tombstones of what is in no file any more; whether there were any in a segment.

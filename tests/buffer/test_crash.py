@@ -26,6 +26,8 @@ _ONCE_BROKE_A_PROMISE = (
     (240_033_019, True),
     (220_026_021, False),
     (601_027_020, False),
+    (802_004_017, True),
+    (803_022_022, False),
 )
 """Seeds, and whether directories were ordered."""
 

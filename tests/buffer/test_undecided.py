@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from buffer import BufferDB, DiskFault
+from tests.rigs.crash_points import DiskClock
 from tests.rigs.faulty_disk import FaultyDisk, PowerCut
 
 RECORD = b'{"n":%d,"pad":"' + b"x" * 100 + b'"}'
@@ -234,6 +235,45 @@ def test_a_failed_file_that_could_not_be_moved_away_does_not_come_back_when_its_
     assert present(db) == [last]
     disk.kill()
     assert present(opened(disk)) == [last]
+
+
+@pytest.mark.parametrize("limit", [{"keep_delivered_s": 0}, {"max_age_s": 0.5}], ids=["delivered", "too old"])
+@pytest.mark.parametrize("recovers", [True, False])
+def test_what_went_is_hidden_until_the_disk_says_that_it_does_not_come_back(disk, limit, recovers):
+    options = {**limit, "clock": DiskClock(disk)}
+    db = opened(disk, **options)
+    consumer = db.consumer("cloud")
+    ids = fill(db, 10)
+    db.log("readings").roll()
+    ids += fill(db, 10)
+    if "keep_delivered_s" in limit:
+        consumer.ack(consumer.take(10))
+    disk.now_s += 10
+    sync_directory = disk.sync_directory
+
+    def refusing(path):
+        if path.endswith("/readings"):
+            raise OSError(errno.EIO, "injected")
+        sync_directory(path)
+
+    disk.sync_directory = refusing
+    with pytest.raises(DiskFault, match="may come back"):
+        db.maintain()
+    assert not set(ids[:10]) & set(present(db))
+    if recovers:
+        disk.sync_directory = sync_directory
+        db.consumer("other")
+    else:
+        with pytest.raises(DiskFault):
+            db.consumer("other")
+    db.insert_json([RECORD % 1])
+    db.flush()
+    disk.power_cut("least")
+    disk.sync_directory = sync_directory
+    db = opened(disk, **options)
+    lost = {each for _, e in db.ledger.items() if e["count"] for each in range(e["first"], e["last"] + 1)}
+    assert not lost & set(present(db))
+    assert lost == (set() if "keep_delivered_s" in limit else set(ids[:10]))
 
 
 def test_a_file_written_anew_meanwhile_leaves_no_half_of_a_change_in_doubt(disk):

@@ -389,9 +389,11 @@ class Recovery:
 
     def _note_cursor(self, base: int, good: Salvage) -> None:
         intact = [frame for frame in good.frames if frame.intact]
-        if intact and (base, intact[-1].trailer.records) >= self._found.cursor_at:
+        # A header alone may be of a file that failed to be made and came back: it knows no consumer made since.
+        records = intact[-1].trailer.records if intact else 0
+        if records and (base, records) >= self._found.cursor_at:
             self._found.cursor = intact[-1].trailer.cursor
-            self._found.cursor_at = (base, intact[-1].trailer.records)
+            self._found.cursor_at = (base, records)
 
     def _cut_and_seal(self, segment: Segment, data: bytes, good: Salvage) -> None:
         path = f"{self._directory}/{segment.name}"

@@ -28,6 +28,7 @@ _ONCE_BROKE_A_PROMISE = (
     (601_027_020, False),
     (802_004_017, True),
     (803_022_022, False),
+    (814_015_025, True),
 )
 """Seeds, and whether directories were ordered."""
 

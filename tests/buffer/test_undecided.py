@@ -276,6 +276,31 @@ def test_what_went_is_hidden_until_the_disk_says_that_it_does_not_come_back(disk
     assert lost == (set() if "keep_delivered_s" in limit else set(ids[:10]))
 
 
+def test_a_new_file_that_failed_and_comes_back_says_nothing_of_who_came_since(disk):
+    db = opened(disk)
+    consumer = db.consumer("one")
+    ids = fill(db, 20)
+    consumer.ack(consumer.take(20))
+    sync_directory, before = disk.sync_directory, set(disk.files)
+
+    def refusing(path):
+        raise OSError(errno.EIO, "injected")
+
+    disk.sync_directory = refusing
+    with pytest.raises(DiskFault):
+        db.log("readings").roll()
+    disk.sync_directory = sync_directory
+    assert {name for name in disk.files if "/readings/" in name} <= before, "it was taken back"
+    db.consumer("two")
+    came_back = 0
+    for seed in range(20):
+        after = disk.survivor(random.Random(seed))
+        came_back += any("/readings/a." in name and name not in before for name in after.files)
+        found = opened(after).consumer("two").take(100)
+        assert [record.seq for record in found.records] == ids
+    assert came_back
+
+
 def test_a_file_written_anew_meanwhile_leaves_no_half_of_a_change_in_doubt(disk):
     db = opened(disk)
     db.consumer("cloud")

@@ -155,7 +155,6 @@ class MqttConnection:
         self.maximum_packet_size = client.maximum_packet_size
         self._flight = Flight(min(client.receive_maximum, FLIGHT_MAX))
         self._open = not self._ended.done()
-        self._control_flow()  # a resumed session's messages may have come with CONNACK
         return self
 
     async def __aexit__(
@@ -314,7 +313,7 @@ class MqttConnection:
     def _control_flow(self) -> None:
         """Read from the socket, or let the broker wait."""
         client, waiting, size = self._client, len(self._pending), self._pending_bytes
-        if client is None or not self._open:
+        if client is None or self._ended.done():
             return
         roomy = waiting <= self._pending_max // 2 and size <= PENDING_BYTES_MAX // 2
         if (self._replies and self.replies_first) or roomy:

@@ -17,7 +17,15 @@ from drivers.transport.mqtt import (
 from tests.rigs.certificates import make_certificates
 from tests.rigs.mosquitto import BrokerSettings, Mosquitto
 from tests.rigs.proxy import ChaosProxy
-from tests.rigs.scripted_broker import CONNACK, CONNACK_5, publish, read_packet, scripted_broker
+from tests.rigs.scripted_broker import (
+    CONNACK,
+    CONNACK_5,
+    CONNACK_5_RESUMED,
+    publish,
+    publish_5,
+    read_packet,
+    scripted_broker,
+)
 
 
 @pytest.fixture
@@ -351,6 +359,29 @@ async def test_acknowledgements_leave_in_the_order_of_arrival():
                     await written.wait()
                     written.clear()
         assert acknowledged == [7, 8, 9]
+
+
+async def test_what_comes_with_connack_is_no_flood(monkeypatch):
+    """All of it is there before whoever connects hears of it: reading stops at once, as it does later."""
+    monkeypatch.setattr("drivers.transport.mqtt.FLOOD_MAX", 50)
+    monkeypatch.setattr("drivers.transport.mqtt_client.TURN_S", 10.0)
+    total = 1000
+
+    async def resume(reader, writer):
+        await read_packet(reader)
+        writer.write(
+            CONNACK_5_RESUMED + b"".join(publish_5("a", b"x", 1 + number) for number in range(total))
+        )
+        await reader.read()
+
+    async with (
+        scripted_broker(resume) as port,
+        MqttConnection(MqttOptions("127.0.0.1", port), pending_max=20) as receiver,
+    ):
+        assert receiver.paused
+        for number in range(total):
+            message = await receiver.receive()
+            assert message.packet_id == 1 + number
 
 
 async def test_a_flood_beyond_all_agreements_ends_the_connection(monkeypatch):

@@ -154,7 +154,7 @@ class VirtualMachine(Device):
                 ),
                 *("-device", f"virtio-blk-pci,drive=d{number}"),
             ]
-        machine = f"-machine pc -accel tcg -cpu max -smp 1 -m {_MEMORY_MB} -nodefaults -no-user-config -no-reboot -display none"
+        machine = f"-machine pc -accel tcg,thread=multi -cpu max -smp 2 -m {_MEMORY_MB} -nodefaults -no-user-config -no-reboot -display none"
         append = (
             f"console=ttyS0 quiet panic=-1 mitigations=off net.ifnames=0 root={self._root} rw {command_line}"
         )

@@ -153,9 +153,8 @@ class Journal:
         """Write all that is queued, for everybody who waits for the file."""
         with self._queue_lock:
             batch, self._queue = self._queue, []
-        error: OSError | None = OSError(
-            "interrupted"
-        )  # until it is known: by an exception that is nobody's fault
+        # Until more is known: whoever shares a write that an exception of another kind ends is not told that it is durable.
+        error: OSError | None = OSError("interrupted")
         try:
             self._commit([row for change in batch for row in change.rows])
             error = None
@@ -398,11 +397,8 @@ class Journal:
                 try:
                     change = from_json(raw)
                     table, key, value = change["table"], change["key"], to_json(change["value"])
-                except (
-                    KeyError,
-                    TypeError,
-                    ValueError,
-                ):  # another file's: a disk may put it in the place of this one
+                except (KeyError, TypeError, ValueError):
+                    # Another file's, which a disk has put in the place of this one.
                     self.damaged = True
                     self._unsound.add(_name(generation))
                 else:

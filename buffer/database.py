@@ -16,6 +16,7 @@ from buffer.changing import Changing
 from buffer.committer import Committer
 from buffer.consumer import Consumer, Record
 from buffer.consumers import CONSUMERS, Consumers
+from buffer.edit import disregard_given_up
 from buffer.encoding import checked, trusted
 from buffer.errors import BufferClosed, DiskFault
 from buffer.identity import Identities, Identity
@@ -79,6 +80,7 @@ class BufferDB(TinyDB):
         options = self.options
         quarantine = Quarantine(options.fs, f"{self.path}/.quarantine", options.quarantine_files_max)
         self.journal = Journal(options.fs, f"{self.path}/.state", set_aside=quarantine.take)
+        disregard_given_up(self.path, self.journal, options.fs)
         self._state_fault: str | None = None
         self._identities = Identities(self.small_table("identity"), options.device_id, options.machine_id)
         self.ledger = Ledger(

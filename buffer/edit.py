@@ -7,7 +7,8 @@
 
 A crash before step 2 leaves temporary files, which are swept; one after it is made good at opening.
 When the disk refuses step 2, it may have been done all the same: a crash then decides which. Without
-one nothing happened, which is made sure before anything else is changed.
+one nothing happened, which is made sure before anything else is changed. On a full disk the new files go
+first, to make room for that; a decision that is found without them is none, nor is what came with it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from buffer.encoding import encoded
 from buffer.errors import DiskFault
+from buffer.filesystem import names_in
 from buffer.lanes import LANES, lane_of
 from buffer.naming import SealedName, directory_name, parse_sealed
 from buffer.ranges import RangeSet
@@ -27,7 +29,7 @@ from buffer.segment import DamagedSegment, Segment, parse_json, split_lines
 from buffer.writer import build_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from buffer.filesystem import FileSystem
     from buffer.journal import Journal
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 EDITS: Final = "edits"
 """The small table of changes that were decided on."""
+UNDONE: Final = "edits_undone"
+"""The small table of what rows that became durable with a decision were before it."""
 DELETED: Final = "deleted"
 """The small table of tombstones, as ranges of ids."""
 KEEP: Final = object()
@@ -220,7 +224,9 @@ class Edit:
             with self._also(self._changes) as rows:
                 # Should this fail, it may be on the disk all the same, and so then must be what it decides on.
                 self._log.undecided = {temporary for temporary, _, _ in self._made}
-                self._journal.put([(EDITS, self._log.table, steps), *rows])
+                before = [[table, key, self._journal.get(table, key)] for table, key, _ in rows]
+                undone = {"edits": steps, "rows": before} if before else None
+                self._journal.put([(EDITS, self._log.table, steps), (UNDONE, self._log.table, undone), *rows])
                 self._log.undecided = set()
 
     def _forget(self) -> None:
@@ -279,11 +285,8 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
         return []
     try:
         names = set(fs.list_directory(directory))
-        begun = any(new in names for _, _, new in steps)
-        if not begun and not all(temporary in names for temporary, _, _ in steps):
-            # Writing the decision down had failed, and so the new files were given up; that it can
-            # be read all the same does not make it one.
-            journal.put([(EDITS, table, None)])
+        if not _is_possible(steps, names):  # somebody removed them
+            journal.put([(EDITS, table, None), (UNDONE, table, None)])
             return []
         journal.make_durable()  # else a cut could leave a part of what is done now, and no decision
         for temporary, new in {temporary: new for temporary, _, new in steps}.items():
@@ -301,5 +304,26 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
     tombstones = RangeSet(journal.get(DELETED, table) or ())
     for name in done:
         tombstones.discard(name.base, name.last)  # what they hid is gone
-    journal.put([(EDITS, table, None), (DELETED, table, list(tombstones) or None)])
+    journal.put([(EDITS, table, None), (UNDONE, table, None), (DELETED, table, list(tombstones) or None)])
     return done
+
+
+def disregard_given_up(root: str, journal: Journal, fs: FileSystem) -> None:
+    """Take back decisions whose new files were given up, in memory: writing them down had failed.
+
+    To be done before anybody reads what may have come with them. Nothing needs to be written: the files stay away.
+
+    Raises:
+        OSError: The directory of a table in question cannot be listed.
+    """
+    for table, undone in journal.items(UNDONE):
+        steps = undone["edits"]
+        names = set(names_in(fs, f"{root}/{directory_name(table)}"))
+        if steps == journal.get(EDITS, table) and not _is_possible(steps, names):
+            rows = [(each, key, value) for each, key, value in undone["rows"]]
+            journal.assume([(EDITS, table, None), (UNDONE, table, None), *rows])
+
+
+def _is_possible(steps: Sequence[Sequence[str]], names: set[str]) -> bool:
+    """Whether a change can be carried out, or was begun: the files are there."""
+    return any(new in names for _, _, new in steps) or all(made in names for made, _, _ in steps)

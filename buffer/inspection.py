@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from buffer.consumers import CONSUMERS, raise_marks
-from buffer.edit import DELETED
+from buffer.edit import DELETED, disregard_given_up
 from buffer.errors import NoBuffer
 from buffer.filesystem import FileSystem, SystemFileSystem, names_in
 from buffer.identity import Identity, identities_of
@@ -125,6 +125,7 @@ class Inspection:
         self.fs = Overlay(self.below)
         self._require_buffer()
         self.journal = self._settled_journal()
+        disregard_given_up(self.path, self.journal, self.fs)
         self.epochs = identities_of(SmallTable(self.journal, "identity"))
         self._readings = self.table(READINGS)
         rows = dict(self.journal.items(CONSUMERS))

@@ -149,6 +149,11 @@ class Journal:
         if mine.error is not None:
             raise DiskFault(f"the disk refused a change of state: {mine.error}") from mine.error
 
+    def assume(self, changes: list[tuple[str, str, Any]]) -> None:
+        """Take rows to be so, before anything was written: the first change of another one writes them, too."""
+        assert self._handle is None
+        self._apply([(table, key, to_json(value, inf_nan_mode="strings")) for table, key, value in changes])
+
     def _write_queue(self) -> None:
         """Write all that is queued, for everybody who waits for the file."""
         with self._queue_lock:

@@ -366,12 +366,14 @@ class Recovery:
     def _is_endless(self, data: bytes, good: Salvage) -> bool:
         """Whether durable records may have gone of which nothing is left, since no crash leaves a file so.
 
-        The header is durable before the file has its name, and what follows it has a tail, or is a torn commit.
+        The header is durable before the file has its name; what a crash leaves after that, `buffer.writer` tells.
         """
         last = last_intact(good.frames)
         if last < 0:
             return len(data.rstrip(b" ").removesuffix(TAIL)) != self._header_bytes
-        return len(data) - good.frames[last].end < len(TAIL)
+        rest = data[good.frames[last].end :]
+        # A text may have a space, but hardly two, where it was cut off.
+        return not rest.startswith(TAIL) and not rest.endswith(b"  ") and not rest.rstrip(b" ").endswith(TAIL)
 
     def _as_found(self, base: int, good: Salvage) -> Segment:
         last = good.ids[-1] if good.ids else base - 1
@@ -404,6 +406,7 @@ class Recovery:
         handle = self._fs.open(path, write=True)
         try:
             self._fs.write(handle, data[last.start : last.end] + TAIL, last.start)
+            self._fs.sync(handle)  # else a cut could leave a file that ends with what is torn, as none should
             self._fs.truncate(handle, last.end + len(TAIL))
             self._fs.sync(handle)
         finally:

@@ -3,6 +3,10 @@
 A commit is one write of the disk's blocks that change, past the page cache where the file system can do
 that, and one fdatasync, in one system call where that can be. The block in which the last frame ends is written again with it, from memory,
 its committed bytes as they were: with the page cache in between the kernel would do the same.
+
+A commit that makes the file longer is two writes, the second of which begins where the last frame ends, and
+overwrites its tail. So whatever a crash leaves of a commit, that tail is still there, or the file ends with one
+or with spaces; a file that ends with anything else has lost what was durable.
 """
 
 import secrets
@@ -114,13 +118,17 @@ class ActiveFile:
         if write_end - block_start <= _SMALL_COMMIT_BYTES:
             pieces.append(TAIL.ljust(write_end - end))
             data = b"".join(pieces)
-            self._fs.write_durably(self._handle, (data,), block_start, grows=grows)
             last_block = data[end - kept - block_start : end - block_start]
+            pieces = [data]
         else:
             last_block = _ending(pieces, kept)
             filled = tail_end + -tail_end % self._block_bytes
             pieces += (TAIL.ljust(filled - end), *_spaces(write_end - filled))
-            self._fs.write_durably(self._handle, pieces, block_start, grows=grows)
+        if grows:
+            within, beyond = _split(pieces, self._file_end - block_start)
+            self._fs.write_durably(self._handle, beyond, self._file_end, grows=True)
+            pieces = within
+        self._fs.write_durably(self._handle, pieces, block_start, grows=False)
         if self._fs.removed(self._handle):  # it keeps nothing then
             raise self._removed()
         if grows:
@@ -177,6 +185,15 @@ def _rounded_up(size: int, multiple: int) -> int:
 def _spaces(size: int) -> list[bytes]:
     whole, rest = divmod(size, len(SPACES))
     return [SPACES] * whole + ([SPACES[:rest]] if rest else [])
+
+
+def _split(pieces: list[bytes], size: int) -> tuple[list[bytes], list[bytes]]:
+    """The first bytes of what the pieces are together, and the others."""
+    for at, piece in enumerate(pieces):
+        if size < len(piece):
+            return [*pieces[:at], piece[:size]], [piece[size:], *pieces[at + 1 :]]
+        size -= len(piece)
+    return pieces, []
 
 
 def _ending(pieces: list[bytes], size: int) -> bytes:

@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from buffer import BufferDB, DiskFault
+from buffer.inspection import Inspection
 from tests.rigs.crash_points import DiskClock
 from tests.rigs.faulty_disk import FaultyDisk, PowerCut
 
@@ -104,6 +105,40 @@ def test_what_was_in_doubt_never_happens_after_an_orderly_end(disk):
     db.close()
     db = opened(disk)
     assert (present(db), told(db)) == (ids, {})
+
+
+@pytest.mark.parametrize("end", ["kill", "cut"])
+@pytest.mark.parametrize("how", ["making room", "a removal"])
+def test_what_is_given_up_on_a_full_disk_takes_its_entry_with_it(disk, how, end):
+    options = {"quota_bytes": 16_384, "full": {"normal": "drop_oldest", "alarm": "block"}}
+    db = opened(disk, **options)
+    db.consumer("cloud")
+    ids = fill(db, 80, every=5)
+    db.log("readings").roll()
+    before, had = told(db), present(db)
+    write, journal = disk.write, f"{db.path}/.state/"
+
+    def full(handle, data, offset):
+        write(handle, data, offset)
+        if disk._paths[handle].startswith(journal):
+            disk.fail_when = lambda call: errno.ENOSPC if call == "create" else None
+            raise OSError(errno.ENOSPC, "injected")
+
+    disk.write = full
+    if how == "making room":
+        db.change(quota_bytes=8_192, full=options["full"])
+        db.insert_json([RECORD % 1])
+    with pytest.raises(DiskFault):
+        db.flush() if how == "making room" else db.table("readings").remove(doc_ids=ids[5:10])
+    disk.write = write
+    disk.kill() if end == "kill" else disk.power_cut("most")
+    disk.fail_when = lambda _: None
+    for _ in range(2):
+        seen = Inspection("/s", fs=disk, in_use=False)
+        assert seen.told == sum(before.values())
+        db = opened(disk)
+        assert (present(db), told(db)) == (had, before)
+        disk.kill()
 
 
 def test_new_readings_whose_dropping_is_in_doubt_are_not_both_stored_and_told_as_lost(disk):

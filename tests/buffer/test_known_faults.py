@@ -12,14 +12,14 @@
 | EIO once | test_faults.py::test_a_failed_file_is_never_synced_or_trusted_again, test_filesystem.py::test_an_error_of_the_disk_is_no_reason_to_try_again |
 | EIO for ever | test_faults.py::test_a_dead_disk_does_not_keep_it_from_opening, test_faults.py::test_memory_is_bounded_while_the_disk_refuses |
 | EIO when reading | test_unreadable_disk.py::test_a_disk_that_gives_nothing_back_costs_nothing, test_unreadable_disk.py::test_a_file_that_cannot_be_read_costs_itself_alone |
-| an error after which a decision is on the disk all the same | test_undecided.py::test_a_removal_in_doubt_and_its_entry_stand_or_fall_together |
+| an error after which a decision is on the disk all the same | test_undecided.py::test_a_removal_in_doubt_and_its_entry_stand_or_fall_together, test_undecided.py::test_what_is_given_up_on_a_full_disk_takes_its_entry_with_it |
 | ENOSPC at any call | test_faults.py::test_a_full_disk_never_empties_the_directory, test_limits.py::test_a_disk_that_is_full_in_spite_of_the_reserve_is_made_room_on |
 | EROFS, and any of these together | test_crash_machine.py::TestBufferOnAFailingDisk |
 | a second process | test_consumers.py::test_a_second_process_is_told |
 | a file of another store | test_losses.py::test_a_file_of_another_store_gives_this_one_nothing_it_never_had |
 | a card moved to another machine, or cloned | test_consumers.py::test_a_moved_card_gets_a_new_identity_and_keeps_the_old_one_for_its_records |
 | a bit that flips, at any place | test_crash_bytes.py::test_each_flipped_byte_costs_one_frame_at_most |
-| a truncated file, a file of zeros | test_crash_bytes.py::test_each_file_may_be_cut_anywhere_or_be_zeros |
+| a truncated file, a file of zeros | test_crash_bytes.py::test_each_file_may_be_cut_anywhere_or_be_zeros, test_crash_bytes.py::test_a_file_cut_to_whole_blocks_is_told |
 | a file of anything | test_faults.py::test_any_file_may_be_anything, test_strange_files.py::test_a_higher_revision_that_is_junk_supersedes_nothing |
 | damaged small tables | test_faults.py::test_every_byte_of_the_small_tables_may_be_damaged, test_strange_files.py::test_a_lost_identity_is_told |
 | a clock that jumps either way | test_limits.py::test_a_clock_that_jumps_ahead_is_no_age, test_crash_machine.py::TestBufferOnAFailingDisk |

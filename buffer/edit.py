@@ -312,11 +312,12 @@ def disregard_given_up(root: str, journal: Journal, fs: FileSystem) -> None:
     """Take back decisions whose new files were given up, in memory: writing them down had failed.
 
     To be done before anybody reads what may have come with them. Nothing needs to be written: the files stay away.
+    Of a damaged journal nobody knows whether it said that they were carried out.
 
     Raises:
         OSError: The directory of a table in question cannot be listed.
     """
-    for table, undone in journal.items(UNDONE):
+    for table, undone in () if journal.damaged else journal.items(UNDONE):
         steps = undone["edits"]
         names = set(names_in(fs, f"{root}/{directory_name(table)}"))
         if steps == journal.get(EDITS, table) and not _is_possible(steps, names):

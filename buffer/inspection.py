@@ -125,7 +125,8 @@ class Inspection:
         self.fs = Overlay(self.below)
         self._require_buffer()
         self.journal = self._settled_journal()
-        disregard_given_up(self.path, self.journal, self.fs)
+        if not self.in_use:  # whoever has it open may have carried out since what was read
+            disregard_given_up(self.path, self.journal, self.fs)
         self.epochs = identities_of(SmallTable(self.journal, "identity"))
         self._readings = self.table(READINGS)
         rows = dict(self.journal.items(CONSUMERS))

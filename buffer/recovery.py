@@ -37,7 +37,7 @@ from buffer.naming import SealedName, active_name, is_temporary, parse_active, p
 from buffer.ranges import RangeSet
 from buffer.salvage import Salvage, as_written, last_intact, salvage
 from buffer.segment import Segment
-from buffer.writer import build_segment, create_durably
+from buffer.writer import build_segment, create_durably, is_left_by_crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -371,9 +371,9 @@ class Recovery:
         last = last_intact(good.frames)
         if last < 0:
             return len(data.rstrip(b" ").removesuffix(TAIL)) != self._header_bytes
-        rest = data[good.frames[last].end :]
-        # A text may have a space, but hardly two, where it was cut off.
-        return not rest.startswith(TAIL) and not rest.endswith(b"  ") and not rest.rstrip(b" ").endswith(TAIL)
+        frame = good.frames[last]
+        frame_bytes = frame.end - frame.start - TRAILER_BYTES if last else 0
+        return not is_left_by_crash(data, frame.end, frame_bytes)
 
     def _as_found(self, base: int, good: Salvage) -> Segment:
         last = good.ids[-1] if good.ids else base - 1

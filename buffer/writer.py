@@ -4,15 +4,17 @@ A commit is one write of the disk's blocks that change, past the page cache wher
 that, and one fdatasync, in one system call where that can be. The block in which the last frame ends is written again with it, from memory,
 its committed bytes as they were: with the page cache in between the kernel would do the same.
 
-A commit that makes the file longer is two writes, the second of which begins where the last frame ends, and
-overwrites its tail. So whatever a crash leaves of a commit, that tail is still there, or the file ends with one
-or with spaces; a file that ends with anything else has lost what was durable.
+The spaces that a small commit needs are durable before it is written over some of them, and the last 512 bytes of
+the file stay spaces. So a crash leaves the tail of the frame before, or spaces at the end; a file that ends within
+a record, in zeros or in garbage has lost what was durable. Only a large commit behind another large one makes the file
+longer by itself, since writing everything twice would take too long: then a crash leaves zeros, or an end within a record that
+is less than two blocks behind the last frame.
 """
 
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from errno import ENOENT
+from errno import ENOENT, ENOSPC
 from zlib import crc32
 
 from buffer.filesystem import BLOCK_BYTES, SPACES, FileSystem
@@ -26,6 +28,12 @@ follow change no metadata: a quarter of the device bytes, and three times as fas
 of it, so that no more than one in some four hundred is slow, but no more than four times as much."""
 _PREFILL_COMMITS = 400
 _SMALL_COMMIT_BYTES = 32 << 10
+_MARGIN_BYTES = 512
+"""How many spaces there are at least at the end of the file: a sector, the most that is torn or lost at once."""
+_TEXT = bytes({*b"\t\n\r", *range(ord(" "), 0xC0), *range(0xC2, 0xF5)})
+"""What UTF-8 has, control characters apart that JSON escapes."""
+_FLIPPED_BYTES_MAX = 32
+"""So many other bytes may be damage of the last frame alone."""
 _FRAME_BYTES = 64 << 10
 """The size of frames when a segment is written as a whole."""
 
@@ -79,6 +87,8 @@ class ActiveFile:
         data = opening + trailer + TAIL
         data = data.ljust(_rounded_up(len(data), BLOCK_BYTES))
         self._file_end = len(data)
+        self._large = True
+        """There is but room for a tail behind the last frame: it was large, or it is the header."""
         # A directory that lost both would say that no id was given out.
         self._handle = create_durably(fs, directory, active_name(base), data, undo=not replaces)
         self._block_bytes = fs.bypass_cache(self._handle)
@@ -109,12 +119,14 @@ class ActiveFile:
         end += TRAILER_BYTES
         pieces.append(trailer)
         tail_end = end + len(TAIL)
-        grows = tail_end > self._file_end
+        large = size > _SMALL_COMMIT_BYTES
         kept = end % self._block_bytes
-        if grows:
+        filled = write_end = tail_end + -tail_end % self._block_bytes
+        ahead, grows = 0, tail_end + _MARGIN_BYTES > self._file_end
+        if grows and large and self._large:
             write_end = self._new_size(block_start, size, tail_end)
-        else:
-            write_end = tail_end + -tail_end % self._block_bytes
+        elif grows:
+            ahead, grows = self._write_ahead(self._new_size(block_start, size, tail_end)), False
         if write_end - block_start <= _SMALL_COMMIT_BYTES:
             pieces.append(TAIL.ljust(write_end - end))
             data = b"".join(pieces)
@@ -122,31 +134,44 @@ class ActiveFile:
             pieces = [data]
         else:
             last_block = _ending(pieces, kept)
-            filled = tail_end + -tail_end % self._block_bytes
             pieces += (TAIL.ljust(filled - end), *_spaces(write_end - filled))
-        if grows:
-            within, beyond = _split(pieces, self._file_end - block_start)
-            self._fs.write_durably(self._handle, beyond, self._file_end, grows=True)
-            pieces = within
-        self._fs.write_durably(self._handle, pieces, block_start, grows=False)
+        try:
+            self._fs.write_durably(self._handle, pieces, block_start, grows=grows)
+        except OSError as error:
+            if grows and error.errno == ENOSPC:
+                self._give_back()
+            raise
         if self._fs.removed(self._handle):  # it keeps nothing then
             raise self._removed()
         if grows:
             self._file_end = write_end
-        self._last_block = last_block
+        self._last_block, self._large = last_block, large
         self.end, self._crc, self.alarms = end, crc, alarms
         self.count = count
         first, documents = runs[-1]
         self.last = first + len(documents) - 1
-        return write_end - block_start
+        return ahead + write_end - block_start
+
+    def _write_ahead(self, new_size: int) -> int:
+        """Make the file so long by spaces; gives how many."""
+        ahead = new_size - self._file_end
+        self._fs.write_durably(self._handle, _spaces(ahead), self._file_end, grows=True)
+        self._file_end = new_size
+        return ahead
+
+    def _give_back(self) -> None:
+        """Free what a write took that there was no room for, or else the file would look cut off."""
+        with suppress(OSError):
+            self._fs.truncate(self._handle, self._file_end)
 
     def _new_size(self, block_start: int, commit_bytes: int, tail_end: int) -> int:
         """How long the file becomes when a commit makes it grow."""
+        needed = tail_end + _MARGIN_BYTES
         if commit_bytes <= _SMALL_COMMIT_BYTES:
             most = self._prefill_bytes * 4
             ahead = min(max(self._prefill_bytes, commit_bytes * _PREFILL_COMMITS), most) - BLOCK_BYTES
-            tail_end = max(tail_end, min(block_start + ahead, self._full_bytes + BLOCK_BYTES))
-        return _rounded_up(tail_end, BLOCK_BYTES)
+            needed = max(needed, min(block_start + ahead, self._full_bytes + BLOCK_BYTES))
+        return _rounded_up(needed, BLOCK_BYTES)
 
     def seal(self, high_water: int = 0) -> SealedName:
         """Give the file its final size, durably, and its name; durable once the directory is synced.
@@ -178,6 +203,28 @@ class ActiveFile:
         return self.count + records <= RECORDS_MAX
 
 
+def is_left_by_crash(data: bytes, end: int, frame_bytes: int) -> bool:
+    """Whether a crash can leave an active file so.
+
+    Args:
+        data: The whole file.
+        end: Where its last good frame ends.
+        frame_bytes: How long that frame is without its trailer; 0 when it is the header.
+    """
+    rest = data[end:]
+    if rest.startswith(TAIL):
+        return True
+    large = not frame_bytes or frame_bytes > _SMALL_COMMIT_BYTES
+    strange = rest.translate(None, _TEXT)
+    if (
+        len(strange) > _FLIPPED_BYTES_MAX
+    ):  # what a file became longer by, and nothing was written to, reads as zeros
+        return large and not strange.strip(b"\0")
+    if rest.endswith(SPACES[:_MARGIN_BYTES]) or rest.rstrip(b" ").endswith(TAIL):
+        return True
+    return large and not len(data) % BLOCK_BYTES and len(rest) < len(TAIL) + _MARGIN_BYTES + BLOCK_BYTES
+
+
 def _rounded_up(size: int, multiple: int) -> int:
     return size + -size % multiple
 
@@ -185,15 +232,6 @@ def _rounded_up(size: int, multiple: int) -> int:
 def _spaces(size: int) -> list[bytes]:
     whole, rest = divmod(size, len(SPACES))
     return [SPACES] * whole + ([SPACES[:rest]] if rest else [])
-
-
-def _split(pieces: list[bytes], size: int) -> tuple[list[bytes], list[bytes]]:
-    """The first bytes of what the pieces are together, and the others."""
-    for at, piece in enumerate(pieces):
-        if size < len(piece):
-            return [*pieces[:at], piece[:size]], [piece[size:], *pieces[at + 1 :]]
-        size -= len(piece)
-    return pieces, []
 
 
 def _ending(pieces: list[bytes], size: int) -> bytes:

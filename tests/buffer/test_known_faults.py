@@ -19,7 +19,7 @@
 | a file of another store | test_losses.py::test_a_file_of_another_store_gives_this_one_nothing_it_never_had |
 | a card moved to another machine, or cloned | test_consumers.py::test_a_moved_card_gets_a_new_identity_and_keeps_the_old_one_for_its_records |
 | a bit that flips, at any place | test_crash_bytes.py::test_each_flipped_byte_costs_one_frame_at_most |
-| a truncated file, a file of zeros | test_crash_bytes.py::test_each_file_may_be_cut_anywhere_or_be_zeros, test_crash_bytes.py::test_a_file_cut_to_whole_blocks_is_told |
+| a truncated file, a file of zeros | test_crash_bytes.py::test_each_file_may_be_cut_anywhere_or_be_zeros, test_crash_bytes.py::test_what_a_file_has_lost_in_whole_sectors_is_told |
 | a file of anything | test_faults.py::test_any_file_may_be_anything, test_strange_files.py::test_a_higher_revision_that_is_junk_supersedes_nothing |
 | damaged small tables | test_faults.py::test_every_byte_of_the_small_tables_may_be_damaged, test_strange_files.py::test_a_lost_identity_is_told |
 | a clock that jumps either way | test_limits.py::test_a_clock_that_jumps_ahead_is_no_age, test_crash_machine.py::TestBufferOnAFailingDisk |

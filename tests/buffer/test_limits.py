@@ -635,7 +635,7 @@ def test_what_went_delivered_behind_a_file_that_could_not_be_sealed_is_not_calle
 
 def test_each_consumer_is_told_of_what_it_lost_itself():
     disk = FaultyDisk(random.Random(0))
-    db = opened(disk, quota_bytes=8192)
+    db = opened(disk, quota_bytes=12_288)
     consumers = {name: db.consumer(name) for name in ("fast", "slow")}
     for name in consumers:
         db.ledger.feed(name)

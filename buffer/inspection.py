@@ -17,7 +17,7 @@ from typing import Any, Final
 from buffer.consumers import CONSUMERS, raise_marks
 from buffer.edit import DELETED, disregard_given_up
 from buffer.errors import NoBuffer
-from buffer.filesystem import FileSystem, SystemFileSystem, names_in
+from buffer.filesystem import FileSystem, SystemFileSystem
 from buffer.identity import Identity, identities_of
 from buffer.journal import Journal, SmallTable
 from buffer.lane_queries import count_lane
@@ -31,7 +31,7 @@ from buffer.progress import Progress
 from buffer.quarantine import Quarantine
 from buffer.ranges import RangeSet
 from buffer.recovery import Recovered, Recovery
-from buffer.segment import Segment
+from buffer.segment import Segment, is_table
 from buffer.streaming import StreamedRecords
 from buffer.summaries import read_sidecar
 from buffer.version import require_readable
@@ -176,13 +176,9 @@ class Inspection:
         Raises:
             OSError: The directory, or a table's in it, cannot be read.
         """
-        found = {table_of(name) for name in self.fs.list_directory(self.path) if self._is_table(name)}
+        names = self.fs.list_directory(self.path)
+        found = {table_of(name) for name in names if is_table(self.fs, self.path, name)}
         return sorted(found, key=lambda table: (table != READINGS, table))
-
-    def _is_table(self, directory: str) -> bool:
-        if directory.startswith("."):
-            return False
-        return any(map(is_segment, names_in(self.fs, f"{self.path}/{directory}")))
 
     def table(self, name: str) -> "SeenTable":
         """The records of a table, as of now.

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from buffer.edit import DELETED, EDITS, Edit, finish
 from buffer.errors import DiskFault
-from buffer.filesystem import names_in
 from buffer.journal import SmallTable
 from buffer.layout import ID_MAX
 from buffer.log import Log
 from buffer.loss import AT_MOST, NEVER_ISSUED, Loss
-from buffer.naming import READINGS, directory_name, is_segment, table_of
+from buffer.naming import READINGS, directory_name, table_of
 from buffer.ranges import RangeSet
 from buffer.recovery import UNSEEN_RECORDS_MAX
-from buffer.segment import DamagedSegment
+from buffer.segment import DamagedSegment, is_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,18 +149,15 @@ class Logs:
         self._tables.put(table, {"dropped_at": self.of(table).next_id})
 
     def _is_table(self, directory: str) -> bool:
-        """Whether it is one: others put things into the buffer's directory, a socket or `lost+found`.
+        """Whether it is one.
 
         Raises:
-            DiskFault: It cannot be listed. Taken for none, it would look empty, and dropping it would do nothing.
+            DiskFault: It cannot be listed.
         """
-        if directory.startswith("."):
-            return False
         try:
-            names = names_in(self._options.fs, f"{self._place.path}/{directory}")
+            return is_table(self._options.fs, self._place.path, directory)
         except OSError as error:
             raise DiskFault(f"{directory} cannot be listed: {error}") from error
-        return any(map(is_segment, names))
 
     # -- opening
 
@@ -182,7 +178,8 @@ class Logs:
                 found.losses += list(self._gaps(found))
                 found.missing = self._is_end_missing(found)
                 self._note_missing_end(found)
-                if found.missing:
+                # A damaged journal may have said that a process had it open, whose file is missing.
+                if found.missing or (self._journal.damaged and not found.any_active):
                     # Now: what is written from here on hides it from the next opening, should this one not end.
                     self._on_missing(found.next_id)
 

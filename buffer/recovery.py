@@ -372,8 +372,7 @@ class Recovery:
         if last < 0:
             return len(data.rstrip(b" ").removesuffix(TAIL)) != self._header_bytes
         frame = good.frames[last]
-        frame_bytes = frame.end - frame.start - TRAILER_BYTES if last else 0
-        return not is_left_by_crash(data, frame.end, frame_bytes)
+        return not is_left_by_crash(data, frame.end, frame.end - frame.start - TRAILER_BYTES)
 
     def _as_found(self, base: int, good: Salvage) -> Segment:
         last = good.ids[-1] if good.ids else base - 1

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from buffer.layout import TRAILER_BYTES, Frame, record_ids, scan
+from buffer.layout import TAIL, TRAILER_BYTES, Frame, record_ids, scan
 from buffer.loss import TORN, Loss
 from buffer.segment import split_lines
 
@@ -57,7 +57,7 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
     """The records of all intact frames of a file, and what its damaged ones cost.
 
     A disk may write a sector where another one belongs, and so a frame a second time: a record of an id is
-    the same wherever it stands, and counts once; none can have an id below the base.
+    the same wherever it stands, and counts once. A frame with an id below the base is another file's.
 
     Args:
         data: The whole file.
@@ -73,10 +73,12 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
     lost = 0
     highest = base - 1
     for frame in frames:
+        found = record_ids(data[frame.start : frame.end]) if frame.intact and frame.start else []
+        if found and found[0] < base:
+            frame.intact = False  # another file's
         if not frame.intact:
             lost += 1
             continue
-        found = record_ids(data[frame.start : frame.end]) if frame.start else []
         cursor = frame.trailer.cursor
         if lost and frame.start:
             missing = max(0, frame.trailer.records - len(found) - known)
@@ -87,11 +89,13 @@ def salvage(data: bytes, base: int, last_max: int | None = None) -> Salvage:
         ids += found
         highest = max([highest, *found[-1:]])
     if any(one >= other for one, other in pairwise([base - 1, *ids])):
-        ids = sorted({each for each in ids if each >= base})
+        ids = sorted(set(ids))
     last_good = last_intact(frames)
-    tail = record_ids(data[frames[last_good].end if last_good >= 0 else 0 :])
+    rest = data[frames[last_good].end if last_good >= 0 else 0 :]
+    # A commit is durable only when the tail of the one before is overwritten.
+    tail = [] if rest.startswith(TAIL) else record_ids(rest)
     unread = len(set(tail).difference(ids)) if tail else 0
-    if lost:  # the trailer may know better, unless it was hit itself
+    if lost and not rest.startswith(TAIL):  # the trailer may know better, unless it was hit itself
         stated = frames[-1].trailer.records - known
         unread = max(unread, stated if stated <= 2 * unread + 1 else 0)
     if unread:  # whether they were ever durable nobody can tell any more

@@ -5,6 +5,7 @@ so readers need no lock against the writer.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from zlib import crc32
 
 from pydantic_core import from_json
 
-from buffer.filesystem import FileSystem
+from buffer.filesystem import FileSystem, names_in
 from buffer.layout import TAIL, TRAILER_BYTES, header, line_count, record_ids
-from buffer.naming import SealedName, active_name
+from buffer.naming import DEAD_LETTERS, READINGS, SealedName, active_name, is_segment, table_of
 from buffer.summary import Summary
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 64 << 10
 """How much is read at a time: some 250 readings. Blocks of memory above 128 KiB cost more than reading them."""
 _PROBE_BYTES: Final = 4 << 10
+_HEADER: Final = re.compile(rb'\{"(?:[^"\\]|\\.)*":\{[\t\r]{%d}' % TRAILER_BYTES)
 
 
 class DamagedSegment(Exception):
@@ -216,6 +218,34 @@ class SegmentReader:
                 if data.count(b"\n") >= n:
                     return data
                 size *= 2
+
+
+def is_table(fs: FileSystem, root: str, directory: str) -> bool:
+    """Whether a directory in a buffer's is a table's: others put things there, `lost+found`, or a copy of a table.
+
+    Raises:
+        OSError: It cannot be listed. Taken for none, it would look empty, and dropping it would do nothing.
+    """
+    if directory.startswith("."):
+        return False
+    path, table = f"{root}/{directory}", table_of(directory)
+    names = list(filter(is_segment, names_in(fs, path)))
+    if table in {READINGS, DEAD_LETTERS}:
+        return bool(names)
+    return any(not _is_others(fs, f"{path}/{name}", header(table)) for name in names)
+
+
+def _is_others(fs: FileSystem, path: str, own: bytes) -> bool:
+    """Whether a file says that it is another table's; a damaged one does not."""
+    try:
+        handle = fs.open(path)
+        try:
+            beginning = fs.read(handle, _PROBE_BYTES, 0)
+        finally:
+            fs.close(handle)
+    except OSError:
+        return False
+    return bool(_HEADER.match(beginning)) and not beginning.startswith(own)
 
 
 def parse_json(text: bytes) -> Any:

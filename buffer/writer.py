@@ -5,10 +5,11 @@ that, and one fdatasync, in one system call where that can be. The block in whic
 its committed bytes as they were: with the page cache in between the kernel would do the same.
 
 The spaces that a small commit needs are durable before it is written over some of them, and the last 512 bytes of
-the file stay spaces. So a crash leaves the tail of the frame before, or spaces at the end; a file that ends within
-a record, in zeros or in garbage has lost what was durable. Only a large commit behind another large one makes the file
-longer by itself, since writing everything twice would take too long: then a crash leaves zeros, or an end within a record that
-is less than two blocks behind the last frame.
+the file stay spaces. A large one, which would be written twice then, is written from the old end of the file on first, and
+then from the last frame to there. So a crash leaves the tail of the frame before, or spaces at the end; a file that ends
+within a record, in zeros or in garbage has lost what was durable. Only a large commit behind another large one is written at
+once, since it would have to wait for the disk twice: then a crash leaves zeros, or an end within a record that is less than
+two blocks behind the last frame.
 """
 
 import secrets
@@ -87,8 +88,8 @@ class ActiveFile:
         data = opening + trailer + TAIL
         data = data.ljust(_rounded_up(len(data), BLOCK_BYTES))
         self._file_end = len(data)
-        self._large = True
-        """There is but room for a tail behind the last frame: it was large, or it is the header."""
+        self._tight = False
+        """The last frame was large, and made it longer: there is little more than a tail behind it."""
         # A directory that lost both would say that no id was given out.
         self._handle = create_durably(fs, directory, active_name(base), data, undo=not replaces)
         self._block_bytes = fs.bypass_cache(self._handle)
@@ -104,26 +105,14 @@ class ActiveFile:
         """Commit one frame of so many records; it is durable when this returns. Gives how many bytes were written."""
         assert runs[0][0] > self.last
         block_start = self.end - len(self._last_block)
-        pieces = [self._last_block]
-        crc, end = self._crc, self.end
-        alarms: list[int] = []
-        for text in run_lines(runs, first=self.count == 0):
-            crc = crc32(text, crc)
-            if starts := alarm_starts(text):
-                alarms += [end + at for at in starts]
-            end += len(text)
-            pieces.append(text)
-        count = self.count + records
-        trailer, crc = close_frame(b"", crc, records=count, cursor=cursor)
-        size = end - self.end
-        end += TRAILER_BYTES
-        pieces.append(trailer)
+        pieces, end, crc, alarms = self._frame(runs, self.count + records, cursor)
         tail_end = end + len(TAIL)
+        size = end - TRAILER_BYTES - self.end
         large = size > _SMALL_COMMIT_BYTES
         kept = end % self._block_bytes
         filled = write_end = tail_end + -tail_end % self._block_bytes
         ahead, grows = 0, tail_end + _MARGIN_BYTES > self._file_end
-        if grows and large and self._large:
+        if grows and large:
             write_end = self._new_size(block_start, size, tail_end)
         elif grows:
             ahead, grows = self._write_ahead(self._new_size(block_start, size, tail_end)), False
@@ -135,22 +124,35 @@ class ActiveFile:
         else:
             last_block = _ending(pieces, kept)
             pieces += (TAIL.ljust(filled - end), *_spaces(write_end - filled))
-        try:
-            self._fs.write_durably(self._handle, pieces, block_start, grows=grows)
-        except OSError as error:
-            if grows and error.errno == ENOSPC:
-                self._give_back()
-            raise
+        if grows:
+            self._grow(pieces, block_start, at_once=self._tight)
+        else:
+            self._fs.write_durably(self._handle, pieces, block_start, grows=False)
         if self._fs.removed(self._handle):  # it keeps nothing then
             raise self._removed()
         if grows:
             self._file_end = write_end
-        self._last_block, self._large = last_block, large
+        self._last_block, self._tight = last_block, grows
         self.end, self._crc, self.alarms = end, crc, alarms
-        self.count = count
+        self.count += records
         first, documents = runs[-1]
         self.last = first + len(documents) - 1
         return ahead + write_end - block_start
+
+    def _frame(self, runs: Sequence[Run], count: int, cursor: int) -> tuple[list[bytes], int, int, list[int]]:
+        """The next frame behind the block in which the last one ends; its end, its checksum, and where its alarms are."""
+        pieces = [self._last_block]
+        crc, end = self._crc, self.end
+        alarms: list[int] = []
+        for text in run_lines(runs, first=self.count == 0):
+            crc = crc32(text, crc)
+            if starts := alarm_starts(text):
+                alarms += [end + at for at in starts]
+            end += len(text)
+            pieces.append(text)
+        trailer, crc = close_frame(b"", crc, records=count, cursor=cursor)
+        pieces.append(trailer)
+        return pieces, end + TRAILER_BYTES, crc, alarms
 
     def _write_ahead(self, new_size: int) -> int:
         """Make the file so long by spaces; gives how many."""
@@ -159,10 +161,18 @@ class ActiveFile:
         self._file_end = new_size
         return ahead
 
-    def _give_back(self) -> None:
-        """Free what a write took that there was no room for, or else the file would look cut off."""
-        with suppress(OSError):
-            self._fs.truncate(self._handle, self._file_end)
+    def _grow(self, pieces: list[bytes], block_start: int, *, at_once: bool) -> None:
+        """Write a large frame, by which the file becomes longer."""
+        within, beyond = (pieces, []) if at_once else _split(pieces, self._file_end - block_start)
+        try:
+            if beyond:
+                self._fs.write_durably(self._handle, beyond, self._file_end, grows=True)
+            self._fs.write_durably(self._handle, within, block_start, grows=at_once)
+        except OSError as error:
+            if error.errno == ENOSPC:  # what there was room for is given back: the file would look cut off
+                with suppress(OSError):
+                    self._fs.truncate(self._handle, self._file_end)
+            raise
 
     def _new_size(self, block_start: int, commit_bytes: int, tail_end: int) -> int:
         """How long the file becomes when a commit makes it grow."""
@@ -203,18 +213,27 @@ class ActiveFile:
         return self.count + records <= RECORDS_MAX
 
 
+def _split(pieces: list[bytes], size: int) -> tuple[list[bytes], list[bytes]]:
+    """The first bytes of what the pieces are together, and the others."""
+    for at, piece in enumerate(pieces):
+        if size < len(piece):
+            return [*pieces[:at], piece[:size]], [piece[size:], *pieces[at + 1 :]]
+        size -= len(piece)
+    return pieces, []
+
+
 def is_left_by_crash(data: bytes, end: int, frame_bytes: int) -> bool:
     """Whether a crash can leave an active file so.
 
     Args:
         data: The whole file.
         end: Where its last good frame ends.
-        frame_bytes: How long that frame is without its trailer; 0 when it is the header.
+        frame_bytes: How long that frame is without its trailer.
     """
     rest = data[end:]
     if rest.startswith(TAIL):
         return True
-    large = not frame_bytes or frame_bytes > _SMALL_COMMIT_BYTES
+    large = frame_bytes > _SMALL_COMMIT_BYTES
     strange = rest.translate(None, _TEXT)
     if (
         len(strange) > _FLIPPED_BYTES_MAX

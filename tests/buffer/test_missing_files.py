@@ -310,3 +310,18 @@ def test_a_new_buffer_misses_nothing(disk):
     db = opened(disk)
     assert db.store_id == before
     assert not db.notes
+
+
+def test_when_the_small_tables_are_damaged_as_well_no_id_is_given_twice_under_one_store_id(disk):
+    db = opened(disk)
+    fill(db, 200)
+    before, last = db.store_id, db.durable_id()
+    disk.kill()
+    remove(disk, 1)
+    (journal,) = (name for name in disk.files if "/.state/j." in name)
+    for at in range(100, len(bytes(disk.files[journal].cache).rstrip(b" ")), 97):
+        after = FaultyDisk(random.Random(1))
+        for name, file in disk.files.items():
+            after.put(name, bytes(file.cache)[:at] if name == journal else bytes(file.cache))
+        db = opened(after)
+        assert db.log("readings").next_id > last or db.store_id != before, f"cut at {at}"

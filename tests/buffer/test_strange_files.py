@@ -252,3 +252,81 @@ def test_a_segment_that_was_moved_to_another_table_is_none_of_it(disk):
     assert names(disk, ".quarantine")
     db.flush()
     assert "damaged" in db.ledger.lost()
+
+
+@pytest.mark.parametrize("base", [295, 298, 300])
+def test_a_copy_of_a_file_under_a_later_name_is_no_file_of_that_name(disk, base):
+    db = opened(disk)
+    db.consumer("cloud")
+    fill(db, 200)
+    db.log("readings").roll()
+    fill(db, 100)
+    disk.kill()
+    (active,) = (name for name in names(disk) if name.startswith("a."))
+    disk.put(f"/s/readings/a.{base:016d}.json", bytes(disk.files[f"/s/readings/{active}"].cache))
+    assert verify(Inspection("/s", fs=disk, in_use=False)).tables
+    db = opened(disk)
+    consumer, ids = db.consumer("cloud"), []
+    while (batch := consumer.take(50)) is not None and len(ids) < 1000:
+        ids += [record.seq for record in batch.records]
+        consumer.ack(batch)
+    assert set(range(1, base)) <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert [document.doc_id for document in db] == ids
+    lost = set(range(1, 301)) - set(ids)
+    told = [entry for _, entry in db.ledger.items() if entry["count"]]
+    assert all(any(entry["first"] <= each <= entry["last"] for entry in told) for each in lost)
+
+
+def test_an_earlier_file_in_the_place_of_the_last_one_is_told_as_a_loss(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    fill(db, 200)
+    db.log("readings").roll()
+    fill(db, 100)
+    disk.kill()
+    (active,) = (name for name in names(disk) if name.startswith("a."))
+    (first,) = (name for name in names(disk) if name.startswith("s."))
+    disk.put(f"/s/readings/{active}", bytes(disk.files[f"/s/readings/{first}"].cache))
+    db = opened(disk)
+    assert [document.doc_id for document in db] == [*range(1, 201)]
+    told = [entry for _, entry in db.ledger.items() if entry["count"]]
+    assert any(entry["first"] <= 201 and entry["last"] >= 300 for entry in told)
+
+
+def test_a_block_of_an_earlier_file_costs_what_stood_in_its_place(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    for _ in range(60):
+        fill(db, 5)
+    db.log("readings").roll()
+    for _ in range(60):
+        fill(db, 5)
+    disk.kill()
+    (active,) = (name for name in names(disk) if name.startswith("a."))
+    (first,) = (name for name in names(disk) if name.startswith("s."))
+    cache = disk.files[f"/s/readings/{active}"].cache
+    cache[8192:12288] = disk.files[f"/s/readings/{first}"].cache[8192:12288]
+    db = opened(disk)
+    lost = set(range(1, 601)) - {document.doc_id for document in db}
+    db.flush()
+    assert 20 < len(lost) < 60
+    assert sum(entry["count"] for _, entry in db.ledger.items()) == len(lost)
+
+
+def test_a_copy_of_a_table_beside_it_is_nobodys(disk):
+    db = opened(disk)
+    fill(db, 100)
+    db.table("notes").insert({"n": 1})
+    db.close()
+    copies = {}
+    for name in names(disk):
+        copies[f"/s/readings.bak/{name}"] = bytes(disk.files[f"/s/readings/{name}"].cache)
+    for name, content in copies.items():
+        disk.put(name, content)
+    inspection = Inspection("/s", fs=disk, in_use=False)
+    assert inspection.tables() == ["readings", "notes"]
+    db = opened(disk)
+    assert db.tables() == {"readings", "notes"}
+    db.close()
+    assert {name: bytes(disk.files[name].cache) for name in copies} == copies

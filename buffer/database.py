@@ -25,6 +25,7 @@ from buffer.ledger import Ledger
 from buffer.log import Log
 from buffer.logs import Logs
 from buffer.losses import Losses
+from buffer.missing import MissingFiles
 from buffer.naming import READINGS
 from buffer.options import CHANGEABLE, BufferOptions
 from buffer.place import Place
@@ -113,8 +114,9 @@ class BufferDB(TinyDB):
             consumers=self._consumers,
             losses=self._losses,
             quarantine=quarantine,
-            reached=reached,
-            was_open=stored_open(self.small_table(WEAR)),
+            missing=MissingFiles(
+                self._consumers, self.ledger, reached=reached, was_open=stored_open(self.small_table(WEAR))
+            ),
             on_missing=self._identities.begin_anew,
         )
         self._changing = Changing(self.journal, options.fs, self.ledger, self._consumers)

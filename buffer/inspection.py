@@ -10,11 +10,11 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from buffer.consumers import CONSUMERS, raise_marks
+from buffer.consumers import CONSUMERS, Consumers, raise_marks
 from buffer.edit import DELETED, disregard_given_up
 from buffer.errors import NoBuffer
 from buffer.filesystem import FileSystem, SystemFileSystem
@@ -23,8 +23,10 @@ from buffer.journal import Journal, SmallTable
 from buffer.lane_queries import count_lane
 from buffer.lanes import LANES, lane_of
 from buffer.layout import TAIL, scan
+from buffer.ledger import Ledger
 from buffer.loss import Loss
 from buffer.losses import SeenLosses
+from buffer.missing import MissingFiles
 from buffer.naming import READINGS, is_segment, table_of
 from buffer.overlay import Overlay
 from buffer.progress import Progress
@@ -35,6 +37,7 @@ from buffer.segment import Segment, is_table
 from buffer.streaming import StreamedRecords
 from buffer.summaries import read_sidecar
 from buffer.version import require_readable
+from buffer.wear import WEAR, stored_open, stored_reached
 
 _LOOKS: Final = 20
 _PAUSE_S: Final = 0.05
@@ -193,6 +196,21 @@ class Inspection:
         """The readings, as of the beginning."""
         return self._readings
 
+    def missing(self) -> list[Loss]:
+        """What the next opening will enter in the ledger for files of the readings that are gone.
+
+        Nothing while a process has the buffer open: it notices by itself, and lets go of files meanwhile.
+        """
+        if self.in_use:
+            return []
+        table, wear = self._readings, self.small_table(WEAR)
+        consumers = Consumers(_no_log, self.small_table(CONSUMERS), self.epochs)
+        consumers.recovered(table.recovered)
+        ledger = Ledger(self.journal, READINGS, lambda: 0.0, lambda _: "")
+        found = replace(table.recovered, losses=list(table.recovered.losses))
+        MissingFiles(consumers, ledger, reached=stored_reached(wear), was_open=stored_open(wear)).look(found)
+        return [loss for loss in found.losses if loss.count and loss not in table.recovered.losses]
+
     @property
     def lowest_mark(self) -> int:
         """Up to which id all consumers have acknowledged; 0 without any."""
@@ -258,6 +276,10 @@ class Inspection:
             return self.fs.size(handle)
         finally:
             self.fs.close(handle)
+
+
+def _no_log() -> NoReturn:
+    raise AssertionError("nobody takes anything out of what is only looked at")
 
 
 def _complete_end(data: bytes) -> int:

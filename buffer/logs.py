@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Final
 from buffer.edit import DELETED, EDITS, Edit, finish
 from buffer.errors import DiskFault
 from buffer.journal import SmallTable
-from buffer.layout import ID_MAX
 from buffer.log import Log
-from buffer.loss import AT_MOST, NEVER_ISSUED, Loss
 from buffer.naming import READINGS, directory_name, table_of
 from buffer.ranges import RangeSet
-from buffer.recovery import UNSEEN_RECORDS_MAX
 from buffer.segment import DamagedSegment, is_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from buffer.consumers import Consumers
     from buffer.journal import Journal
     from buffer.ledger import Ledger
     from buffer.losses import Losses
+    from buffer.missing import MissingFiles
     from buffer.options import BufferOptions
     from buffer.place import Place
     from buffer.quarantine import Quarantine
@@ -52,8 +50,7 @@ class Logs:
         consumers: Consumers,
         losses: Losses,
         quarantine: Quarantine,
-        reached: int,
-        was_open: bool,
+        missing: MissingFiles,
         on_missing: Callable[[int], object],
     ) -> None:
         """Make it, without opening any.
@@ -66,12 +63,10 @@ class Logs:
             consumers: Of the readings.
             losses: Takes what is found lost.
             quarantine: Takes damaged files.
-            reached: The highest id that the files of the readings once told of.
-            was_open: A process committed something, and did not close it.
+            missing: Sees which files of the readings are gone.
             on_missing: Called when the last files of the readings are gone, with the id that the next one gets.
         """
-        self._reached = reached
-        self._was_open = was_open
+        self._missing = missing
         self._on_missing = on_missing
         self._place = place
         self._options = options
@@ -175,9 +170,7 @@ class Logs:
             found.losses = [left for loss in found.losses if (left := loss.without(tombstones))]
             if table == READINGS:
                 self._consumers.recovered(found)
-                found.losses += list(self._gaps(found))
-                found.missing = self._is_end_missing(found)
-                self._note_missing_end(found)
+                self._missing.look(found)
                 # A damaged journal may have said that a process had it open, whose file is missing.
                 if found.missing or (self._journal.damaged and not found.any_active):
                     # Now: what is written from here on hides it from the next opening, should this one not end.
@@ -206,56 +199,6 @@ class Logs:
         self.opened[table] = log
         self._keep_dropped(log)
         return log
-
-    def _gaps(self, found: Recovered) -> Iterator[Loss]:
-        """Ids of readings that nothing accounts for: somebody removed files while the buffer was closed.
-
-        Without consumers nobody is owed anything, and records are removed without an entry.
-        """
-        if not self._consumers.names():
-            return
-        accounted_for = self._consumers.done_in_all_lanes()
-        for loss in found.losses:
-            accounted_for.add(loss.first, loss.last)
-        following = self._consumers.since + 1
-        for segment in found.segments:
-            for low, high in self._ledger.unexplained(READINGS, following, segment.base - 1):
-                for part in accounted_for.missing_within(low, high):
-                    yield Loss(*part, part[1] - part[0] + 1, "file missing")
-            following = max(following, segment.last + 1)
-
-    def _is_end_missing(self, found: Recovered) -> bool:
-        """Whether the last files are gone.
-
-        All are, or the one that was being written, or somebody had ids beyond them that the ledger does not explain.
-        """
-        named = max(self._reached, self._consumers.reached)
-        return (
-            not found.any_file
-            or (self._was_open and not found.any_active)
-            or any(self._ledger.unexplained(READINGS, found.known + 1, named))
-        )
-
-    def _note_missing_end(self, found: Recovered) -> None:
-        """Likewise the last files: what they told of is neither issued again nor taken for never issued."""
-        known, reached = found.known, max(found.known, self._reached)
-        owed = bool(self._consumers.names())
-        unknown = found.missing and self._was_open and not found.any_active
-        if known == reached and not unknown:
-            return
-        skipped = next((each for each in found.losses if each.first > known), None)
-        if skipped is not None:
-            found.losses.remove(skipped)
-        if unknown:  # it had what came since that was noted, too
-            last = max(found.next_id - 1, min(reached + UNSEEN_RECORDS_MAX, ID_MAX))
-            found.next_id = last + 1
-            skipped = Loss(known + 1, last, *((last - known, AT_MOST) if owed else (0, NEVER_ISSUED)))
-        done = self._consumers.done_in_all_lanes()
-        for low, high in self._ledger.unexplained(READINGS, known + 1, reached):
-            for part in done.missing_within(low, high) if owed else ():
-                found.losses.append(Loss(*part, part[1] - part[0] + 1, "file missing"))
-        if skipped is not None:
-            found.losses += filter(None, [skipped.beyond(reached)])
 
     def _keep_dropped(self, log: Log) -> None:
         """A crash skips ids: that must not look as if a table that was dropped, or never used, had had records."""

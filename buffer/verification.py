@@ -76,6 +76,8 @@ class Verdict:
     tables: list[TableVerdict] = field(default_factory=list)
     state: list[str] = field(default_factory=list)
     """What is damaged of the small tables, and what that costs."""
+    missing: list[Lost] = field(default_factory=list)
+    """Readings whose files are gone."""
 
     @property
     def damages(self) -> list[Damage]:
@@ -84,8 +86,8 @@ class Verdict:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is damaged."""
-        return not self.damages and not self.state
+        """Whether nothing is damaged or missing."""
+        return not (self.damages or self.state or self.missing)
 
     @property
     def size_bytes(self) -> int:
@@ -116,14 +118,16 @@ def verify(
     sizes = {id(segment): table.size_of(segment) for table in tables for segment in table.segments}
     done, everything = 0, sum(sizes.values())
     verdict = Verdict(state=list(_state_problems(inspection)))
+    of_readings = _TableCheck(inspection, inspection.readings)
     for table in tables:
-        check = _TableCheck(inspection, table)
+        check = of_readings if table is inspection.readings else _TableCheck(inspection, table)
         for segment in list(table.segments):
             check.segment(segment)
             done += sizes[id(segment)]
             progress(done, everything)
         verdict.tables.append(check.finish())
         check.verdict.size_bytes = sum(sizes[id(segment)] for segment in check.seen)
+    verdict.missing = [of_readings.lost(loss) for loss in inspection.missing()]
     return verdict
 
 
@@ -243,13 +247,14 @@ class _TableCheck:
         bases = [base for name in names if (base := parse_active(name)) is not None]
         self._unsealed_damages([base for base in bases if 1 <= base <= ID_MAX + 1])
         self._strange(names)
-        edges = sorted(self._edges)
+        self._edges.sort()
         for damage, loss in self._losses:
-            damage.lost.append(self._lost(loss, edges))
+            damage.lost.append(self.lost(loss))
         return self.verdict
 
-    def _lost(self, loss: Loss, edges: list[tuple[int, float]]) -> Lost:
-        undelivered = loss.beyond(self._mark)
+    def lost(self, loss: Loss) -> Lost:
+        """A loss, with what is known of its time; once all segments are checked."""
+        edges, undelivered = self._edges, loss.beyond(self._mark)
         return Lost(
             loss.first,
             loss.last,

@@ -70,13 +70,17 @@ def _sound(inspection: Inspection, *, deep: bool) -> Iterator[Finding]:
         if verdict.sound:
             yield ok("buffer", f"sound: every byte of {verdict.records:,} records was checked")
         else:
-            yield problem("buffer", "damaged", remedy)
+            yield problem(
+                "buffer", "damaged" if verdict.damages or verdict.state else "files are missing", remedy
+            )
         return
     table = inspection.readings
     count = table.count(1, table.durable_id)
-    lost = sum(loss.count for loss in table.losses)
+    lost = sum(loss.count for loss in [*table.losses, *inspection.missing()])
     if lost or inspection.journal.damaged:
-        what = f"unreadable: {counted(lost, 'reading')}" if lost else "its small tables are damaged"
+        what = (
+            f"unreadable or missing: {counted(lost, 'reading')}" if lost else "its small tables are damaged"
+        )
         yield problem("buffer", what, remedy)
     else:
         yield ok(

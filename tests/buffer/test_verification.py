@@ -349,3 +349,29 @@ def test_where_there_is_no_buffer(tmp_path):
         with pytest.raises(NoBuffer):
             repair(str(wrong))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("which", ["a sealed one", "the last one", "all"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_files_that_are_gone_are_told_as_the_next_start_will(which, closed):
+    disk = store(closed=closed)
+    assert verified(disk).missing == []
+    names = [*files(disk)[1:], *files(disk)[:1]] if not closed else files(disk)  # the active one sorts first
+    gone = {"a sealed one": sealed(disk)[1:2], "the last one": names[-1:], "all": names}[which]
+    for name in gone:
+        disk.unlink(name)
+    verdict = verified(disk)
+    told = sum(lost.undelivered for lost in verdict.missing)
+    before = sum(
+        entry["count"] for _, entry in Inspection(ROOT, fs=disk, in_use=False).journal.items("ledger")
+    )
+    db = opened(disk)
+    db.flush()
+    entered = sum(entry["count"] for _, entry in db.ledger.items()) - before
+    db.close()
+    if any(lost.at_most for lost in verdict.missing):
+        assert told >= entered > RECORDS  # one that was deleted may have been there, too
+    else:
+        assert told == entered
+    assert verdict.sound is (not told)
+    assert verified(disk).missing == []

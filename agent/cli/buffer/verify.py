@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(lines(verdict)))
         print(_speed(verdict, elapsed_s))
         if not verdict.sound:
-            print(_remedy(inspection))
+            print("what to do: " + " ".join(_remedies(verdict, inspection)))
         elif kept := inspection.quarantine():
             print(
                 f"in the quarantine from earlier: {counted(len(kept), 'file')}; `outstation buffer ls` lists them"
@@ -59,6 +59,10 @@ def lines(verdict: Verdict) -> Iterator[str]:
             yield from _damage(damage)
         for note in table.notes:
             yield f"  note: {note}"
+    if verdict.missing:
+        yield "readings: files are missing"
+    for lost in verdict.missing:
+        yield f"    lost: {_lost(lost)}"
     for problem in verdict.state:
         yield f".state: {problem}"
 
@@ -95,10 +99,16 @@ def _speed(verdict: Verdict, elapsed_s: float) -> str:
     return f"checked {size(verdict.size_bytes)} in {elapsed_s:.1f} s ({size(round(rate))}/s, {records:,.0f} records/s)"
 
 
-def _remedy(inspection: Inspection) -> str:
-    stop = "stop the agent, then " if inspection.in_use else ""
-    return (
-        f"what to do: {stop}run `outstation buffer repair`: it keeps every readable record, and the damaged files in"
-        " the quarantine. A running agent does the same with a damaged segment when it comes to read it."
-        " Damage without a power cut before it says that the card is wearing out: copy it, and use another."
-    )
+def _remedies(verdict: Verdict, inspection: Inspection) -> Iterator[str]:
+    if verdict.missing:
+        yield (
+            "put the missing files back before the agent starts, if there are copies of them: its next start enters"
+            " them in the loss ledger."
+        )
+    if verdict.damages or verdict.state:
+        stop = "stop the agent, then " if inspection.in_use else ""
+        yield (
+            f"{stop}run `outstation buffer repair`: it keeps every readable record, and the damaged files in"
+            " the quarantine. A running agent does the same with a damaged segment when it comes to read it."
+            " Damage without a power cut before it says that the card is wearing out: copy it, and use another."
+        )

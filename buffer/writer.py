@@ -235,9 +235,8 @@ def is_left_by_crash(data: bytes, end: int, frame_bytes: int) -> bool:
         return True
     large = frame_bytes > _SMALL_COMMIT_BYTES
     strange = rest.translate(None, _TEXT)
-    if (
-        len(strange) > _FLIPPED_BYTES_MAX
-    ):  # what a file became longer by, and nothing was written to, reads as zeros
+    if len(strange) > _FLIPPED_BYTES_MAX:
+        # What a file became longer by, and nothing was written to, reads as zeros.
         return large and not strange.strip(b"\0")
     if rest.endswith(SPACES[:_MARGIN_BYTES]) or rest.rstrip(b" ").endswith(TAIL):
         return True

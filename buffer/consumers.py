@@ -81,6 +81,7 @@ class Consumers:
             row = self._rows.get(name)
             if row is None:
                 self._explain()
+                log.finish_changes()  # what these remove was nothing to it, either
                 log.sync_removals()
                 # What is in no file by now is nobody's loss that it has to be told of.
                 holes = list(log.holes())

@@ -260,9 +260,11 @@ class BufferDB(TinyDB):
         failure: DiskFault | None = None
         for step in (
             self._identities.write,
-            *(log.close for log in self._logs.all()),
+            # First: should the power go while they are written, the next opening still finds a file that was being written.
             self._consumers.persist,
             self._write_tombstones,
+            *(log.close for log in self._logs.all()),
+            self._consumers.persist,
             self.journal.settle,
         ):
             try:

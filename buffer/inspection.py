@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -24,7 +24,7 @@ from buffer.lane_queries import count_lane
 from buffer.lanes import LANES, lane_of
 from buffer.layout import TAIL, scan
 from buffer.ledger import Ledger
-from buffer.loss import Loss
+from buffer.loss import AT_MOST, FILE_MISSING, Loss
 from buffer.losses import SeenLosses
 from buffer.missing import MissingFiles
 from buffer.naming import READINGS, is_segment, table_of
@@ -196,20 +196,20 @@ class Inspection:
         """The readings, as of the beginning."""
         return self._readings
 
-    def missing(self) -> list[Loss]:
-        """What the next opening will enter in the ledger for files of the readings that are gone.
+    def look_for_missing(self, found: Recovered) -> None:
+        """Note which files of the readings are gone, as the next opening will.
 
-        Nothing while a process has the buffer open: it notices by itself, and lets go of files meanwhile.
+        Not while a process has the buffer open: it notices by itself, and lets go of files meanwhile.
         """
-        if self.in_use:
-            return []
-        table, wear = self._readings, self.small_table(WEAR)
-        consumers = Consumers(_no_log, self.small_table(CONSUMERS), self.epochs)
-        consumers.recovered(table.recovered)
-        ledger = Ledger(self.journal, READINGS, lambda: 0.0, lambda _: "")
-        found = replace(table.recovered, losses=list(table.recovered.losses))
-        MissingFiles(consumers, ledger, reached=stored_reached(wear), was_open=stored_open(wear)).look(found)
-        return [loss for loss in found.losses if loss.count and loss not in table.recovered.losses]
+        if not self.in_use:
+            wear = self.small_table(WEAR)
+            consumers = Consumers(_no_log, self.small_table(CONSUMERS), self.epochs)
+            consumers.recovered(found)
+            ledger = Ledger(self.journal, READINGS, lambda: 0.0, lambda _: "")
+            missing = MissingFiles(
+                consumers, ledger, reached=stored_reached(wear), was_open=stored_open(wear)
+            )
+            missing.look(found)
 
     @property
     def lowest_mark(self) -> int:
@@ -313,6 +313,13 @@ class SeenTable(StreamedRecords):
         self.aside: list[str] = []
         self.on_segment: Callable[[Segment], object] = lambda _: None
         path, fs = inspection.path, inspection.fs
+        tombstones = RangeSet(inspection.journal.get(DELETED, table) or ())
+
+        def take_in(found: Recovered) -> None:
+            found.losses = [left for loss in found.losses if (left := loss.without(tombstones))]
+            if table == READINGS:
+                inspection.look_for_missing(found)
+
         super().__init__(
             fs,
             path,
@@ -321,13 +328,11 @@ class SeenTable(StreamedRecords):
             quarantine=Quarantine(fs, f"{path}/.quarantine"),
             losses=SeenLosses(self._note),
             look=lambda: None,
+            on_recovered=take_in,
         )
         fs.keep()
         self.durable_id = max((segment.last for segment in self.segments if segment.count), default=0)
-        tombstones = RangeSet(inspection.journal.get(DELETED, table) or ())
-        found = self.recovered
-        found.losses = [left for loss in found.losses if (left := loss.without(tombstones))]
-        self.losses += [loss for loss in found.losses if loss.count]
+        self.losses += [loss for loss in self.recovered.losses if loss.count]
         known = read_sidecar(fs, path, table)
         for segment in self.segments:
             segment.summary = known.get(segment.name) if segment.sealed else None
@@ -371,8 +376,15 @@ class SeenTable(StreamedRecords):
         recovery.inspection = self._inspection
         return recovery
 
+    @property
+    def missing(self) -> list[Loss]:
+        """What files held that are gone."""
+        found = self.recovered
+        gone = {FILE_MISSING} if found.any_active else {FILE_MISSING, AT_MOST}
+        return [loss for loss in found.losses if loss.count and loss.why in gone]
+
     def _note(self, loss: Loss) -> None:
-        if loss.why != "file missing":  # it was delivered, and its time was over
+        if loss.why != FILE_MISSING:  # it was delivered, and its time was over
             self.losses.append(loss)
 
     def set_aside(self, name: str) -> None:

@@ -171,8 +171,13 @@ class Logs:
             if table == READINGS:
                 self._consumers.recovered(found)
                 self._missing.look(found)
-                # A damaged journal may have said that a process had it open, whose file is missing.
-                if found.missing or (self._journal.damaged and not found.any_active):
+                unsure = self._journal.damaged and not found.any_active
+                if unsure and not found.missing:
+                    self.notes.append(
+                        f"the small tables in .state may have said that a file of {READINGS} is missing: what comes from now on"
+                        " has a new store id"
+                    )
+                if found.missing or unsure:
                     # Now: what is written from here on hides it from the next opening, should this one not end.
                     self._on_missing(found.next_id)
 

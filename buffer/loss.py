@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 NEVER_ISSUED: Final = "never issued"
 NOT_JSON: Final = "not JSON"
 TORN: Final = "damaged or torn at the end"
+FILE_MISSING: Final = "file missing"
 AT_MOST: Final = "file unreadable: at most"
 """Nobody knows how many ids were handed out there; `count` is all that may have been."""
 

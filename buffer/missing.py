@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from buffer.layout import ID_MAX
-from buffer.loss import AT_MOST, NEVER_ISSUED, Loss
+from buffer.loss import AT_MOST, FILE_MISSING, NEVER_ISSUED, Loss
 from buffer.naming import READINGS
 from buffer.recovery import UNSEEN_RECORDS_MAX
 
@@ -54,7 +54,7 @@ class MissingFiles:
         for segment in found.segments:
             for low, high in self._ledger.unexplained(READINGS, following, segment.base - 1):
                 for part in accounted_for.missing_within(low, high):
-                    yield Loss(*part, part[1] - part[0] + 1, "file missing")
+                    yield Loss(*part, part[1] - part[0] + 1, FILE_MISSING)
             following = max(following, segment.last + 1)
 
     def _is_end_missing(self, found: Recovered) -> bool:
@@ -86,6 +86,6 @@ class MissingFiles:
         done = self._consumers.done_in_all_lanes()
         for low, high in self._ledger.unexplained(READINGS, known + 1, reached):
             for part in done.missing_within(low, high) if owed else ():
-                found.losses.append(Loss(*part, part[1] - part[0] + 1, "file missing"))
+                found.losses.append(Loss(*part, part[1] - part[0] + 1, FILE_MISSING))
         if skipped is not None:
             found.losses += filter(None, [skipped.beyond(reached)])

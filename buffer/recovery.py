@@ -400,7 +400,7 @@ class Recovery:
         path = f"{self._directory}/{segment.name}"
         last = good.frames[last_intact(good.frames)]
         torn = data[last.end :]
-        if any(not frame.intact for frame in good.frames):
+        if any(not frame.intact for frame in good.frames) and not torn.startswith(TAIL):
             self._keep_torn(segment, torn)
         handle = self._fs.open(path, write=True)
         try:

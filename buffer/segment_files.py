@@ -14,7 +14,7 @@ from dataclasses import replace
 from buffer.errors import DiskFault
 from buffer.filesystem import FileSystem, read_file
 from buffer.layout import is_of
-from buffer.loss import NOT_JSON, Loss
+from buffer.loss import FILE_MISSING, NOT_JSON, Loss
 from buffer.losses import Losses
 from buffer.naming import directory_name, parse_sealed
 from buffer.quarantine import Quarantine
@@ -211,7 +211,7 @@ class SegmentFiles:
         count = min(segment.count, segment.last - low + 1) - self.deleted.count_within(low, segment.last)
         self._forget(self._strays(segment, ()))
         if count > 0:
-            self._losses.note(self.table, Loss(low, segment.last, count, "file missing"))
+            self._losses.note(self.table, Loss(low, segment.last, count, FILE_MISSING))
 
     def begin_anew(self) -> None:
         """Put a new last file in the place of one that is missing.

@@ -127,7 +127,7 @@ def verify(
             progress(done, everything)
         verdict.tables.append(check.finish())
         check.verdict.size_bytes = sum(sizes[id(segment)] for segment in check.seen)
-    verdict.missing = [of_readings.lost(loss) for loss in inspection.missing()]
+    verdict.missing = [of_readings.lost(loss) for loss in inspection.readings.missing]
     return verdict
 
 
@@ -266,9 +266,10 @@ class _TableCheck:
         )
 
     def _unsealed_damages(self, bases: list[int]) -> None:
-        recovered = self._table.recovered
+        recovered, missing = self._table.recovered, self._table.missing
         for base, following in pairwise([*bases, ID_MAX + 1]):
             losses = [each for each in recovered.losses if each.count and base <= each.first < following]
+            losses = [each for each in losses if each not in missing]
             faults = [each for each in recovered.faults if each.startswith(active_name(base))]
             faults = [fault for fault in faults if "stays as it is" not in fault]
             try:

@@ -8,8 +8,7 @@ The spaces that a small commit needs are durable before it is written over some 
 the file stay spaces. A large one, which would be written twice then, is written from the old end of the file on first, and
 then from the last frame to there. So a crash leaves the tail of the frame before, or spaces at the end; a file that ends
 within a record, in zeros or in garbage has lost what was durable. Only a large commit behind another large one is written at
-once, since it would have to wait for the disk twice: then a crash leaves zeros, or an end within a record that is less than
-two blocks behind the last frame.
+once, since it would have to wait for the disk twice: then a crash leaves zeros behind the old end, or that end within a record.
 """
 
 import secrets
@@ -163,16 +162,18 @@ class ActiveFile:
 
     def _grow(self, pieces: list[bytes], block_start: int, *, at_once: bool) -> None:
         """Write a large frame, by which the file becomes longer."""
-        within, beyond = (pieces, []) if at_once else _split(pieces, self._file_end - block_start)
+        within, beyond = ([], pieces) if at_once else _split(pieces, self._file_end - block_start)
         try:
-            if beyond:
-                self._fs.write_durably(self._handle, beyond, self._file_end, grows=True)
-            self._fs.write_durably(self._handle, within, block_start, grows=at_once)
+            self._fs.write_durably(
+                self._handle, beyond, block_start if at_once else self._file_end, grows=True
+            )
         except OSError as error:
             if error.errno == ENOSPC:  # what there was room for is given back: the file would look cut off
                 with suppress(OSError):
                     self._fs.truncate(self._handle, self._file_end)
             raise
+        if within:
+            self._fs.write_durably(self._handle, within, block_start, grows=False)
 
     def _new_size(self, block_start: int, commit_bytes: int, tail_end: int) -> int:
         """How long the file becomes when a commit makes it grow."""
@@ -234,13 +235,16 @@ def is_left_by_crash(data: bytes, end: int, frame_bytes: int) -> bool:
     if rest.startswith(TAIL):
         return True
     large = frame_bytes > _SMALL_COMMIT_BYTES
+    before = _rounded_up(
+        end + len(TAIL) + _MARGIN_BYTES, BLOCK_BYTES
+    )  # so long was it when a large one was begun
     strange = rest.translate(None, _TEXT)
     if len(strange) > _FLIPPED_BYTES_MAX:
         # What a file became longer by, and nothing was written to, reads as zeros.
-        return large and not strange.strip(b"\0")
+        return large and not strange.strip(b"\0") and data.index(b"\0", end) >= before
     if rest.endswith(SPACES[:_MARGIN_BYTES]) or rest.rstrip(b" ").endswith(TAIL):
         return True
-    return large and not len(data) % BLOCK_BYTES and len(rest) < len(TAIL) + _MARGIN_BYTES + BLOCK_BYTES
+    return large and len(data) == before
 
 
 def _rounded_up(size: int, multiple: int) -> int:

@@ -76,7 +76,7 @@ def _sound(inspection: Inspection, *, deep: bool) -> Iterator[Finding]:
         return
     table = inspection.readings
     count = table.count(1, table.durable_id)
-    lost = sum(loss.count for loss in [*table.losses, *inspection.missing()])
+    lost = sum(loss.count for loss in table.losses)
     if lost or inspection.journal.damaged:
         what = (
             f"unreadable or missing: {counted(lost, 'reading')}" if lost else "its small tables are damaged"

@@ -111,3 +111,22 @@ def test_what_did_not_fit_on_the_disk_is_given_back():
     disk.fail_when = lambda _: None
     disk.kill()
     assert not held(disk, durable)
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_full_disk_at_either_part_of_a_large_commit_is_no_cut_off_file(part):
+    rng = random.Random(2)
+    disk = FaultyDisk(rng)
+    db = opened(disk)
+    durable = commit(db, rng, SMALL)
+    calls = []
+
+    def full(call):
+        calls.append(call)
+        return errno.ENOSPC if call == "create" or (call == "sync" and calls.count("sync") >= part) else None
+
+    disk.fail_when = full
+    assert not commit(db, rng, LARGE)
+    disk.fail_when = lambda _: None
+    disk.kill()
+    assert not held(disk, durable)

@@ -7,7 +7,7 @@ consumer, like what they had.
 import errno
 import random
 from contextlib import suppress
-from itertools import count
+from itertools import count, product
 
 import pytest
 
@@ -325,3 +325,19 @@ def test_when_the_small_tables_are_damaged_as_well_no_id_is_given_twice_under_on
             after.put(name, bytes(file.cache)[:at] if name == journal else bytes(file.cache))
         db = opened(after)
         assert db.log("readings").next_id > last or db.store_id != before, f"cut at {at}"
+
+
+@pytest.mark.parametrize("kept", ["least", "some", "most"])
+def test_a_cut_at_any_step_of_closing_begins_no_new_store_id(kept):
+    for seed, step in product(range(5), range(1, 25)):
+        disk = FaultyDisk(random.Random(seed))
+        db = opened(disk)
+        consumer = db.consumer("cloud")
+        fill(db)
+        taken(consumer)
+        before = db.store_id
+        disk.cut_at = disk.operations + step
+        with suppress(PowerCut):
+            db.close()
+        disk.power_cut(kept)
+        assert opened(disk).store_id == before, (seed, step)

@@ -454,3 +454,28 @@ def test_a_consumer_whose_making_is_in_doubt_is_owed_everything(disk):
     db = opened(disk)
     assert set(db.consumers()) == {"first", "second"}, "it was on the disk all the same"
     assert db.consumer("second").backlog == 25
+
+
+def test_a_consumer_made_before_a_removal_is_carried_out_misses_nothing_of_it(disk):
+    db = opened(disk)
+    first = db.consumer("first")
+    fill(db, 20)
+    first.ack(first.take(20))
+    db.log("readings").roll()
+    rename = disk.rename
+
+    def refusing(source, target):
+        if "/readings/t." in source and "/readings/s." in target:
+            raise OSError(errno.EIO, "injected")
+        rename(source, target)
+
+    disk.rename = refusing
+    with pytest.raises(DiskFault):
+        db.table("readings").truncate()
+    disk.rename = rename
+    db.consumer("second")
+    fill(db, 1)
+    db.table("readings").update({"e": 1})  # carries out what was left undone
+    disk.kill()
+    db = opened(disk)
+    assert told(db) == {}

@@ -375,3 +375,31 @@ def test_files_that_are_gone_are_told_as_the_next_start_will(which, closed):
         assert told == entered
     assert verdict.sound is (not told)
     assert verified(disk).missing == []
+
+
+def test_a_file_that_is_gone_is_told_where_only_an_empty_one_is_left():
+    disk = store(closed=True)
+    opened(disk).close()
+    for name in sealed(disk):
+        disk.unlink(name)
+    verdict = verified(disk)
+    db = opened(disk)
+    entered = [entry["count"] for _, entry in db.ledger.items() if entry["why"] == "file missing"]
+    assert entered
+    assert sum(lost.undelivered for lost in verdict.missing) == sum(entered)
+
+
+def test_what_is_told_of_a_file_that_was_cut_off_is_told_once():
+    disk = store(closed=True)
+    db = opened(disk)
+    for at in range(30):
+        db.insert_json([b'{"n":%d,"pad":"%s"}' % (at, b"x" * 200)])
+        db.flush()
+    db._wear._write(1000, db.log("readings").reached, is_open=True)  # as after each hour
+    disk.kill()
+    (active,) = (name for name in files(disk) if "/a." in name)
+    del disk.files[active].cache[400:]
+    verdict = verified(disk)
+    told = [(lost.first, lost.last) for lost in [*losses(verdict), *verdict.missing]]
+    assert told
+    assert all(a[1] < b[0] for a, b in zip(sorted(told), sorted(told)[1:], strict=False))

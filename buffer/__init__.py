@@ -34,7 +34,7 @@ What a fault does:
 | kill -9 | what was not committed yet (the window) is gone; nothing else |
 | power cut | likewise; a torn end is cut off, after its last good frame |
 | a damaged byte | costs the frame it is in, at most; the file is written anew without it, the damaged one set aside, the loss entered in the ledger |
-| a file cut off, at any length | what is left of it is kept; what it had beyond is entered in the ledger, exactly for a sealed file, as "file unreadable: at most" for the active one |
+| a file cut off at any length, or overwritten from some place on | what is left of it is kept; what it had beyond is entered in the ledger, exactly for a sealed file, as "file unreadable: at most" for the active one |
 | disk full, EIO, read-only | `fault` says so; records wait in bounded memory, `append` raises `BufferFull` after that; it goes on by itself |
 | its directory, or a file in it, removed while it runs | noticed at the next commit, or within 10 s: made anew, what was in it and not delivered entered in the ledger; no record is reported durable in a file that has no name any more |
 | files of the readings gone while it was closed | what was in them and not delivered is entered in the ledger; where the last ones went, ids go on beyond all that is known to have been given out, under a new store id |
@@ -52,7 +52,7 @@ Modules, from the bytes up: `layout`, `naming`, `ranges`, `summary`, `loss`, `sa
 `appended_files`, `log` (one table); `journal`, `ledger`, `identity` (small tables); `lanes`, `lane_reading`,
 `lane_queries`, `progress`, `consumer`, `consumers` (who takes records out); `edit`, `changing`, `thinning`, `limits`,
 `ages`, `retention` (what changes and goes); `capacity`, `wear` (how long it lasts); `committer` (the thread);
-`summaries`, `selection` (queries); `place`, `logs` (the directory and its tables); `table`, `database`
+`summaries`, `selection` (queries); `place`, `logs`, `missing` (the directory, its tables, and files that are gone); `table`, `database`
 (TinyDB's face); `waiting`, `aio`, `backend` (the asyncio face); `overlay`, `inspection`, `verification`,
 `repair`, `export`, `copying` (tools for a buffer that somebody else has open).
 """

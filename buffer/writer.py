@@ -235,9 +235,8 @@ def is_left_by_crash(data: bytes, end: int, frame_bytes: int) -> bool:
     if rest.startswith(TAIL):
         return True
     large = frame_bytes > _SMALL_COMMIT_BYTES
-    before = _rounded_up(
-        end + len(TAIL) + _MARGIN_BYTES, BLOCK_BYTES
-    )  # so long was it when a large one was begun
+    # So long was the file when a large commit behind a large one was begun.
+    before = _rounded_up(end + len(TAIL) + _MARGIN_BYTES, BLOCK_BYTES)
     strange = rest.translate(None, _TEXT)
     if len(strange) > _FLIPPED_BYTES_MAX:
         # What a file became longer by, and nothing was written to, reads as zeros.

@@ -38,6 +38,10 @@ def commit(db, rng, records):
     return set()
 
 
+def failing_syncs(rng):
+    return lambda call: errno.EIO if call == "sync" and rng.random() < 0.5 else None
+
+
 def held(disk, durable):
     db = opened(disk)
     missing = durable - {document.doc_id for document in db}
@@ -61,7 +65,7 @@ def test_no_cut_makes_it_look_cut_off(seed):
     disk.before_change = look
     for _ in range(rng.randint(1, 5)):
         failing = rng.random() < 0.3
-        disk.fail_when = lambda call: errno.EIO if failing and call == "sync" and rng.random() < 0.5 else None  # noqa: B023
+        disk.fail_when = failing_syncs(rng) if failing else lambda _: None
         durable |= commit(db, rng, rng.choice([SMALL, SMALL, LARGE, LARGE]))
     disk.before_change = lambda: None
     disk.fail_when = lambda _: None

@@ -12,6 +12,7 @@ import pytest
 
 from buffer import BufferDB, DiskFault
 from buffer.inspection import Inspection
+from buffer.layout import scan
 from tests.rigs.crash_points import DiskClock
 from tests.rigs.faulty_disk import FaultyDisk, PowerCut
 
@@ -479,3 +480,33 @@ def test_a_consumer_made_before_a_removal_is_carried_out_misses_nothing_of_it(di
     disk.kill()
     db = opened(disk)
     assert told(db) == {}
+
+
+def test_a_damaged_journal_gives_up_nothing_that_was_carried_out(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    ids = fill(db, 40)
+    db.table("readings").remove(doc_ids=ids[::2])
+    db.table("readings").remove(doc_ids=ids[1::2])
+    disk.kill()
+    (journal,) = (name for name in disk.files if "/.state/j." in name)
+    frame = [each for each in scan(bytes(disk.files[journal].cache)) if each.intact][-1]
+    disk.files[journal].cache[(frame.start + frame.end) // 2 - 15] ^= (
+        1  # it says that the last removal was carried out
+    )
+    db = opened(disk)
+    assert (present(db), told(db)) == ([], {"removed": 40})
+
+
+def test_who_only_looks_gives_up_nothing_that_a_running_process_carries_out(disk):
+    db = opened(disk)
+    db.consumer("cloud")
+    ids = fill(db, 20)
+    end = fail_decisions(disk, db)
+    with pytest.raises(DiskFault):
+        db.table("readings").remove(doc_ids=ids[5:10])
+    end()
+    for name in [name for name in disk.files if "/readings/t." in name]:
+        disk.unlink(name)
+    assert Inspection("/s", fs=disk, in_use=False, pause=lambda: None).told == 0
+    assert Inspection("/s", fs=disk, in_use=True, pause=lambda: None).told == 5

@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from buffer import BufferDB, DiskFault
+from buffer.layout import scan
 from buffer.loss import AT_MOST
 from tests.rigs.faulty_disk import FaultyDisk, File, PowerCut
 
@@ -100,6 +101,7 @@ def test_a_kill_leaves_all_of_a_commit_or_nothing(records, following):
         present = {document.doc_id for document in after}
         assert before <= present <= before | behind
         assert all(not entry["count"] for _, entry in after.ledger.items())
+        assert not [name for name in state.files if "/.quarantine/" in name]
 
 
 def test_what_did_not_fit_on_the_disk_is_given_back():
@@ -134,3 +136,51 @@ def test_a_full_disk_at_either_part_of_a_large_commit_is_no_cut_off_file(part):
     disk.fail_when = lambda _: None
     disk.kill()
     assert not held(disk, durable)
+
+
+@pytest.mark.usefixtures("past_the_cache")
+@pytest.mark.parametrize("small", range(1, 9))
+def test_what_grows_behind_a_large_commit_that_had_room_makes_it_not_look_cut_off_either(small):
+    rng = random.Random(small)
+    disk = FaultyDisk(rng)
+    db = opened(disk)
+    durable = {each for _ in range(5 * small) for each in commit(db, rng, SMALL)}
+
+    def look():
+        for _ in range(6):
+            assert not held(disk.survivor(rng), durable)
+
+    disk.before_change = look
+    for _ in range(8):
+        durable |= commit(db, rng, LARGE)
+
+
+def test_a_file_ends_with_a_sector_of_spaces():
+    rng = random.Random(4)
+    disk = FaultyDisk(rng)
+    db = opened(disk)
+    for at in range(300):
+        commit(db, rng, LARGE if at % 50 == 49 else 1 + at % 7)
+        (name,) = (name for name in disk.files if "/readings/a." in name)
+        assert disk.files[name].cache.endswith(b" " * 512)
+
+
+@pytest.mark.parametrize("harm", ["cut", "zeros"])
+def test_what_is_lost_of_large_commits_is_told(harm):
+    rng = random.Random(5)
+    disk = FaultyDisk(rng)
+    db = opened(disk)
+    for _ in range(3):
+        commit(db, rng, LARGE)
+    (name,) = (name for name in disk.files if "/readings/a." in name)
+    whole = bytes(disk.files[name].cache)
+    frames = [frame.end for frame in scan(whole)]
+    before = -(-(frames[2] + 515) // 4096) * 4096  # from here on the third one could be torn so
+    places = (
+        (frames[2] + 100, before - 512) if harm == "zeros" else range(before + 4096, frames[3] - 512, 4096)
+    )
+    for at in places:
+        after = FaultyDisk(rng)
+        after.put(name, whole[:at] if harm == "cut" else whole[:at] + bytes(len(whole) - at))
+        (told,) = held(after, set(range(1, 2 * LARGE + 1)))
+        assert told["last"] >= 3 * LARGE, at

@@ -87,6 +87,30 @@ def damaged_store(path: Path) -> None:
     second.write_bytes(content)
 
 
+def test_files_that_are_gone_are_told_and_entered_at_the_next_start(tmp_path: Path, capsys):
+    store = tmp_path / "buffer"
+    with BufferDB(store, threaded=False, device_id="pi", segment_bytes=4096) as db:
+        db.consumer("cloud")
+        for first in (0, 40, 80):
+            db.insert_json([b'{"source":"soil","t":%d}' % (60 * n) for n in range(first, first + 40)])
+            db.flush()
+            db.log("readings").roll()
+    (second,) = store.glob("readings/s.0000000000000041.*")
+    second.unlink()
+    assert main(["buffer", "verify", str(store)]) == 1
+    said, _ = capsys.readouterr()
+    assert "readings: files are missing" in said
+    assert (
+        "lost: 40 with ids 41 to 80, measured after 1970-01-01T00:39:00Z and before 1970-01-01T01:20:00Z"
+        in said
+    )
+    assert "what to do: put the missing files back" in said
+    assert "repair" not in said
+    with BufferDB(store, threaded=False, device_id="pi") as db:
+        assert db.ledger.lost() == {"file missing": 40}
+    assert main(["buffer", "verify", str(store)]) == 0
+
+
 def test_a_damaged_buffer_is_verified_exported_repaired_and_sound(tmp_path: Path, capsys):
     store = tmp_path / "buffer"
     damaged_store(store)

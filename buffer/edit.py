@@ -285,9 +285,8 @@ def finish(directory: str, table: str, journal: Journal, fs: FileSystem) -> list
         return []
     try:
         names = set(fs.list_directory(directory))
-        if not _is_possible(
-            steps, names
-        ):  # somebody removed them, or a damaged journal does not say that it was done
+        # Somebody removed the files, or a damaged journal does not say that it was done.
+        if not _is_possible(steps, names):
             journal.put([(EDITS, table, None), (UNDONE, table, None)])
             return []
         journal.make_durable()  # else a cut could leave a part of what is done now, and no decision
